@@ -1,0 +1,56 @@
+"""dncx: the Differentiable Neural Computer (Graves et al., Nature 538, 2016) in JAX.
+
+The names below load with their first use, so that `dncx --help` need not wait for JAX.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dncx import interop as interop
+    from dncx.access import AccessState as AccessState
+    from dncx.access import AccessTrace as AccessTrace
+    from dncx.access import MemoryAccess as MemoryAccess
+    from dncx.addressing import Freeness as Freeness
+    from dncx.addressing import TemporalLinkage as TemporalLinkage
+    from dncx.addressing import TemporalLinkageState as TemporalLinkageState
+    from dncx.addressing import content_weights as content_weights
+    from dncx.controllers import LSTM as LSTM
+    from dncx.controllers import DeepLSTM as DeepLSTM
+    from dncx.controllers import FeedForward as FeedForward
+    from dncx.controllers import LSTMState as LSTMState
+    from dncx.dnc import DNC as DNC
+    from dncx.dnc import DNCConfig as DNCConfig
+    from dncx.dnc import DNCState as DNCState
+    from dncx.dnc import DNCTrace as DNCTrace
+    from dncx.interface import Interface as Interface
+    from dncx.unroll import unroll as unroll
+    from dncx.unroll import unroll_with_trace as unroll_with_trace
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "access": ("AccessState", "AccessTrace", "MemoryAccess"),
+    "addressing": ("Freeness", "TemporalLinkage", "TemporalLinkageState", "content_weights"),
+    "controllers": ("LSTM", "DeepLSTM", "FeedForward", "LSTMState"),
+    "dnc": ("DNC", "DNCConfig", "DNCState", "DNCTrace"),
+    "interface": ("Interface",),
+    "unroll": ("unroll", "unroll_with_trace"),
+}
+
+__all__ = sorted(name for names in _HOMES.values() for name in names) + ["interop"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "interop":
+        return import_module("dncx.interop")
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(f"dncx.{home}"), name)
+            globals()[name] = value  # `unroll` must stay the function, not the module
+            return value
+    raise AttributeError(f"module 'dncx' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,198 @@
+"""The memory access: one step of writing to the memory and reading from it."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from dncx.addressing import (
+    ALLOCATION_EPSILON,
+    COSINE_EPSILON,
+    Freeness,
+    TemporalLinkage,
+    content_weights,
+)
+from dncx.glossary import DirectionalWeights, Memory, ReadWeights, ReadWords, Usage, WriteWeights
+from dncx.initializers import fan_in_normal
+from dncx.interface import (
+    Interface,
+    ReadModeOrder,
+    StrengthActivation,
+    interface_shapes,
+    interface_size,
+    split,
+    squash,
+)
+
+
+class AccessState(NamedTuple):
+    """What the memory carries from step to step."""
+
+    memory: Memory
+    read_weights: ReadWeights
+    write_weights: WriteWeights
+    linkage: Any  # TemporalLinkageState, or what your own linkage keeps
+    usage: Usage
+
+
+class AccessTrace(NamedTuple):
+    """All that a step computed beside the state it leaves."""
+
+    interface: Interface
+    allocation_weights: WriteWeights
+    write_content_weights: WriteWeights
+    read_content_weights: ReadWeights
+    forward_weights: DirectionalWeights
+    backward_weights: DirectionalWeights
+
+
+def gated_write_weights(
+    allocation: WriteWeights,
+    content: WriteWeights,
+    allocation_gate: Float[Array, " M"],
+    write_gate: Float[Array, " M"],
+) -> WriteWeights:
+    """w^w = g^w [ g^a a + (1 - g^a) c^w ] (Methods, "Write weighting")."""
+    gate = allocation_gate[:, None]
+    return write_gate[:, None] * (gate * allocation + (1 - gate) * content)
+
+
+def erase_and_write(
+    memory: Memory,
+    write_weights: WriteWeights,
+    erase_vectors: Float[Array, "M W"],
+    write_vectors: Float[Array, "M W"],
+) -> Memory:
+    """M ← M ∘ Πₘ(1 - wₘ eₘᵀ) + Σₘ wₘ vₘᵀ: all erases, then all writes.
+
+    Source: Methods, "Memory" (with one write head).
+    """
+    keep = jnp.prod(1 - write_weights[:, :, None] * erase_vectors[:, None, :], axis=0)
+    return memory * keep + write_weights.T @ write_vectors
+
+
+def mixed_read_weights(
+    read_mode: Float[Array, "R K"],
+    backward: DirectionalWeights,
+    forward: DirectionalWeights,
+    content: ReadWeights,
+) -> ReadWeights:
+    """w^r = Σₘ π[bₘ] bₘ + Σₘ π[fₘ] fₘ + π[c] c^r (Methods, "Read weighting"); K = 1 + 2M."""
+    heads = backward.shape[1]
+    backward_mode, forward_mode, content_mode = jnp.split(read_mode, [heads, 2 * heads], axis=-1)
+    return (
+        jnp.einsum("rm,rmn->rn", backward_mode, backward)
+        + jnp.einsum("rm,rmn->rn", forward_mode, forward)
+        + content_mode * content
+    )
+
+
+class MemoryAccess(nnx.Module):
+    """Reads and writes the memory as the controller asks, for one example.
+
+    A replacement needs `initial_state`, `__call__` and `num_read_heads`, `word_size`; for
+    `dncx.unroll_with_trace` also `step_with_trace`.
+
+    Args:
+      input_size: H, features of the controller's output.
+      memory_size: N.
+      word_size: W.
+      num_read_heads: R.
+      num_write_heads: M.
+      freeness: which slots are free; by default `Freeness`.
+      linkage: the order of writing; by default `TemporalLinkage`.
+      cosine_epsilon, strength_activation, interface_bias, read_mode_order: see `DNCConfig`.
+      rngs: `rngs.params()` draws the weights of the interface.
+      param_dtype: dtype of weights and state.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        *,
+        memory_size: int = 16,
+        word_size: int = 16,
+        num_read_heads: int = 4,
+        num_write_heads: int = 1,
+        freeness: Any = None,
+        linkage: Any = None,
+        cosine_epsilon: float = COSINE_EPSILON,
+        strength_activation: StrengthActivation = "softplus",
+        interface_bias: bool = True,
+        read_mode_order: ReadModeOrder = "backward, forward, content",
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ):
+        self.memory_size = memory_size
+        self.word_size = word_size
+        self.num_read_heads = num_read_heads
+        self.num_write_heads = num_write_heads
+        self.cosine_epsilon = cosine_epsilon
+        self.strength_activation: StrengthActivation = strength_activation
+        self.read_mode_order: ReadModeOrder = read_mode_order
+        self.freeness = freeness or Freeness(memory_size, epsilon=ALLOCATION_EPSILON)
+        self.linkage = linkage or TemporalLinkage(memory_size, num_write_heads)
+        shapes = interface_shapes(word_size, num_read_heads, num_write_heads)
+        self.interface_linear = nnx.Linear(
+            input_size,
+            interface_size(shapes),
+            use_bias=interface_bias,
+            kernel_init=fan_in_normal,
+            param_dtype=param_dtype,
+            rngs=rngs,
+        )
+
+    def initial_state(self, dtype: Any) -> AccessState:
+        """All zeros, the memory included (reference: the original's initial_state)."""
+        return AccessState(
+            memory=jnp.zeros((self.memory_size, self.word_size), dtype),
+            read_weights=jnp.zeros((self.num_read_heads, self.memory_size), dtype),
+            write_weights=jnp.zeros((self.num_write_heads, self.memory_size), dtype),
+            linkage=self.linkage.initial_state(dtype),
+            usage=self.freeness.initial_state(dtype),
+        )
+
+    def interface(self, controller_output: Float[Array, " H"]) -> Interface:
+        """ξ_t = W_ξ h_t (+ b), cut into its parts and squashed."""
+        shapes = interface_shapes(self.word_size, self.num_read_heads, self.num_write_heads)
+        raw = split(self.interface_linear(controller_output), shapes)
+        return squash(raw, self.strength_activation, self.read_mode_order)
+
+    def __call__(
+        self, state: AccessState, controller_output: Float[Array, " H"]
+    ) -> tuple[AccessState, ReadWords]:
+        """One step: the new state and the words read."""
+        state, read_words, _ = self.step_with_trace(state, controller_output)
+        return state, read_words
+
+    def step_with_trace(
+        self, state: AccessState, controller_output: Float[Array, " H"]
+    ) -> tuple[AccessState, ReadWords, AccessTrace]:
+        """One step, in the order of the paper: usage, write, link, read."""
+        xi = self.interface(controller_output)
+
+        usage = self.freeness(
+            state.usage, state.write_weights, xi.free_gate, state.read_weights
+        )
+        allocation = self.freeness.write_allocation_weights(
+            usage, xi.allocation_gate * xi.write_gate
+        )
+        write_content = content_weights(
+            state.memory, xi.write_keys, xi.write_strengths, self.cosine_epsilon
+        )
+        write_weights = gated_write_weights(
+            allocation, write_content, xi.allocation_gate, xi.write_gate
+        )
+        memory = erase_and_write(state.memory, write_weights, xi.erase_vectors, xi.write_vectors)
+
+        linkage, forward, backward = self.linkage(state.linkage, write_weights, state.read_weights)
+        read_content = content_weights(
+            memory, xi.read_keys, xi.read_strengths, self.cosine_epsilon
+        )
+        read_weights = mixed_read_weights(xi.read_mode, backward, forward, read_content)
+        read_words = read_weights @ memory
+
+        new_state = AccessState(memory, read_weights, write_weights, linkage, usage)
+        trace = AccessTrace(xi, allocation, write_content, read_content, forward, backward)
+        return new_state, read_words, trace

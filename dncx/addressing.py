@@ -1,0 +1,211 @@
+"""Where to read and write: by content, by free slots, and by the order of writing.
+
+The three ways of addressing of Graves et al. (2016), each a few pure functions for one
+example. `Freeness` and `TemporalLinkage` bundle the functions into the parts that
+`dncx.MemoryAccess` takes, so that a part of your own can stand in their place.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from dncx.glossary import DirectionalWeights, Link, Memory, ReadWeights, Usage, WriteWeights
+
+# Keeps cosine similarity finite for empty slots and zero keys (the original's value).
+COSINE_EPSILON = 1e-6
+# Keeps usage off exact zero, where the product over sorted usages would pass no gradient.
+ALLOCATION_EPSILON = 1e-6
+
+
+def vector_norms(vectors: Float[Array, "K W"], epsilon: float) -> Float[Array, " K"]:
+    """|v| = √(Σ v² + ε), with gradient 0 instead of NaN where that is exactly 0."""
+    squares = jnp.sum(vectors * vectors, axis=-1) + epsilon
+    positive = squares > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), 0)
+
+
+def content_weights(
+    memory: Memory,
+    keys: Float[Array, "K W"],
+    strengths: Float[Array, " K"],
+    epsilon: float = COSINE_EPSILON,
+) -> Float[Array, "K N"]:
+    """C(M, k, β)[i] = softmax_i( β · k·M[i] / (|k| |M[i]| + ε) ), one row a key.
+
+    Args:
+      memory: the slots to compare with.
+      keys: one key a head.
+      strengths: β ≥ 0, after oneplus or softplus; the larger, the sharper.
+      epsilon: added to the squared norms and to their product. With 0 (the paper) the
+        similarity to a zero vector, undefined there, is taken as 0.
+
+    Source: Methods, "Content-based addressing".
+    """
+    dots = keys @ memory.T
+    norms = vector_norms(keys, epsilon)[:, None] * vector_norms(memory, epsilon)[None, :] + epsilon
+    similarity = dots / jnp.where(norms > 0, norms, 1)
+    return jax.nn.softmax(strengths[:, None] * similarity, axis=-1)
+
+
+def usage_after_write(usage: Usage, write_weights: WriteWeights) -> Usage:
+    """u + (1 - u) ∘ (1 - Πₘ(1 - wₘ)): a slot written to is in use.
+
+    With one write head this is the paper's u + w - u∘w (Methods, "Dynamic memory allocation").
+    """
+    return usage + (1 - usage) * (1 - jnp.prod(1 - write_weights, axis=0))
+
+
+def usage_after_read(
+    usage: Usage, free_gate: Float[Array, " R"], read_weights: ReadWeights
+) -> Usage:
+    """u ∘ ψ with the retention ψ = Πᵢ(1 - fⁱ wⁱ): a free gate of 1 empties what was read.
+
+    Source: Methods, "Dynamic memory allocation".
+    """
+    return usage * jnp.prod(1 - free_gate[:, None] * read_weights, axis=0)
+
+
+def allocation_weights(usage: Usage, epsilon: float = ALLOCATION_EPSILON) -> Usage:
+    """a[φⱼ] = (1 - u[φⱼ]) Π_{i<j} u[φᵢ], where φ sorts the slots by usage, freest first.
+
+    Slots of exactly equal usage are taken in their order. The gradient ignores that the
+    order may change, as in the paper (Methods, "Dynamic memory allocation"). With epsilon,
+    u is first moved to ε + (1 - ε) u.
+    """
+    free = 1 - (epsilon + (1 - epsilon) * usage)
+    order = jnp.argsort(-free, stable=True)
+    sorted_free = free[order]
+    sorted_usage = 1 - sorted_free
+    used_before = jnp.cumprod(jnp.concatenate([jnp.ones_like(free[:1]), sorted_usage[:-1]]))
+    return jnp.zeros_like(usage).at[order].set(sorted_free * used_before, unique_indices=True)
+
+
+class Freeness(nnx.Module):
+    """Which slots are in use, and which free ones to write to next.
+
+    A replacement needs the same three methods. The state is the usage u of every slot.
+
+    Args:
+      memory_size: N.
+      epsilon: see `allocation_weights`; 0 in the paper.
+      write_gradient: whether usage passes gradient to the previous write weights (the paper)
+        or stops it (the original).
+    """
+
+    def __init__(
+        self,
+        memory_size: int,
+        *,
+        epsilon: float = ALLOCATION_EPSILON,
+        write_gradient: bool = False,
+    ):
+        self.memory_size = memory_size
+        self.epsilon = epsilon
+        self.write_gradient = write_gradient
+
+    def initial_state(self, dtype: jnp.dtype) -> Usage:
+        """Every slot free."""
+        return jnp.zeros(self.memory_size, dtype)
+
+    def __call__(
+        self,
+        usage: Usage,
+        write_weights: WriteWeights,
+        free_gate: Float[Array, " R"],
+        read_weights: ReadWeights,
+    ) -> Usage:
+        """u_t from the weights of step t-1 and the free gates of step t."""
+        if not self.write_gradient:
+            write_weights = jax.lax.stop_gradient(write_weights)
+        return usage_after_read(usage_after_write(usage, write_weights), free_gate, read_weights)
+
+    def write_allocation_weights(
+        self, usage: Usage, write_gates: Float[Array, " M"]
+    ) -> WriteWeights:
+        """One allocation a write head, each head seeing what those before it will take.
+
+        Args:
+          usage: u_t; the simulated usage u += (1 - u) g a between heads is not kept.
+          write_gates: g = g^a g^w of every head.
+        """
+        allocations = []
+        for gate in write_gates:
+            allocations.append(allocation_weights(usage, self.epsilon))
+            usage = usage + (1 - usage) * gate * allocations[-1]
+        return jnp.stack(allocations)
+
+
+class TemporalLinkageState(NamedTuple):
+    """The order in which slots were written, once for every write head."""
+
+    link: Link
+    precedence_weights: WriteWeights
+
+
+def updated_link(link: Link, precedence_weights: WriteWeights, write_weights: WriteWeights) -> Link:
+    """L[i,j] ← (1 - w[i] - w[j]) L[i,j] + w[i] p[j], L[i,i] = 0, with p of step t-1.
+
+    Source: Methods, "Temporal memory linkage".
+    """
+    to, since = write_weights[:, :, None], write_weights[:, None, :]
+    link = (1 - to - since) * link + to * precedence_weights[:, None, :]
+    return link * (1 - jnp.eye(link.shape[-1], dtype=link.dtype))[None]
+
+
+def updated_precedence(
+    precedence_weights: WriteWeights, write_weights: WriteWeights
+) -> WriteWeights:
+    """p ← (1 - Σᵢ w[i]) p + w: how far each slot was the last one written to."""
+    return (1 - write_weights.sum(axis=-1, keepdims=True)) * precedence_weights + write_weights
+
+
+def forward_weights(link: Link, read_weights: ReadWeights) -> DirectionalWeights:
+    """f = L w^r: the slots written right after those that were read."""
+    return jnp.einsum("mij,rj->rmi", link, read_weights)
+
+
+def backward_weights(link: Link, read_weights: ReadWeights) -> DirectionalWeights:
+    """b = Lᵀ w^r: the slots written right before those that were read."""
+    return jnp.einsum("mij,ri->rmj", link, read_weights)
+
+
+class TemporalLinkage(nnx.Module):
+    """Remembers the order of writing, and follows it from what was read.
+
+    A replacement needs the same two methods; its state may be any tree of arrays.
+
+    Args:
+      memory_size: N.
+      num_write_heads: M; every write head has a link matrix of its own.
+    """
+
+    def __init__(self, memory_size: int, num_write_heads: int = 1):
+        self.memory_size = memory_size
+        self.num_write_heads = num_write_heads
+
+    def initial_state(self, dtype: jnp.dtype) -> TemporalLinkageState:
+        """Nothing written yet."""
+        heads, slots = self.num_write_heads, self.memory_size
+        return TemporalLinkageState(
+            link=jnp.zeros((heads, slots, slots), dtype),
+            precedence_weights=jnp.zeros((heads, slots), dtype),
+        )
+
+    def __call__(
+        self, state: TemporalLinkageState, write_weights: WriteWeights, read_weights: ReadWeights
+    ) -> tuple[TemporalLinkageState, DirectionalWeights, DirectionalWeights]:
+        """Takes in the writes of step t; follows the links from the reads of step t-1.
+
+        Returns:
+          The new state, the forward weights f and the backward weights b.
+        """
+        link = updated_link(state.link, state.precedence_weights, write_weights)
+        precedence_weights = updated_precedence(state.precedence_weights, write_weights)
+        return (
+            TemporalLinkageState(link, precedence_weights),
+            forward_weights(link, read_weights),
+            backward_weights(link, read_weights),
+        )

@@ -1,0 +1,214 @@
+"""Controllers: what decides, step by step, what to ask of the memory.
+
+A controller is any flax recurrent cell, `nnx.LSTMCell` and its kin included:
+
+    initialize_carry(input_shape, rngs) -> state       the state for inputs of that shape
+    __call__(state, inputs) -> (new_state, outputs)    one step; outputs [..., H]
+
+`dncx.DNC` calls it on one example at a time (under `jax.vmap`), with the inputs x_t and the
+words read at the step before, so its inputs have `input_size + R * W` features.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from dncx.initializers import fan_in_normal
+
+
+class LSTMState(NamedTuple):
+    """What an LSTM layer carries from step to step."""
+
+    hidden: Float[Array, "*batch H"]
+    cell: Float[Array, "*batch H"]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def clip_gradient(x: Array, limit: float | None) -> Array:
+    """x, with the gradient that comes back through it clipped to ±limit (None: as it is)."""
+    return x
+
+
+def _clip_gradient_backward(limit: float | None, _: None, gradient: Array) -> tuple[Array]:
+    return (gradient if limit is None else jnp.clip(gradient, -limit, limit),)
+
+
+clip_gradient.defvjp(lambda x, limit: (x, None), _clip_gradient_backward)
+
+
+class LSTM(nnx.RNNCellBase):
+    """c' = σ(f + b_f) c + σ(i) tanh(j), h' = σ(o) tanh(c'), with (i,j,f,o) = [x, h] W + b.
+
+    Args:
+      input_size: features of x.
+      hidden_size: H.
+      forget_bias: added to f before its sigmoid: 1 in the original, 0 in the paper.
+      gradient_clip: limit of the gradient that reaches h; 10 in the paper, None in the original.
+      rngs: `rngs.params()` draws W and b, both with σ = 1/√(rows of W) as the original does.
+      param_dtype: dtype of weights and state.
+
+    Source: Sonnet 1's LSTM without peepholes; Methods, "Controller network".
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        forget_bias: float = 1.0,
+        gradient_clip: float | None = None,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ):
+        self.hidden_size = hidden_size
+        self.forget_bias = forget_bias
+        self.gradient_clip = gradient_clip
+        rows = input_size + hidden_size
+        self.gates = nnx.Linear(
+            rows,
+            4 * hidden_size,
+            kernel_init=fan_in_normal,
+            bias_init=jax.nn.initializers.truncated_normal(rows**-0.5),
+            param_dtype=param_dtype,
+            rngs=rngs,
+        )
+
+    @property
+    def num_feature_axes(self) -> int:
+        return 1
+
+    def initialize_carry(
+        self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
+    ) -> LSTMState:
+        """Zeros; the batch shape is `input_shape[:-1]`."""
+        zeros = jnp.zeros((*input_shape[:-1], self.hidden_size), self.gates.kernel.dtype)
+        return LSTMState(hidden=zeros, cell=zeros)
+
+    def __call__(
+        self, carry: LSTMState, inputs: Float[Array, "*batch F"]
+    ) -> tuple[LSTMState, Float[Array, "*batch H"]]:
+        """One step: the new state, and its hidden part as the output."""
+        gates = self.gates(jnp.concatenate([inputs, carry.hidden], axis=-1))
+        i, j, f, o = jnp.split(gates, 4, axis=-1)
+        cell = jax.nn.sigmoid(f + self.forget_bias) * carry.cell + jax.nn.sigmoid(i) * jnp.tanh(j)
+        hidden = clip_gradient(jax.nn.sigmoid(o) * jnp.tanh(cell), self.gradient_clip)
+        return LSTMState(hidden, cell), hidden
+
+
+class DeepLSTM(nnx.RNNCellBase):
+    """The paper's deep LSTM: χ_t enters every layer, and every layer's h goes to the output.
+
+    Layer l sees [χ_t; h^{l-1}_t; h^l_{t-1}]; the output is [h^1; ...; h^L].
+
+    Args:
+      input_size: features of χ.
+      hidden_size: H of each layer; the output has `num_layers * hidden_size` features.
+      num_layers: L.
+      forget_bias, gradient_clip, rngs, param_dtype: see `LSTM`.
+
+    Source: Methods, "Controller network".
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        forget_bias: float = 0.0,
+        gradient_clip: float | None = None,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ):
+        self.layers = nnx.List(
+            LSTM(
+                input_size + (hidden_size if layer else 0),
+                hidden_size,
+                forget_bias=forget_bias,
+                gradient_clip=gradient_clip,
+                rngs=rngs,
+                param_dtype=param_dtype,
+            )
+            for layer in range(num_layers)
+        )
+
+    @property
+    def num_feature_axes(self) -> int:
+        return 1
+
+    def initialize_carry(
+        self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
+    ) -> tuple[LSTMState, ...]:
+        """Zeros, one state a layer."""
+        return tuple(layer.initialize_carry(input_shape) for layer in self.layers)
+
+    def __call__(
+        self, carry: tuple[LSTMState, ...], inputs: Float[Array, "*batch F"]
+    ) -> tuple[tuple[LSTMState, ...], Float[Array, "*batch LH"]]:
+        """One step through all layers."""
+        states, outputs = [], []
+        for layer, state in zip(self.layers, carry, strict=True):
+            below = [inputs, outputs[-1]] if outputs else [inputs]
+            state, output = layer(state, jnp.concatenate(below, axis=-1))
+            states.append(state)
+            outputs.append(output)
+        return tuple(states), jnp.concatenate(outputs, axis=-1)
+
+
+class FeedForward(nnx.RNNCellBase):
+    """A controller without memory of its own: tanh layers, one after the other.
+
+    With it the DNC can remember through its memory only (Extended Data Figs 1 and 4 of the
+    paper use such a controller; its layers and activation are not stated there).
+
+    Args:
+      input_size: features of χ.
+      hidden_size: features of each layer and of the output.
+      num_layers: number of layers.
+      gradient_clip: limit of the gradient that reaches each layer's output; None: no limit.
+      rngs, param_dtype: see `LSTM`.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        gradient_clip: float | None = None,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ):
+        self.gradient_clip = gradient_clip
+        self.layers = nnx.List(
+            nnx.Linear(
+                hidden_size if layer else input_size,
+                hidden_size,
+                kernel_init=fan_in_normal,
+                param_dtype=param_dtype,
+                rngs=rngs,
+            )
+            for layer in range(num_layers)
+        )
+
+    @property
+    def num_feature_axes(self) -> int:
+        return 1
+
+    def initialize_carry(
+        self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
+    ) -> tuple[()]:
+        """No state."""
+        return ()
+
+    def __call__(
+        self, carry: tuple[()], inputs: Float[Array, "*batch F"]
+    ) -> tuple[tuple[()], Float[Array, "*batch H"]]:
+        """One step: the layers applied to the inputs."""
+        for layer in self.layers:
+            inputs = clip_gradient(jnp.tanh(layer(inputs)), self.gradient_clip)
+        return carry, inputs

@@ -1,0 +1,15 @@
+"""The original's initial weights."""
+
+from typing import Any
+
+import jax
+from jaxtyping import Array
+
+
+def fan_in_normal(key: Array, shape: tuple[int, ...], dtype: Any, out_sharding: Any = None) -> Array:
+    """Normal with σ = 1/√fan_in, cut at 2σ, fan_in being the rows of the matrix.
+
+    Source: Sonnet 1's default for linear layers and LSTMs, which the original uses.
+    """
+    sigma = shape[0] ** -0.5
+    return jax.nn.initializers.truncated_normal(sigma)(key, shape, dtype)

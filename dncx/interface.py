@@ -1,0 +1,95 @@
+"""The interface ξ: all that the controller tells the memory in one step."""
+
+import math
+from itertools import accumulate
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+StrengthActivation = Literal["softplus", "oneplus"]
+ReadModeOrder = Literal["backward, forward, content", "backward, content, forward"]
+
+
+class Interface(NamedTuple):
+    """The parts of ξ, in the paper's order and under the original's names.
+
+    `read_mode` is always ordered backward x M, forward x M, content; with one write head
+    the columns are [backward, forward, content].
+    """
+
+    read_keys: Float[Array, "R W"]
+    read_strengths: Float[Array, " R"]
+    write_keys: Float[Array, "M W"]
+    write_strengths: Float[Array, " M"]
+    erase_vectors: Float[Array, "M W"]
+    write_vectors: Float[Array, "M W"]
+    free_gate: Float[Array, " R"]
+    allocation_gate: Float[Array, " M"]
+    write_gate: Float[Array, " M"]
+    read_mode: Float[Array, "R 1+2*M"]
+
+
+def interface_shapes(
+    word_size: int, num_read_heads: int, num_write_heads: int
+) -> dict[str, tuple[int, ...]]:
+    """The shape of every part of ξ by its name, in the order of the vector."""
+    reads, writes = num_read_heads, num_write_heads
+    return {
+        "read_keys": (reads, word_size),
+        "read_strengths": (reads,),
+        "write_keys": (writes, word_size),
+        "write_strengths": (writes,),
+        "erase_vectors": (writes, word_size),
+        "write_vectors": (writes, word_size),
+        "free_gate": (reads,),
+        "allocation_gate": (writes,),
+        "write_gate": (writes,),
+        "read_mode": (reads, 1 + 2 * writes),
+    }
+
+
+def interface_size(shapes: dict[str, tuple[int, ...]]) -> int:
+    """F, the length of ξ: RW + 3W + 5R + 3 for one write head."""
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+def split(vector: Float[Array, " F"], shapes: dict[str, tuple[int, ...]]) -> Interface:
+    """Cuts ξ into its parts, row by row."""
+    *cuts, _ = accumulate(math.prod(shape) for shape in shapes.values())
+    parts = jnp.split(vector, cuts)
+    return Interface(*(p.reshape(s) for p, s in zip(parts, shapes.values(), strict=True)))
+
+
+def squash(
+    raw: Interface, strength_activation: StrengthActivation, read_mode_order: ReadModeOrder
+) -> Interface:
+    """Brings every part into its range: gates and erases to [0,1], strengths to ≥ 0 (or ≥ 1).
+
+    Args:
+      raw: the parts as the linear layer gives them.
+      strength_activation: oneplus(x) = 1 + log(1 + eˣ) in the paper, softplus in the original.
+      read_mode_order: the order of the modes in `raw`.
+
+    Source: Methods, "Interface parameters".
+    """
+    strength = jax.nn.softplus if strength_activation == "softplus" else _oneplus
+    read_mode = jax.nn.softmax(raw.read_mode, axis=-1)
+    if read_mode_order == "backward, content, forward":
+        heads = read_mode.shape[-1] // 2
+        backward, content, forward = jnp.split(read_mode, [heads, heads + 1], axis=-1)
+        read_mode = jnp.concatenate([backward, forward, content], axis=-1)
+    return raw._replace(
+        read_strengths=strength(raw.read_strengths),
+        write_strengths=strength(raw.write_strengths),
+        erase_vectors=jax.nn.sigmoid(raw.erase_vectors),
+        free_gate=jax.nn.sigmoid(raw.free_gate),
+        allocation_gate=jax.nn.sigmoid(raw.allocation_gate),
+        write_gate=jax.nn.sigmoid(raw.write_gate),
+        read_mode=read_mode,
+    )
+
+
+def _oneplus(x: Array) -> Array:
+    return 1 + jax.nn.softplus(x)

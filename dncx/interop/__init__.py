@@ -1,0 +1,3 @@
+"""Taking over models of other packages."""
+
+from dncx.interop import deepmind as deepmind

@@ -1,0 +1,136 @@
+"""Models of google-deepmind/dnc: from its TensorFlow variables to a `dncx.DNC` and back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from dncx.dnc import DNC, DNCConfig
+from dncx.interface import interface_shapes
+
+GATES = "dnc/lstm/{}_gates"
+OUTPUT = "dnc/output_linear/{}"
+ACCESS = "dnc/memory_access/{}/{}"
+
+
+def from_variables(
+    variables: Mapping[str, Any],
+    *,
+    memory_size: int,
+    word_size: int,
+    num_read_heads: int,
+    num_write_heads: int,
+    clip_value: float | None,
+) -> DNC:
+    """The original's model, given its variables.
+
+    Args:
+      variables: arrays by their TensorFlow names ("dnc/lstm/w_gates", ...; a ":0" at the end
+        is ignored). The sizes of controller, inputs and outputs follow from their shapes,
+        the dtype of the cell from theirs (float64 needs `jax_enable_x64`, as ever in JAX).
+      memory_size, word_size, num_read_heads, num_write_heads, clip_value: as the original's
+        flags; they do not follow from the variables. A clip_value of 0 or None is none.
+
+    Returns:
+      A cell that computes what the original computes.
+
+    Raises:
+      ValueError: a variable is missing, unknown, or of a shape or dtype that does not fit.
+
+    Example:
+      >>> reader = tf.train.load_checkpoint(folder)  # doctest: +SKIP
+      >>> cell = from_variables(
+      ...     {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
+      ...      if name.startswith("dnc/") and "RMSProp" not in name},
+      ...     memory_size=16, word_size=16, num_read_heads=4, num_write_heads=1, clip_value=20,
+      ... )  # doctest: +SKIP
+    """
+    arrays = {name.removesuffix(":0"): np.asarray(value) for name, value in variables.items()}
+    shapes = interface_shapes(word_size, num_read_heads, num_write_heads)
+    _check_names(arrays, shapes)
+    _check_dtypes(arrays)
+    hidden_size = arrays[GATES.format("w")].shape[-1] // 4
+    reads = num_read_heads * word_size
+    input_size = arrays[GATES.format("w")].shape[0] - reads - hidden_size
+    output_size = arrays[OUTPUT.format("w")].shape[-1]
+    if hidden_size < 1 or input_size < 1 or output_size < 1:
+        raise ValueError(
+            f"{GATES.format('w')} has shape {arrays[GATES.format('w')].shape}: it must be "
+            f"[input + {num_read_heads} * {word_size} + hidden, 4 * hidden]; check num_read_heads "
+            "and word_size"
+        )
+    cell = DNC(
+        input_size,
+        output_size,
+        DNCConfig(
+            memory_size=memory_size,
+            word_size=word_size,
+            num_read_heads=num_read_heads,
+            num_write_heads=num_write_heads,
+            hidden_size=hidden_size,
+            clip_value=clip_value,
+        ),
+        rngs=nnx.Rngs(0),
+        param_dtype=jnp.asarray(arrays[OUTPUT.format("w")]).dtype,
+    )
+    _check_shapes(arrays, to_variables(cell))
+    for kind, kernel_or_bias in (("w", "kernel"), ("b", "bias")):
+        parts = [arrays[ACCESS.format(name, kind)] for name in shapes]
+        for layer, value in (
+            (cell.controller.gates, arrays[GATES.format(kind)]),
+            (cell.access.interface_linear, np.concatenate(parts, axis=-1)),
+            (cell.output_linear, arrays[OUTPUT.format(kind)]),
+        ):
+            getattr(layer, kernel_or_bias)[...] = jnp.asarray(value)
+    return cell
+
+
+def to_variables(cell: DNC) -> dict[str, np.ndarray]:
+    """The inverse of `from_variables`: the cell's variables under the original's names.
+
+    Any tree of the cell's variables goes the same way if it is first put into the cell
+    (`nnx.update`), so gradients can be read under these names too.
+    """
+    access = cell.access
+    shapes = interface_shapes(access.word_size, access.num_read_heads, access.num_write_heads)
+    cuts = np.cumsum([np.prod(shape) for shape in shapes.values()])[:-1]
+    variables = {}
+    for kind, kernel_or_bias in (("w", "kernel"), ("b", "bias")):
+        fused = np.asarray(getattr(access.interface_linear, kernel_or_bias)[...])
+        for name, part in zip(shapes, np.split(fused, cuts, axis=-1), strict=True):
+            variables[ACCESS.format(name, kind)] = part
+        for name, layer in ((GATES, cell.controller.gates), (OUTPUT, cell.output_linear)):
+            variables[name.format(kind)] = np.asarray(getattr(layer, kernel_or_bias)[...])
+    return variables
+
+
+def _check_names(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Any]) -> None:
+    wanted = {ACCESS.format(name, kind) for name in shapes for kind in "wb"}
+    wanted |= {name.format(kind) for name in (GATES, OUTPUT) for kind in "wb"}
+    missing, unknown = sorted(wanted - set(arrays)), sorted(set(arrays) - wanted)
+    if missing or unknown:
+        raise ValueError(
+            "not the variables of a google-deepmind/dnc model: "
+            f"missing {missing or 'none'}, unknown {unknown or 'none'}"
+        )
+
+
+def _check_dtypes(arrays: Mapping[str, np.ndarray]) -> None:
+    dtypes = {array.dtype for array in arrays.values()}
+    if len(dtypes) != 1 or not jnp.issubdtype(next(iter(dtypes)), jnp.floating):
+        raise ValueError(
+            "the variables must all have one floating dtype; "
+            f"got {', '.join(sorted(str(dtype) for dtype in dtypes))}"
+        )
+
+
+def _check_shapes(arrays: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray]) -> None:
+    wrong = [
+        f"{name}: {array.shape}, must be {own[name].shape}"
+        for name, array in arrays.items()
+        if array.shape != own[name].shape
+    ]
+    if wrong:
+        raise ValueError("variables that do not fit the given sizes:\n  " + "\n  ".join(wrong))
