@@ -1,6 +1,7 @@
 """The DNC: a recurrent cell that joins a controller and a memory access."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -96,8 +97,8 @@ class DNCConfig:
             "allocation_epsilon",
         ):
             value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise ValueError(f"{name}={value}: must be at least 0")
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name}={value}: must be a finite number of at least 0")
         if self.controller == "lstm" and self.num_layers != 1:
             raise ValueError(
                 f"num_layers={self.num_layers}: controller='lstm' has one layer; "

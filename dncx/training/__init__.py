@@ -1,0 +1,1 @@
+"""Training and evaluating a DNC on a task."""

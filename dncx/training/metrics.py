@@ -1,0 +1,70 @@
+"""What training tells: lines for people, and metrics.jsonl for programs."""
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dncx.training.runs import write_whole
+
+
+class Metrics:
+    """metrics.jsonl: one JSON object a line, appended report by report."""
+
+    def __init__(self, path: Path, first_iteration: int):
+        """Keeps the lines up to `first_iteration`, from where training goes on."""
+        self.path = path
+        if path.exists():
+            kept = [line for line in read_metrics(path) if line["iteration"] <= first_iteration]
+            text = "".join(json.dumps(line) + "\n" for line in kept)
+            write_whole(path, text.encode())
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Adds a line; it is in the file when this returns."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl; one cut off in the middle, by a crash, is left out."""
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+class Reporter:
+    """Prints reports: under a progress bar on a terminal, as plain lines elsewhere."""
+
+    def __init__(self, total: int, done: int):
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+            transient=True,
+        )
+        self.bar = self.progress.add_task("training", total=total, completed=done)
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def say(self, text: str) -> None:
+        """A line, or several."""
+        self.console.print(text, markup=False)
+
+    def advance(self, iteration: int) -> None:
+        """Moves the bar."""
+        self.progress.update(self.bar, completed=iteration)

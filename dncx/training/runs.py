@@ -1,0 +1,186 @@
+"""A run directory: what a training run is and what became of it.
+
+    config.json          task, model and training settings, as given
+    metrics.jsonl        one line a report
+    checkpoints/         see checkpoints.py
+    model.safetensors    the trained parameters, by name
+    earlier-1/, ...      runs that were in the directory before, moved aside
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import nnx, traverse_util
+
+from dncx.dnc import DNC, DNCConfig
+from dncx.errors import UsageError
+from dncx.tasks.base import Task
+from dncx.tasks.repeat_copy import RepeatCopy
+from dncx.training.settings import ModelSettings, TrainRepeatCopy
+
+CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
+TASKS = {"repeat-copy": RepeatCopy}
+
+
+def model_config(settings: ModelSettings) -> DNCConfig:
+    """The network that the flags ask for."""
+    sizes = dataclasses.asdict(settings)
+    if sizes.pop("equations") == "deepmind":
+        return DNCConfig.deepmind(**sizes)
+    sizes.pop("clip_value")
+    return DNCConfig.nature(**sizes)
+
+
+def describe(settings: TrainRepeatCopy, task: Task, config: DNCConfig) -> dict[str, Any]:
+    """What config.json holds: enough to build the network again, and how it was trained."""
+    run = dataclasses.asdict(settings.run)
+    return {
+        "format": "dncx-run-1",
+        "task": {"name": "repeat-copy", **dataclasses.asdict(settings.task)},
+        "model": {
+            "input_size": task.input_size,
+            "output_size": task.output_size,
+            **dataclasses.asdict(config),
+        },
+        "optimizer": dataclasses.asdict(settings.optimizer),
+        "training": {name: run[name] for name in ("batch_size", "seed", "num_training_iterations")},
+    }
+
+
+def build(config: dict[str, Any], rngs: nnx.Rngs) -> tuple[Task, DNC]:
+    """The task and a fresh network of a configuration."""
+    task_settings, model = dict(config["task"]), dict(config["model"])
+    task = TASKS[task_settings.pop("name")](**task_settings)
+    sizes = model.pop("input_size"), model.pop("output_size")
+    return task, DNC(*sizes, DNCConfig(**model), rngs=rngs)
+
+
+def load_run(run_dir: Path, **changes: Any) -> tuple[Task, DNC, dict[str, Any]]:
+    """The task, the trained network and the configuration of a run.
+
+    Args:
+      run_dir: a run directory.
+      **changes: settings of the task, or `memory_size`, other than in training.
+
+    Raises:
+      UsageError: there is no trained model, or its files do not fit together.
+    """
+    config_path, model_path = run_dir / CONFIG, run_dir / MODEL
+    for path in (config_path, model_path):
+        if not path.is_file():
+            raise UsageError(f"{run_dir} is not a finished run: it has no {path.name}")
+    config = read_config(config_path)
+    for name, value in changes.items():
+        section = "model" if name in config["model"] else "task"
+        config[section] = config[section] | {name: value}
+    try:
+        task, cell = build(config, nnx.Rngs(0))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{config_path}: {error}") from error
+    graph, state = nnx.split(cell)
+    wanted = flat_shapes(nnx.to_pure_dict(state))
+    try:
+        found = safetensors.numpy.load_file(model_path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UsageError(f"cannot read {model_path}: {error}") from error
+    differences = compare_shapes(flat_shapes(found), wanted)
+    if differences:
+        raise UsageError(f"{model_path} does not fit {config_path}:\n  " + "\n  ".join(differences))
+    return task, nnx.merge(graph, nested(found)), config
+
+
+def write_config(run_dir: Path, config: dict[str, Any]) -> None:
+    """Writes config.json, whole or not at all."""
+    write_whole(run_dir / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def save_model(run_dir: Path, params: Any) -> Path:
+    """Writes model.safetensors, whole or not at all."""
+    path = run_dir / MODEL
+    write_whole(path, safetensors.numpy.save({k: np.asarray(v) for k, v in flat(params).items()}))
+    return path
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """config.json, if it is one of ours."""
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {path}: {error}") from error
+    if not isinstance(config, dict) or config.get("format") != "dncx-run-1":
+        raise UsageError(f"{path} is not the configuration of a dncx run")
+    return config
+
+
+def check_run_dir(run_dir: Path) -> None:
+    """Refuses a run directory that is something else."""
+    if run_dir.exists() and not run_dir.is_dir():
+        raise UsageError(f"--run_dir: {run_dir} is a file, it must be a directory")
+    above = next(p for p in (run_dir, *run_dir.absolute().parents) if p.exists())
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UsageError(f"--run_dir: no permission to write in {above}")
+    if (run_dir / CONFIG).exists():
+        read_config(run_dir / CONFIG)
+
+
+def set_aside(folder: Path, names: Iterable[str]) -> Path | None:
+    """Moves what is there of `names` to a new folder earlier-1, earlier-2, ... beside them."""
+    present = [folder / name for name in names if (folder / name).exists()]
+    if not present:
+        return None
+    number = 1
+    while (folder / f"earlier-{number}").exists():
+        number += 1
+    aside = folder / f"earlier-{number}"
+    aside.mkdir()
+    for path in present:
+        path.rename(aside / path.name)
+    return aside
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file so that at any moment the old or the new one is there, complete."""
+    beside = path.with_name(path.name + ".tmp")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def compare_shapes(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Where two flat trees of shapes differ, a line each."""
+    return [
+        f"{name}: {found.get(name, 'absent')} there, {wanted.get(name, 'absent')} here"
+        for name in sorted(found | wanted)
+        if found.get(name) != wanted.get(name)
+    ]
+
+
+def flat(params: Any) -> dict[str, Any]:
+    """A tree of parameters by name: "controller.gates.kernel" and so on."""
+    leaves = traverse_util.flatten_dict(params)
+    return {".".join(str(part) for part in path): leaf for path, leaf in leaves.items()}
+
+
+def flat_shapes(params: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of a tree of parameters, by name."""
+    return {name: tuple(leaf.shape) for name, leaf in flat(params).items()}
+
+
+def nested(flat: dict[str, Any]) -> Any:
+    """The inverse of `flat`; layers of a list are numbered."""
+    return traverse_util.unflatten_dict(
+        {
+            tuple(int(p) if p.isdecimal() else p for p in name.split(".")): jnp.asarray(value)
+            for name, value in flat.items()
+        }
+    )

@@ -1,0 +1,142 @@
+"""What `dncx train` and `dncx eval` take: the flags, their defaults and their help.
+
+Names and defaults are those of google-deepmind/dnc's train.py. No JAX here, so that parsing
+and `--help` are instant.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from dncx.errors import UsageError
+from dncx.tasks.settings import RepeatCopySettings
+
+Equations = Literal["deepmind", "nature"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """Sizes of the network."""
+
+    hidden_size: int = 64
+    """Size of the controller's LSTM."""
+    memory_size: int = 16
+    """Number of memory slots."""
+    word_size: int = 16
+    """Width of each memory slot."""
+    num_write_heads: int = 1
+    """Number of write heads."""
+    num_read_heads: int = 4
+    """Number of read heads."""
+    clip_value: float = 20.0
+    """Limit of controller and DNC outputs; 0: none. Not used with equations=nature."""
+    equations: Equations = "deepmind"
+    """google-deepmind/dnc, or those of the Nature paper."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """RMSProp, on gradients clipped by their global norm."""
+
+    max_grad_norm: float = 50.0
+    """Limit of the norm of the gradients."""
+    learning_rate: float = 1e-4
+    """Learning rate."""
+    optimizer_epsilon: float = 1e-10
+    """Epsilon under the square root."""
+    momentum: float = 0.0
+    """0 in the original, 0.9 in the paper."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """How long to train, what to report, and where to keep it."""
+
+    batch_size: int = 16
+    """Sequences an iteration."""
+    num_training_iterations: int = 100_000
+    """Iterations in all, those before a resume included."""
+    report_interval: int = 100
+    """Iterations between reports of the average loss and a sample."""
+    checkpoint_interval: int = -1
+    """Iterations between checkpoints; -1: none are written."""
+    checkpoint_dir: Path | None = None
+    """Where checkpoints are; by default checkpoints/ in the run directory."""
+    keep_checkpoints: int = 5
+    """How many of the newest checkpoints stay; 0: all."""
+    run_dir: Path = Path("runs/repeat-copy")
+    """Where configuration, metrics and the trained model go."""
+    resume: Annotated[bool, tyro.conf.arg(help="Go on from the newest checkpoint, if any.")] = True
+    seed: int = 0
+    """Seed of weights and data."""
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints are, as an absolute path."""
+        return (self.checkpoint_dir or self.run_dir / "checkpoints").resolve()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainRepeatCopy:
+    """Train a DNC to repeat patterns of bits, the task of google-deepmind/dnc.
+
+    Options are spelled with _ or with -, and take their value after = or a space.
+    """
+
+    model: ModelSettings = ModelSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    task: RepeatCopySettings = RepeatCopySettings()
+    run: RunSettings = RunSettings()
+
+    def check(self) -> None:
+        """Refuses numbers that training cannot use (task and model check their own)."""
+        run, floats = self.run, dataclasses.asdict(self.optimizer)
+        for name in ("batch_size", "num_training_iterations", "report_interval"):
+            _at_least(1, name, getattr(run, name))
+        _at_least(0, "keep_checkpoints", run.keep_checkpoints)
+        if run.checkpoint_interval != -1 and run.checkpoint_interval < 1:
+            raise UsageError(
+                f"checkpoint_interval={run.checkpoint_interval}: must be at least 1, or -1 for none"
+            )
+        if not 0 <= run.seed < 2**32:
+            raise UsageError(f"seed={run.seed}: must lie in 0..{2**32 - 1}")
+        for name, value in floats.items():
+            if not (math.isfinite(value) and value >= 0):
+                raise UsageError(f"{name}={value}: must be a finite number of at least 0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Eval:
+    """Measure a trained model on fresh episodes, of any length."""
+
+    run_dir: Annotated[Path, tyro.conf.Positional]
+    """The run: a directory with model.safetensors and config.json."""
+    min_length: int | None = None
+    """Other than in training, where given."""
+    max_length: int | None = None
+    """Other than in training, where given."""
+    min_repeats: int | None = None
+    """Other than in training, where given."""
+    max_repeats: int | None = None
+    """Other than in training, where given."""
+    memory_size: int | None = None
+    """Memory slots, other than in training where given."""
+    num_episodes: int = 1000
+    """Sequences to measure on."""
+    batch_size: int = 100
+    """Sequences at a time."""
+    seed: int = 1
+    """Seed of the episodes; training draws from others."""
+
+    def check(self) -> None:
+        """Refuses numbers that cannot be measured with."""
+        _at_least(1, "num_episodes", self.num_episodes)
+        _at_least(1, "batch_size", self.batch_size)
+
+
+def _at_least(lowest: int, name: str, value: int) -> None:
+    if value < lowest:
+        raise UsageError(f"{name}={value}: must be at least {lowest}")
