@@ -13,7 +13,15 @@ from dncx.addressing import (
     TemporalLinkage,
     content_weights,
 )
-from dncx.glossary import DirectionalWeights, Memory, ReadWeights, ReadWords, Usage, WriteWeights
+from dncx.glossary import (
+    DirectionalWeights,
+    Memory,
+    Number,
+    ReadWeights,
+    ReadWords,
+    Usage,
+    WriteWeights,
+)
 from dncx.initializers import fan_in_normal
 from dncx.interface import (
     Interface,
@@ -117,7 +125,7 @@ class MemoryAccess(nnx.Module):
         num_write_heads: int = 1,
         freeness: Any = None,
         linkage: Any = None,
-        cosine_epsilon: float = COSINE_EPSILON,
+        cosine_epsilon: Number = COSINE_EPSILON,
         strength_activation: StrengthActivation = "softplus",
         interface_bias: bool = True,
         read_mode_order: ReadModeOrder = "backward, forward, content",
@@ -172,9 +180,7 @@ class MemoryAccess(nnx.Module):
         """One step, in the order of the paper: usage, write, link, read."""
         xi = self.interface(controller_output)
 
-        usage = self.freeness(
-            state.usage, state.write_weights, xi.free_gate, state.read_weights
-        )
+        usage = self.freeness(state.usage, state.write_weights, xi.free_gate, state.read_weights)
         allocation = self.freeness.write_allocation_weights(
             usage, xi.allocation_gate * xi.write_gate
         )
@@ -187,9 +193,7 @@ class MemoryAccess(nnx.Module):
         memory = erase_and_write(state.memory, write_weights, xi.erase_vectors, xi.write_vectors)
 
         linkage, forward, backward = self.linkage(state.linkage, write_weights, state.read_weights)
-        read_content = content_weights(
-            memory, xi.read_keys, xi.read_strengths, self.cosine_epsilon
-        )
+        read_content = content_weights(memory, xi.read_keys, xi.read_strengths, self.cosine_epsilon)
         read_weights = mixed_read_weights(xi.read_mode, backward, forward, read_content)
         read_words = read_weights @ memory
 

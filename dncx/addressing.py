@@ -5,33 +5,36 @@ example. `Freeness` and `TemporalLinkage` bundle the functions into the parts th
 `dncx.MemoryAccess` takes, so that a part of your own can stand in their place.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dncx.glossary import DirectionalWeights, Link, Memory, ReadWeights, Usage, WriteWeights
+from dncx.glossary import DirectionalWeights, Link, Memory, Number, ReadWeights, Usage, WriteWeights
 
 # Keeps cosine similarity finite for empty slots and zero keys (the original's value).
 COSINE_EPSILON = 1e-6
+# A shorter vector counts as zero: its direction, which the paper's cosine (no epsilon) would
+# follow, is rounding noise, and the gradient along it, of size 1 / length, would blow up.
+SHORTEST_VECTOR = 1e-6
 # Keeps usage off exact zero, where the product over sorted usages would pass no gradient.
 ALLOCATION_EPSILON = 1e-6
 
 
-def vector_norms(vectors: Float[Array, "K W"], epsilon: float) -> Float[Array, " K"]:
-    """|v| = √(Σ v² + ε), with gradient 0 instead of NaN where that is exactly 0."""
+def vector_norms(vectors: Float[Array, "K W"], epsilon: Number) -> Float[Array, " K"]:
+    """|v| = √(Σ v² + ε); 0, and with gradient 0, for vectors shorter than `SHORTEST_VECTOR`."""
     squares = jnp.sum(vectors * vectors, axis=-1) + epsilon
-    positive = squares > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), 0)
+    long = squares >= SHORTEST_VECTOR**2
+    return jnp.where(long, jnp.sqrt(jnp.where(long, squares, 1)), 0)
 
 
 def content_weights(
     memory: Memory,
     keys: Float[Array, "K W"],
     strengths: Float[Array, " K"],
-    epsilon: float = COSINE_EPSILON,
+    epsilon: Number = COSINE_EPSILON,
 ) -> Float[Array, "K N"]:
     """C(M, k, β)[i] = softmax_i( β · k·M[i] / (|k| |M[i]| + ε) ), one row a key.
 
@@ -46,12 +49,12 @@ def content_weights(
     """
     dots = keys @ memory.T
     norms = vector_norms(keys, epsilon)[:, None] * vector_norms(memory, epsilon)[None, :] + epsilon
-    similarity = dots / jnp.where(norms > 0, norms, 1)
+    similarity = jnp.where(norms > 0, dots / jnp.where(norms > 0, norms, 1), 0)
     return jax.nn.softmax(strengths[:, None] * similarity, axis=-1)
 
 
 def usage_after_write(usage: Usage, write_weights: WriteWeights) -> Usage:
-    """u + (1 - u) ∘ (1 - Πₘ(1 - wₘ)): a slot written to is in use.
+    """U + (1 - u) ∘ (1 - Πₘ(1 - wₘ)): a slot written to is in use.
 
     With one write head this is the paper's u + w - u∘w (Methods, "Dynamic memory allocation").
     """
@@ -61,14 +64,14 @@ def usage_after_write(usage: Usage, write_weights: WriteWeights) -> Usage:
 def usage_after_read(
     usage: Usage, free_gate: Float[Array, " R"], read_weights: ReadWeights
 ) -> Usage:
-    """u ∘ ψ with the retention ψ = Πᵢ(1 - fⁱ wⁱ): a free gate of 1 empties what was read.
+    """U ∘ ψ with the retention ψ = Πᵢ(1 - fⁱ wⁱ): a free gate of 1 empties what was read.
 
     Source: Methods, "Dynamic memory allocation".
     """
     return usage * jnp.prod(1 - free_gate[:, None] * read_weights, axis=0)
 
 
-def allocation_weights(usage: Usage, epsilon: float = ALLOCATION_EPSILON) -> Usage:
+def allocation_weights(usage: Usage, epsilon: Number = ALLOCATION_EPSILON) -> Usage:
     """a[φⱼ] = (1 - u[φⱼ]) Π_{i<j} u[φᵢ], where φ sorts the slots by usage, freest first.
 
     Slots of exactly equal usage are taken in their order. The gradient ignores that the
@@ -99,14 +102,14 @@ class Freeness(nnx.Module):
         self,
         memory_size: int,
         *,
-        epsilon: float = ALLOCATION_EPSILON,
+        epsilon: Number = ALLOCATION_EPSILON,
         write_gradient: bool = False,
     ):
         self.memory_size = memory_size
         self.epsilon = epsilon
         self.write_gradient = write_gradient
 
-    def initial_state(self, dtype: jnp.dtype) -> Usage:
+    def initial_state(self, dtype: Any) -> Usage:
         """Every slot free."""
         return jnp.zeros(self.memory_size, dtype)
 
@@ -158,17 +161,17 @@ def updated_link(link: Link, precedence_weights: WriteWeights, write_weights: Wr
 def updated_precedence(
     precedence_weights: WriteWeights, write_weights: WriteWeights
 ) -> WriteWeights:
-    """p ← (1 - Σᵢ w[i]) p + w: how far each slot was the last one written to."""
+    """P ← (1 - Σᵢ w[i]) p + w: how far each slot was the last one written to."""
     return (1 - write_weights.sum(axis=-1, keepdims=True)) * precedence_weights + write_weights
 
 
 def forward_weights(link: Link, read_weights: ReadWeights) -> DirectionalWeights:
-    """f = L w^r: the slots written right after those that were read."""
+    """F = L w^r: the slots written right after those that were read."""
     return jnp.einsum("mij,rj->rmi", link, read_weights)
 
 
 def backward_weights(link: Link, read_weights: ReadWeights) -> DirectionalWeights:
-    """b = Lᵀ w^r: the slots written right before those that were read."""
+    """B = Lᵀ w^r: the slots written right before those that were read."""
     return jnp.einsum("mij,ri->rmj", link, read_weights)
 
 
@@ -186,7 +189,7 @@ class TemporalLinkage(nnx.Module):
         self.memory_size = memory_size
         self.num_write_heads = num_write_heads
 
-    def initial_state(self, dtype: jnp.dtype) -> TemporalLinkageState:
+    def initial_state(self, dtype: Any) -> TemporalLinkageState:
         """Nothing written yet."""
         heads, slots = self.num_write_heads, self.memory_size
         return TemporalLinkageState(

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from dncx.glossary import Number
 from dncx.initializers import fan_in_normal
 
 
@@ -28,12 +29,12 @@ class LSTMState(NamedTuple):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
-def clip_gradient(x: Array, limit: float | None) -> Array:
+def clip_gradient(x: Array, limit: Number | None) -> Array:
     """x, with the gradient that comes back through it clipped to ±limit (None: as it is)."""
     return x
 
 
-def _clip_gradient_backward(limit: float | None, _: None, gradient: Array) -> tuple[Array]:
+def _clip_gradient_backward(limit: Number | None, _: None, gradient: Array) -> tuple[Array]:
     return (gradient if limit is None else jnp.clip(gradient, -limit, limit),)
 
 
@@ -59,8 +60,8 @@ class LSTM(nnx.RNNCellBase):
         input_size: int,
         hidden_size: int,
         *,
-        forget_bias: float = 1.0,
-        gradient_clip: float | None = None,
+        forget_bias: Number = 1.0,
+        gradient_clip: Number | None = None,
         rngs: nnx.Rngs,
         param_dtype: Any = jnp.float32,
     ):
@@ -119,8 +120,8 @@ class DeepLSTM(nnx.RNNCellBase):
         hidden_size: int,
         num_layers: int = 1,
         *,
-        forget_bias: float = 0.0,
-        gradient_clip: float | None = None,
+        forget_bias: Number = 0.0,
+        gradient_clip: Number | None = None,
         rngs: nnx.Rngs,
         param_dtype: Any = jnp.float32,
     ):
@@ -179,7 +180,7 @@ class FeedForward(nnx.RNNCellBase):
         hidden_size: int,
         num_layers: int = 1,
         *,
-        gradient_clip: float | None = None,
+        gradient_clip: Number | None = None,
         rngs: nnx.Rngs,
         param_dtype: Any = jnp.float32,
     ):

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from dncx.access import AccessState, AccessTrace, MemoryAccess
 from dncx.addressing import ALLOCATION_EPSILON, COSINE_EPSILON, Freeness
 from dncx.controllers import LSTM, DeepLSTM, FeedForward
+from dncx.glossary import Number
 from dncx.initializers import fan_in_normal
 from dncx.interface import ReadModeOrder, StrengthActivation
 
@@ -61,16 +62,16 @@ class DNCConfig:
     num_write_heads: int = 1
     hidden_size: int = 64
     num_layers: int = 1
-    clip_value: float | None = 20.0
+    clip_value: Number | None = 20.0
     controller: ControllerName = "lstm"
-    forget_bias: float = 1.0
-    controller_gradient_clip: float | None = None
+    forget_bias: Number = 1.0
+    controller_gradient_clip: Number | None = None
     strength_activation: StrengthActivation = "softplus"
     interface_bias: bool = True
     output_bias: bool = True
     read_mode_order: ReadModeOrder = "backward, forward, content"
-    cosine_epsilon: float = COSINE_EPSILON
-    allocation_epsilon: float = ALLOCATION_EPSILON
+    cosine_epsilon: Number = COSINE_EPSILON
+    allocation_epsilon: Number = ALLOCATION_EPSILON
     usage_write_gradient: bool = False
 
     def __post_init__(self) -> None:

@@ -37,3 +37,4 @@ WriteWeights = Float[Array, "M N"]
 Link = Float[Array, "M N N"]  # link[m, i, j]: how far slot i was written right after slot j
 DirectionalWeights = Float[Array, "R M N"]
 ReadWords = Float[Array, "R W"]
+Number = float | int  # for settings: a run-time type checker takes no int for a float

@@ -6,7 +6,9 @@ import jax
 from jaxtyping import Array
 
 
-def fan_in_normal(key: Array, shape: tuple[int, ...], dtype: Any, out_sharding: Any = None) -> Array:
+def fan_in_normal(
+    key: Array, shape: tuple[int, ...], dtype: Any, out_sharding: Any = None
+) -> Array:
     """Normal with σ = 1/√fan_in, cut at 2σ, fan_in being the rows of the matrix.
 
     Source: Sonnet 1's default for linear layers and LSTMs, which the original uses.

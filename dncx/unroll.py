@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from dncx.dnc import DNC, DNCState, DNCTrace
@@ -13,11 +15,11 @@ from dncx.dnc import DNC, DNCState, DNCTrace
 
 def unroll(
     cell: Any,
-    inputs: Array,
+    inputs: ArrayLike,
     *,
     initial_state: Any = None,
-    lengths: Array | None = None,
-    resets: Array | None = None,
+    lengths: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
     time_major: bool = False,
 ) -> tuple[Array, Any]:
     """Runs a recurrent cell over sequences.
@@ -58,11 +60,11 @@ def unroll(
 
 def unroll_with_trace(
     cell: DNC,
-    inputs: Array,
+    inputs: ArrayLike,
     *,
     initial_state: DNCState | None = None,
-    lengths: Array | None = None,
-    resets: Array | None = None,
+    lengths: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
     time_major: bool = False,
 ) -> tuple[Array, DNCState, DNCTrace]:
     """`unroll`, and everything that happened inside at every step.
@@ -78,19 +80,17 @@ def unroll_with_trace(
         state, y, trace = cell.step_with_trace(state, x)
         return state, (y, trace)
 
-    state, (outputs, trace) = _scan(
-        cell, step, inputs, initial_state, lengths, resets, time_major
-    )
+    state, (outputs, trace) = _scan(cell, step, inputs, initial_state, lengths, resets, time_major)
     return outputs, state, trace
 
 
 def _scan(
     cell: Any,
     step: Callable[[Any, Array], tuple[Any, Any]],
-    inputs: Array,
+    inputs: ArrayLike,
     initial_state: Any,
-    lengths: Array | None,
-    resets: Array | None,
+    lengths: ArrayLike | None,
+    resets: ArrayLike | None,
     time_major: bool,
 ) -> tuple[Any, Any]:
     inputs = jnp.asarray(inputs)
@@ -102,7 +102,7 @@ def _scan(
     if not time_major:
         inputs = jnp.moveaxis(inputs, -2, 0)
     batch, time = inputs.shape[1:-1], inputs.shape[0]
-    start = cell.initialize_carry(inputs.shape[1:])
+    start = cell.initialize_carry(inputs.shape[1:], nnx.Rngs(0))  # some cells insist on rngs
     state = start if initial_state is None else _checked_state(initial_state, start)
     live = None if lengths is None else _live_steps(lengths, batch, time)
     if resets is not None:
@@ -128,12 +128,14 @@ def _where(condition: Array, yes: Any, no: Any) -> Any:
     """`jnp.where` over trees, with the condition [*batch] spread over the axes behind."""
 
     def pick(a: Array, b: Array) -> Array:
-        return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - condition.ndim)), a, b)
+        return jnp.where(
+            condition.reshape(condition.shape + (1,) * (a.ndim - condition.ndim)), a, b
+        )
 
     return jax.tree.map(pick, yes, no)
 
 
-def _live_steps(lengths: Array, batch: tuple[int, ...], time: int) -> Array:
+def _live_steps(lengths: ArrayLike, batch: tuple[int, ...], time: int) -> Array:
     """[time, *batch]: whether the step lies within the sequence."""
     lengths = jnp.asarray(lengths)
     if lengths.shape != batch or not jnp.issubdtype(lengths.dtype, jnp.integer):
@@ -152,7 +154,9 @@ def _live_steps(lengths: Array, batch: tuple[int, ...], time: int) -> Array:
     return steps < lengths[None]
 
 
-def _checked_resets(resets: Array, batch: tuple[int, ...], time: int, time_major: bool) -> Array:
+def _checked_resets(
+    resets: ArrayLike, batch: tuple[int, ...], time: int, time_major: bool
+) -> Array:
     """[time, *batch]: whether to start anew before the step."""
     resets = jnp.asarray(resets)
     wanted = (time, *batch) if time_major else (*batch, time)

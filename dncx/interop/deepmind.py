@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from dncx.dnc import DNC, DNCConfig
+from dncx.glossary import Number
 from dncx.interface import interface_shapes
 
 GATES = "dnc/lstm/{}_gates"
@@ -22,7 +23,7 @@ def from_variables(
     word_size: int,
     num_read_heads: int,
     num_write_heads: int,
-    clip_value: float | None,
+    clip_value: Number | None,
 ) -> DNC:
     """The original's model, given its variables.
 
@@ -51,19 +52,17 @@ def from_variables(
     shapes = interface_shapes(word_size, num_read_heads, num_write_heads)
     _check_names(arrays, shapes)
     _check_dtypes(arrays)
-    hidden_size = arrays[GATES.format("w")].shape[-1] // 4
-    reads = num_read_heads * word_size
-    input_size = arrays[GATES.format("w")].shape[0] - reads - hidden_size
-    output_size = arrays[OUTPUT.format("w")].shape[-1]
-    if hidden_size < 1 or input_size < 1 or output_size < 1:
+    gates, output = arrays[GATES.format("w")].shape, arrays[OUTPUT.format("w")].shape
+    hidden_size = gates[-1] // 4 if len(gates) == 2 else 0
+    input_size = gates[0] - num_read_heads * word_size - hidden_size if hidden_size else 0
+    if input_size < 1:
         raise ValueError(
-            f"{GATES.format('w')} has shape {arrays[GATES.format('w')].shape}: it must be "
-            f"[input + {num_read_heads} * {word_size} + hidden, 4 * hidden]; check num_read_heads "
-            "and word_size"
+            f"{GATES.format('w')} has shape {gates}: it must be [input + {num_read_heads} * "
+            f"{word_size} + hidden, 4 * hidden]; check num_read_heads and word_size"
         )
     cell = DNC(
         input_size,
-        output_size,
+        output[-1] if output else 0,
         DNCConfig(
             memory_size=memory_size,
             word_size=word_size,

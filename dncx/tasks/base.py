@@ -1,6 +1,6 @@
 """What a task is."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float
 
@@ -19,6 +19,7 @@ class Episode(NamedTuple):
     mask: Float[Array, "B T"]
 
 
+@runtime_checkable
 class Task(Protocol):
     """A task makes episodes and judges outputs. Everything but `render` runs inside jit.
 

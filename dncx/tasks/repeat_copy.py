@@ -22,10 +22,8 @@ from jaxtyping import Array, Float, Int
 from dncx.tasks.base import Episode
 from dncx.tasks.settings import RepeatCopySettings
 
-# The number of repeats is shown as r / 10, whatever the range it is drawn from.
-NORM_MAX = 10
 
-
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RepeatCopy(RepeatCopySettings):
     """The original's task, drawn on the device; the arguments are `RepeatCopySettings`.
 
@@ -37,6 +35,9 @@ class RepeatCopy(RepeatCopySettings):
 
     Source: google-deepmind/dnc, repeat_copy.py.
     """
+
+    norm_max: int = 10
+    """The number of repeats is shown as r / norm_max, whatever the range it is drawn from."""
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
@@ -77,7 +78,7 @@ class RepeatCopy(RepeatCopySettings):
     ) -> Episode:
         """One sequence, without a batch axis; rows of `pattern` from `length` on are not used."""
         step = jnp.arange(self.time_steps)
-        shown = (1 <= step) & (step <= length)
+        shown = (step >= 1) & (step <= length)
         answer_start, answer_end = length + 2, length + 2 + length * repeats
         answering = (answer_start <= step) & (step < answer_end)
 
@@ -87,7 +88,7 @@ class RepeatCopy(RepeatCopySettings):
         def channel(values: Array) -> Array:
             return values.astype(jnp.float32)[:, None]
 
-        number = jnp.where(step == length + 1, repeats.astype(jnp.float32) / NORM_MAX, 0)
+        number = jnp.where(step == length + 1, repeats.astype(jnp.float32) / self.norm_max, 0)
         inputs = [rows(step - 1, shown), channel(step == 0), channel(number)]
         targets = [rows((step - answer_start) % length, answering), channel(step == answer_end)]
         return Episode(
@@ -161,4 +162,6 @@ def masked_cross_entropy(
 
 def _bits(row: np.ndarray) -> str:
     """'0', '1', and other numbers as tenths: '00000.2' is four zeros, a zero and 2/10."""
-    return "".join(f"{value:.0f}" if value in (0, 1) else f"{value:.1f}".lstrip("0") for value in row)
+    return "".join(
+        f"{value:.0f}" if value in (0, 1) else f"{value:.1f}".lstrip("0") for value in row
+    )

@@ -192,9 +192,14 @@ def _resume(path: Path, description: dict[str, Any], fresh: TrainState) -> Train
 
 def _make_room(run: RunSettings, reporter: Reporter) -> None:
     """Moves an earlier run's files aside, so that none is overwritten."""
-    own = (runs.CONFIG, runs.METRICS, runs.MODEL)
-    saved = [str(iteration) for iteration in checkpoints.saved_iterations(run.checkpoints)]
-    for folder, names in ((run.checkpoints, saved), (run.run_dir, own)):
+    own = [runs.CONFIG, runs.METRICS, runs.MODEL]
+    moves = [(run.run_dir, own)]
+    if run.checkpoint_dir is None:
+        own.append(run.checkpoints.name)
+    else:
+        saved = [str(iteration) for iteration in checkpoints.saved_iterations(run.checkpoints)]
+        moves.append((run.checkpoints, saved))
+    for folder, names in moves:
         aside = runs.set_aside(folder, names)
         if aside:
             reporter.say(f"{folder} held an earlier run; it is in {aside} now")

@@ -1,10 +1,10 @@
 """A run directory: what a training run is and what became of it.
 
-    config.json          task, model and training settings, as given
-    metrics.jsonl        one line a report
-    checkpoints/         see checkpoints.py
-    model.safetensors    the trained parameters, by name
-    earlier-1/, ...      runs that were in the directory before, moved aside
+config.json          task, model and training settings, as given
+metrics.jsonl        one line a report
+checkpoints/         see checkpoints.py
+model.safetensors    the trained parameters, by name
+earlier-1/, ...      runs that were in the directory before, moved aside
 """
 
 import dataclasses

@@ -34,13 +34,13 @@ class TrainState(NamedTuple):
     finite: Bool[Array, ""]  # whether the last loss, gradient and update were
 
 
-def make_optimizer(settings: OptimizerSettings) -> optax.GradientTransformation:
+def make_optimizer(settings: OptimizerSettings, decay: float = 0.9) -> optax.GradientTransformation:
     """TensorFlow 1's RMSProp (mean square from 1, epsilon under the root) on clipped gradients."""
     return optax.chain(
         optax.clip_by_global_norm(settings.max_grad_norm),
         optax.rmsprop(
             settings.learning_rate,
-            decay=0.9,
+            decay=decay,
             eps=settings.optimizer_epsilon,
             initial_scale=1.0,
             eps_in_sqrt=True,
@@ -51,13 +51,14 @@ def make_optimizer(settings: OptimizerSettings) -> optax.GradientTransformation:
 
 def initial_state(params: Any, optimizer: optax.GradientTransformation) -> TrainState:
     """The state before the first update."""
+    dtype = jax.tree.leaves(params)[0].dtype
     return TrainState(
         iteration=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=optimizer.init(params),
         reported=jnp.zeros((), jnp.int32),
-        loss_sum=jnp.zeros(()),
-        grad_norm_max=jnp.zeros(()),
+        loss_sum=jnp.zeros((), dtype),
+        grad_norm_max=jnp.zeros((), dtype),
         finite=jnp.array(True),
     )
 

@@ -1,0 +1,63 @@
+"""A linkage and a controller of one's own, put into a DNC without touching the library.
+
+python examples/own_parts.py
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+import dncx
+
+
+class FadingLinkage(dncx.TemporalLinkage):
+    """Links that fade: L is multiplied by a learned rate in (0, 1) at every step.
+
+    A linkage needs `initial_state` and `__call__`; this one keeps the library's state and
+    changes one thing.
+    """
+
+    def __init__(self, memory_size: int, *, rngs: nnx.Rngs):
+        super().__init__(memory_size)
+        self.rate = nnx.Param(3 + jax.random.normal(rngs.params()))
+
+    def __call__(self, state, write_weights, read_weights):
+        state, forward, backward = super().__call__(state, write_weights, read_weights)
+        rate = jax.nn.sigmoid(self.rate[...])
+        return state._replace(link=rate * state.link), rate * forward, rate * backward
+
+
+class ResidualController(nnx.RNNCellBase):
+    """A controller is any flax recurrent cell: here a GRU with a way around it."""
+
+    def __init__(self, input_size: int, hidden_size: int, *, rngs: nnx.Rngs):
+        self.gru = nnx.GRUCell(input_size, hidden_size, rngs=rngs)
+        self.around = nnx.Linear(input_size, hidden_size, rngs=rngs)
+
+    @property
+    def num_feature_axes(self):
+        return 1
+
+    def initialize_carry(self, input_shape, rngs=None, carry_init=None):
+        return self.gru.initialize_carry(input_shape, rngs)
+
+    def __call__(self, carry, inputs):
+        carry, outputs = self.gru(carry, inputs)
+        return carry, outputs + self.around(inputs)
+
+
+def main() -> None:
+    rngs = nnx.Rngs(0)
+    input_size, output_size, hidden_size = 6, 5, 32
+    config = dncx.DNCConfig(memory_size=16, word_size=8, num_read_heads=2)
+    controller = ResidualController(input_size + 2 * 8, hidden_size, rngs=rngs)
+    access = config.make_access(hidden_size, linkage=FadingLinkage(16, rngs=rngs), rngs=rngs)
+    cell = dncx.DNC(
+        input_size, output_size, config, controller=controller, access=access, rngs=rngs
+    )
+    outputs, state = jax.jit(dncx.unroll)(cell, jnp.ones((4, 10, input_size)))
+    print("outputs", outputs.shape, "memory", state.access_state.memory.shape)
+
+
+if __name__ == "__main__":
+    main()

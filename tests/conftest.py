@@ -1,0 +1,58 @@
+"""Everything runs strict: shapes checked, no silent promotion of dtypes or ranks."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("dncx", "beartype.beartype")
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_platforms", "cpu")
+
+GOLDENS = Path(__file__).parent / "goldens"
+
+
+@pytest.fixture
+def x64():
+    """Float64 for one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+class Golden:
+    """A file of the original's numbers, opened when first asked for."""
+
+    def __init__(self, name):
+        self.info = json.loads((GOLDENS / f"{name}.json").read_text())
+        with np.load(GOLDENS / f"{name}.npz") as arrays:
+            self.arrays = dict(arrays)
+
+    def under(self, prefix):
+        """The arrays whose names start with the prefix, without it."""
+        return {k.removeprefix(prefix): v for k, v in self.arrays.items() if k.startswith(prefix)}
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """golden("a_default") -> that file, read once."""
+    files = {}
+
+    def read(name):
+        if name not in files:
+            files[name] = Golden(name)
+        return files[name]
+
+    return read
+
+
+def assert_relative(actual, expected, tolerance, name=""):
+    """Largest difference, measured by the largest number expected."""
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape, name
+    error = np.max(np.abs(actual - expected)) / max(np.max(np.abs(expected)), 1e-30)
+    assert error <= tolerance, f"{name}: {error:.2e} > {tolerance:.0e}"

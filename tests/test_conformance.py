@@ -1,0 +1,114 @@
+"""One list of cells, put through everything that a cell must stand."""
+
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from dncx import DNC, DNCConfig, unroll, unroll_with_trace
+
+SIZES = {"memory_size": 5, "word_size": 3, "hidden_size": 6}
+CONFIGS = {
+    f"{preset.__name__}-{controller}-{reads}r{writes}w": preset(
+        controller=controller, num_read_heads=reads, num_write_heads=writes, **SIZES
+    )
+    for preset, controller, (reads, writes) in itertools.product(
+        (DNCConfig.deepmind, DNCConfig.nature),
+        ("lstm", "deep_lstm", "feedforward"),
+        ((1, 1), (2, 1), (1, 2), (2, 3)),
+    )
+}
+# the step of one example is the same program whatever the batch, so each is compiled once
+TOLERANCES = {jnp.float32: 1e-5, jnp.float64: 1e-12, jnp.bfloat16: 0.05}
+
+
+def make(name, dtype=jnp.float32):
+    return DNC(3, 2, CONFIGS[name], rngs=nnx.Rngs(0), param_dtype=dtype)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_sequence_stepping_and_gradients(name):
+    """unroll = a loop of steps = vmap of single examples; finite gradients for all parameters.
+
+    Of the state, what does not depend on which of several equally free slots was taken.
+    """
+    cell = make(name)
+    graph, params = nnx.split(cell)
+    inputs = jax.random.normal(jax.random.key(1), (2, 4, 3))
+
+    @jax.jit
+    def everything(params, inputs):
+        cell = nnx.merge(graph, params)
+        outputs, state = unroll(cell, inputs)
+        stepped_state, stepped = cell.initialize_carry((2, 3)), []
+        for time in range(4):
+            stepped_state, output = cell(stepped_state, inputs[:, time])
+            stepped.append(output)
+        singles = jax.vmap(lambda x: unroll(cell, x)[0])(inputs)
+        gradients = jax.grad(
+            lambda params: jnp.sum(unroll(nnx.merge(graph, params), inputs)[0] ** 2)
+        )(params)
+        return outputs, state, jnp.stack(stepped, axis=1), stepped_state, singles, gradients
+
+    outputs, state, stepped, stepped_state, singles, gradients = everything(params, inputs)
+    assert outputs.shape == (2, 4, 2)
+    np.testing.assert_allclose(outputs, stepped, atol=1e-6)
+    np.testing.assert_allclose(outputs, singles, atol=1e-6)
+    for part in ("access_output", "controller_state"):
+        same = partial(np.testing.assert_allclose, atol=1e-6)
+        jax.tree.map(same, getattr(state, part), getattr(stepped_state, part))
+    for leaf in jax.tree.leaves(gradients):
+        assert bool(jnp.isfinite(leaf).all())
+        assert np.any(leaf)
+
+
+@pytest.mark.parametrize("name", [n for n in CONFIGS if n.endswith(("1r1w", "2r3w"))])
+def test_equals_flax_rnn(name):
+    """The cell in flax's own recurrent machinery, in both of NNX's modes of jit."""
+    cell = make(name)
+    inputs = jax.random.normal(jax.random.key(1), (2, 4, 3))
+    expected = jax.jit(lambda cell, x: unroll(cell, x)[0])(cell, inputs)
+    found = nnx.jit(lambda rnn, x: rnn(x))(nnx.RNN(cell), inputs)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("name", [n for n in CONFIGS if n.endswith("2r1w")])
+def test_dtypes(name, dtype, x64):
+    """The cell computes in the dtype of its variables, and near what float64 gives."""
+    cell, exact = make(name, dtype), make(name, jnp.float64)
+    graph, params = nnx.split(cell)
+    exact = nnx.merge(graph, jax.tree.map(lambda x: x.astype(jnp.float64), params))
+    inputs = jax.random.normal(jax.random.key(1), (4, 3), jnp.float32)
+    run = jax.jit(unroll_with_trace)
+    outputs, state, trace = run(cell, inputs)
+    assert {leaf.dtype for leaf in jax.tree.leaves((outputs, state, trace))} == {jnp.dtype(dtype)}
+    expected, _, _ = run(exact, inputs)
+    np.testing.assert_allclose(outputs.astype(jnp.float64), expected, atol=TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize("name", ["deepmind-lstm-2r1w", "nature-deep_lstm-2r1w"])
+def test_fifty_wild_networks_stay_finite(name):
+    """Large weights and inputs, 200 steps: no value or gradient is ever infinite or NaN."""
+    cell = make(name)
+    graph, params = nnx.split(cell)
+
+    @jax.jit
+    @jax.vmap
+    def finite(key):
+        keys = jax.random.split(key, 2)
+        big = jax.tree.map(lambda x: 5 * jax.random.normal(keys[0], x.shape), params)
+        inputs = 10 * jax.random.normal(keys[1], (200, 3))
+        value, gradient = jax.value_and_grad(
+            lambda p: jnp.sum(unroll(nnx.merge(graph, p), inputs)[0])
+        )(big)
+        return jnp.isfinite(value), jax.tree.map(lambda g: jnp.isfinite(g).all(), gradient)
+
+    assert all(
+        bool(leaf.all())
+        for leaf in jax.tree.leaves(finite(jax.random.split(jax.random.key(0), 50)))
+    )

@@ -1,0 +1,131 @@
+"""Whole models agree with google-deepmind/dnc: outputs, states, interface and gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import assert_relative
+from flax import nnx
+
+from dncx import AccessState, DNCState, LSTMState, TemporalLinkageState, unroll, unroll_with_trace
+from dncx.interop.deepmind import from_variables, to_variables
+
+MODELS = ["a_default", "b_multiwrite", "d_tiny"]
+# Where usages come within rounding of each other, slots may rightly be permuted.
+ROBUST = ["d_tiny"]
+
+
+def model(golden, dtype):
+    config = golden.info["config"]
+    return from_variables(
+        {name: array.astype(dtype) for name, array in golden.under("var/").items()},
+        memory_size=config["memory_size"],
+        word_size=config["word_size"],
+        num_read_heads=config["num_reads"],
+        num_write_heads=config["num_writes"],
+        clip_value=config["clip_value"],
+    )
+
+
+def state_under(golden, prefix, dtype):
+    """The original's state by its names."""
+    s = {name: jnp.asarray(array, dtype) for name, array in golden.under(prefix).items()}
+    return DNCState(
+        access_output=s["access_output"],
+        access_state=AccessState(
+            memory=s["memory"],
+            read_weights=s["read_weights"],
+            write_weights=s["write_weights"],
+            linkage=TemporalLinkageState(s["link"], s["precedence_weights"]),
+            usage=s["usage"],
+        ),
+        controller_state=LSTMState(s["hidden"], s["cell"]),
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", MODELS)
+def test_outputs_and_gradients(name, dtype, golden, x64):
+    file = golden(name)
+    arrays, cell = file.arrays, model(file, dtype)
+    graph, params = nnx.split(cell)
+
+    def loss(params, inputs):
+        outputs, state = unroll(nnx.merge(graph, params), inputs, time_major=True)
+        return jnp.sum(outputs * jnp.asarray(arrays["proj"], dtype)), (outputs, state)
+
+    step = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
+    (value, (outputs, state)), gradients = step(params, jnp.asarray(arrays["inputs"], dtype))
+    tolerance, gradient_tolerance = (1e-12, 1e-10) if dtype == np.float64 else (1e-5, 1e-4)
+    assert outputs.dtype == dtype
+    assert_relative(outputs, arrays["outputs"], tolerance, "outputs")
+    assert_relative(value, arrays["loss"], 10 * tolerance, "loss")
+    assert_relative(state.access_output, arrays["final/access_output"], tolerance)
+    assert_relative(state.controller_state.hidden, arrays["final/hidden"], tolerance)
+    assert_relative(state.controller_state.cell, arrays["final/cell"], tolerance)
+    assert_relative(gradients[1], arrays["grad/inputs"], gradient_tolerance, "grad/inputs")
+    for variable, gradient in to_variables(nnx.merge(graph, gradients[0])).items():
+        assert_relative(gradient, arrays[f"grad/var/{variable}"], gradient_tolerance, variable)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_trace_of_every_step(name, golden, x64):
+    """The interface at every step; where slots cannot swap, the state at every step too."""
+    file = golden(name)
+    cell = model(file, np.float64)
+    inputs = jnp.asarray(file.arrays["inputs"])
+    outputs, state, trace = jax.jit(unroll_with_trace, static_argnames="time_major")(
+        cell, inputs, time_major=True
+    )
+    assert_relative(outputs, file.arrays["outputs"], 1e-12)
+    interface = trace.access.interface
+    original_names = {
+        "read_content_keys": interface.read_keys,
+        "write_content_keys": interface.write_keys,
+        "write_vectors": interface.write_vectors,
+        "erase_vectors": interface.erase_vectors,
+        "free_gate": interface.free_gate,
+        "allocation_gate": interface.allocation_gate,
+        "write_gate": interface.write_gate,
+        "read_mode": interface.read_mode,
+    }
+    for part, found in original_names.items():
+        assert_relative(found, file.arrays[f"interface/{part}"], 1e-12, part)
+    for part in ("read", "write"):  # the original's are before softplus
+        raw = file.arrays[f"interface/{part}_content_strengths"]
+        assert_relative(getattr(interface, f"{part}_strengths"), jax.nn.softplus(raw), 1e-12)
+    if name in ROBUST:
+        access = trace.state.access_state
+        found = {
+            **access._asdict(),
+            **access.linkage._asdict(),
+            "access_output": trace.state.access_output,
+        }
+        steps = file.under("step/")
+        assert {"memory", "link", "usage", "read_weights"} <= set(steps)
+        for part in steps.keys() & found.keys():
+            assert_relative(found[part], steps[part], 1e-12, part)
+        for part, traced in (
+            ("write_allocation_weights", trace.access.allocation_weights),
+            ("write_content_weights", trace.access.write_content_weights),
+            ("read_content_weights", trace.access.read_content_weights),
+        ):
+            assert_relative(traced, file.arrays[f"trace/{part}"], 1e-12, part)
+        assert_relative(state.access_state.memory, file.arrays["final/memory"], 1e-12)
+
+
+@pytest.mark.parametrize("name", ROBUST)
+def test_goes_on_from_a_given_state(name, golden, x64):
+    """The second half, started from the original's state at the middle, gives its outputs."""
+    file = golden(name)
+    cell, half = model(file, np.float64), 15
+    steps = file.under("step/")
+    middle = {f"middle/{part}": array[half - 1] for part, array in steps.items()}
+    file.arrays.update(middle)
+    start = state_under(file, "middle/", np.float64)
+    outputs, state = jax.jit(unroll, static_argnames="time_major")(
+        cell, jnp.asarray(file.arrays["inputs"][half:]), initial_state=start, time_major=True
+    )
+    assert_relative(outputs, file.arrays["outputs"][half:], 1e-12)
+    final = state_under(file, "final/", np.float64)
+    jax.tree.map(lambda found, expected: assert_relative(found, expected, 1e-12), state, final)

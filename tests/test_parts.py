@@ -1,0 +1,185 @@
+"""Parts of one's own, settings, and models of the original."""
+
+import runpy
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from dncx import DNC, DNCConfig, LSTM, unroll
+from dncx.interop.deepmind import from_variables, to_variables
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SMALL = DNCConfig(memory_size=5, word_size=3, num_read_heads=2, hidden_size=6)
+
+
+@pytest.fixture(scope="module")
+def own_parts():
+    return runpy.run_path(str(EXAMPLES / "own_parts.py"))
+
+
+def trains(cell):
+    """A gradient step makes the loss smaller, and reaches every parameter."""
+    graph, params = nnx.split(cell)
+    inputs = jax.random.normal(jax.random.key(0), (2, 5, cell.input_size))
+
+    def loss(params):
+        return jnp.mean((unroll(nnx.merge(graph, params), inputs)[0] - 1) ** 2)
+
+    @jax.jit
+    def step(params):
+        value, gradient = jax.value_and_grad(loss)(params)
+        after = loss(jax.tree.map(lambda p, g: p - 0.01 * g, params, gradient))
+        return value, after, gradient
+
+    before, after, gradient = step(params)
+    assert after < before
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(gradient))
+
+
+def test_own_linkage(own_parts):
+    rngs = nnx.Rngs(0)
+    linkage = own_parts["FadingLinkage"](SMALL.memory_size, rngs=rngs)
+    access = SMALL.make_access(linkage=linkage, rngs=rngs)
+    cell = DNC(3, 2, SMALL, access=access, rngs=rngs)
+    assert cell.access.linkage is linkage
+    trains(cell)
+
+
+def test_own_controller(own_parts):
+    rngs = nnx.Rngs(0)
+    controller = own_parts["ResidualController"](3 + 2 * 3, 7, rngs=rngs)
+    trains(DNC(3, 2, SMALL, controller=controller, rngs=rngs))
+
+
+@pytest.mark.parametrize("kind", [nnx.LSTMCell, nnx.GRUCell, nnx.SimpleCell])
+def test_flax_cells_are_controllers(kind):
+    rngs = nnx.Rngs(0)
+    trains(DNC(3, 2, SMALL, controller=kind(3 + 2 * 3, 7, rngs=rngs), rngs=rngs))
+
+
+def test_own_freeness():
+    class NeverFree(nnx.Module):
+        """Slots fill up and are never freed."""
+
+        def initial_state(self, dtype):
+            return jnp.zeros(5, dtype)
+
+        def __call__(self, usage, write_weights, free_gate, read_weights):
+            return jnp.maximum(usage, write_weights.max(axis=0))
+
+        def write_allocation_weights(self, usage, write_gates):
+            return jax.nn.softmax(-usage)[None]
+
+    rngs = nnx.Rngs(0)
+    access = SMALL.make_access(freeness=NeverFree(), rngs=rngs)
+    cell = DNC(3, 2, SMALL, access=access, rngs=rngs)
+    outputs, state = unroll(cell, jnp.ones((4, 3)))
+    assert bool(jnp.isfinite(outputs).all())
+    assert np.all(state.access_state.usage > 0)
+
+
+def test_a_controller_for_other_inputs_is_refused():
+    with pytest.raises(ValueError, match=r"LSTM does not step on one example of 9 features"):
+        DNC(3, 2, SMALL, controller=LSTM(3, 6, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"memory_size": 0}, r"memory_size=0: must be a whole number of at least 1"),
+        ({"word_size": -3}, r"word_size=-3"),
+        ({"num_layers": 2}, r"num_layers=2: controller='lstm' has one layer"),
+        ({"clip_value": -1.0}, r"clip_value=-1.0: must be a finite number of at least 0"),
+        ({"clip_value": float("nan")}, r"clip_value=nan"),
+    ],
+)
+def test_config_refuses(settings, message):
+    with pytest.raises(ValueError, match=message):
+        DNCConfig(**settings)
+
+
+@pytest.mark.parametrize("sizes", [(0, 2), (3, -1)])
+def test_dnc_refuses_sizes(sizes):
+    with pytest.raises(ValueError, match=r"must be a whole number of at least 1"):
+        DNC(*sizes, SMALL, rngs=nnx.Rngs(0))
+
+
+def test_presets_differ_in_every_named_point():
+    """Sizes agree; every option that names a difference has another value in the paper's preset."""
+    deepmind, nature = vars(DNCConfig.deepmind()), vars(DNCConfig.nature())
+    sizes = {
+        "memory_size", "word_size", "num_read_heads", "num_write_heads", "hidden_size", "num_layers"
+    }  # fmt: skip
+    assert {name for name in deepmind if deepmind[name] == nature[name]} == sizes
+
+
+def test_read_mode_order_moves_columns_only():
+    """The paper's order is the original's with the columns of ξ moved."""
+    cell = DNC(3, 2, SMALL, rngs=nnx.Rngs(0))
+    moved_config = DNCConfig(**{**vars(SMALL), "read_mode_order": "backward, content, forward"})
+    moved = DNC(3, 2, moved_config, rngs=nnx.Rngs(0))
+    graph, params = nnx.split(moved)
+    params = nnx.to_pure_dict(params)
+    columns = np.arange(cell.access.interface_linear.kernel.shape[-1])
+    columns[-6:] = columns[-6:].reshape(2, 3)[:, [0, 2, 1]].ravel()
+    linear = params["access"]["interface_linear"]
+    linear["kernel"] = linear["kernel"][:, columns]
+    inputs = jnp.ones((4, 3))
+    np.testing.assert_allclose(
+        unroll(cell, inputs)[0], unroll(nnx.merge(graph, params), inputs)[0], atol=1e-6
+    )
+
+
+def test_deep_lstm_shows_the_input_to_every_layer_and_gives_out_all_layers():
+    cell = DNC(3, 2, DNCConfig.nature(num_layers=3, hidden_size=6), rngs=nnx.Rngs(0))
+    chi = 3 + 4 * 16
+    rows = [layer.gates.kernel.shape[0] for layer in cell.controller.layers]
+    assert rows == [chi + 6, chi + 6 + 6, chi + 6 + 6]
+    assert cell.output_linear.kernel.shape[0] == 3 * 6 + 4 * 16
+
+
+def test_parameter_counts_of_the_paper():
+    """Those derived from the paper's sizes for its bAbI networks DNC1 and DNC2."""
+
+    def count(**sizes):
+        make = lambda: DNC(159, 159, DNCConfig.nature(hidden_size=256, **sizes), rngs=nnx.Rngs(0))  # noqa: E731
+        state = nnx.state(nnx.eval_shape(make))
+        return sum(leaf.size for leaf in jax.tree.leaves(state))
+
+    assert count(memory_size=256, word_size=64, num_read_heads=4) == 890_112
+    assert count(memory_size=256, word_size=32, num_read_heads=8) == 870_656
+
+
+SIZES = {
+    "memory_size": 5,
+    "word_size": 3,
+    "num_read_heads": 2,
+    "num_write_heads": 1,
+    "clip_value": 20,
+}
+
+
+def test_variables_round_trip():
+    cell = DNC(3, 2, SMALL, rngs=nnx.Rngs(0))
+    again = from_variables({f"{k}:0": v for k, v in to_variables(cell).items()}, **SIZES)
+    inputs = jnp.ones((4, 3))
+    np.testing.assert_array_equal(unroll(cell, inputs)[0], unroll(again, inputs)[0])
+
+
+def test_wrong_variables_are_refused():
+    variables = to_variables(DNC(3, 2, SMALL, rngs=nnx.Rngs(0)))
+    gates, key = "dnc/lstm/w_gates", "dnc/memory_access/read_keys/w"
+    with pytest.raises(ValueError, match=r"missing \['dnc/lstm/w_gates'\], unknown \['other'\]"):
+        from_variables({k if k != gates else "other": v for k, v in variables.items()}, **SIZES)
+    with pytest.raises(ValueError, match=r"read_keys/w: \(6, 6\), must be \(6, 4\)"):
+        from_variables(variables, **(SIZES | {"word_size": 2}))
+    with pytest.raises(ValueError, match=r"one floating dtype; got float16, float32"):
+        from_variables(variables | {key: variables[key].astype(np.float16)}, **SIZES)
+    with pytest.raises(ValueError, match=r"w_gates has shape \(15, 24\): it must be"):
+        from_variables(variables, **(SIZES | {"num_read_heads": 9}))
+    with pytest.raises(ValueError, match=r"w_gates has shape \(\): it must be"):
+        from_variables(variables | {gates: np.float32(1)}, **SIZES)
