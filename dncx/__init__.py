@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from dncx.addressing import TemporalLinkage as TemporalLinkage
     from dncx.addressing import TemporalLinkageState as TemporalLinkageState
     from dncx.addressing import content_weights as content_weights
+    from dncx.config import DNCConfig as DNCConfig
     from dncx.controllers import LSTM as LSTM
     from dncx.controllers import DeepLSTM as DeepLSTM
     from dncx.controllers import FeedForward as FeedForward
     from dncx.controllers import LSTMState as LSTMState
     from dncx.dnc import DNC as DNC
-    from dncx.dnc import DNCConfig as DNCConfig
     from dncx.dnc import DNCState as DNCState
     from dncx.dnc import DNCTrace as DNCTrace
     from dncx.interface import Interface as Interface
@@ -32,8 +32,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "access": ("AccessState", "AccessTrace", "MemoryAccess"),
     "addressing": ("Freeness", "TemporalLinkage", "TemporalLinkageState", "content_weights"),
+    "config": ("DNCConfig",),
     "controllers": ("LSTM", "DeepLSTM", "FeedForward", "LSTMState"),
-    "dnc": ("DNC", "DNCConfig", "DNCState", "DNCTrace"),
+    "dnc": ("DNC", "DNCState", "DNCTrace"),
     "interface": ("Interface",),
     "unroll": ("unroll", "unroll_with_trace"),
 }

@@ -16,6 +16,7 @@ _STYLE: dict[str, Any] = {
         tyro.conf.OmitArgPrefixes,
         tyro.conf.OmitSubcommandPrefixes,
         tyro.conf.DisallowNone,
+        tyro.conf.PositionalMetavarFromFieldName,
     ),
 }
 

@@ -1,186 +1,16 @@
 """The DNC: a recurrent cell that joins a controller and a memory access."""
 
-import dataclasses
-import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dncx.access import AccessState, AccessTrace, MemoryAccess
-from dncx.addressing import ALLOCATION_EPSILON, COSINE_EPSILON, Freeness
-from dncx.controllers import LSTM, DeepLSTM, FeedForward
-from dncx.glossary import Number
+from dncx.access import AccessState, AccessTrace
+from dncx.config import DNCConfig, check_size
 from dncx.initializers import fan_in_normal
-from dncx.interface import ReadModeOrder, StrengthActivation
-
-ControllerName = Literal["lstm", "deep_lstm", "feedforward"]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DNCConfig:
-    """Sizes of a DNC, and every point in which the original differs from the paper.
-
-    The defaults are google-deepmind/dnc; `DNCConfig.nature()` gives the paper's equations.
-    Changing one field moves one point only, so the two can be mixed.
-
-    Args:
-      memory_size: N, slots of the memory.
-      word_size: W, numbers in a slot.
-      num_read_heads: R.
-      num_write_heads: M; the paper has one.
-      hidden_size: H, features of a controller layer.
-      num_layers: layers of the controller; "lstm" has one.
-      clip_value: limit of the controller's output, its state and the DNC's output; 20 in the
-        original, None (or 0) in the paper: off.
-      controller: "lstm" as in the original, "deep_lstm" as in the paper, or "feedforward".
-      forget_bias: added to the LSTM's forget gate; 1 in the original, 0 in the paper.
-      controller_gradient_clip: limit of the gradient of the controller's activations; None
-        (off) in the original, 10 in the paper.
-      strength_activation: "softplus" in the original, "oneplus" in the paper.
-      interface_bias: whether ξ = W h + b (the original) or W h (the paper).
-      output_bias: the same for the output layer.
-      read_mode_order: the order of the read modes in ξ; it changes nothing but the place of
-        the weights that make them.
-      cosine_epsilon: 1e-6 in the original, 0 in the paper; see `content_weights`.
-      allocation_epsilon: 1e-6 in the original, 0 in the paper; see `allocation_weights`.
-      usage_write_gradient: whether usage passes gradient to the previous write weights;
-        False in the original, True in the paper.
-
-    Raises:
-      ValueError: a size below 1, or a name that is not one of those above.
-
-    Source: `docs/differences.md` has the table with the places in paper and original.
-    """
-
-    memory_size: int = 16
-    word_size: int = 16
-    num_read_heads: int = 4
-    num_write_heads: int = 1
-    hidden_size: int = 64
-    num_layers: int = 1
-    clip_value: Number | None = 20.0
-    controller: ControllerName = "lstm"
-    forget_bias: Number = 1.0
-    controller_gradient_clip: Number | None = None
-    strength_activation: StrengthActivation = "softplus"
-    interface_bias: bool = True
-    output_bias: bool = True
-    read_mode_order: ReadModeOrder = "backward, forward, content"
-    cosine_epsilon: Number = COSINE_EPSILON
-    allocation_epsilon: Number = ALLOCATION_EPSILON
-    usage_write_gradient: bool = False
-
-    def __post_init__(self) -> None:
-        for name in (
-            "memory_size",
-            "word_size",
-            "num_read_heads",
-            "num_write_heads",
-            "hidden_size",
-            "num_layers",
-        ):
-            _check_size(name, getattr(self, name))
-        for name, choices in (
-            ("controller", get_args(ControllerName)),
-            ("strength_activation", get_args(StrengthActivation)),
-            ("read_mode_order", get_args(ReadModeOrder)),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be one of {choices}")
-        for name in (
-            "clip_value",
-            "controller_gradient_clip",
-            "cosine_epsilon",
-            "allocation_epsilon",
-        ):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name}={value}: must be a finite number of at least 0")
-        if self.controller == "lstm" and self.num_layers != 1:
-            raise ValueError(
-                f"num_layers={self.num_layers}: controller='lstm' has one layer; "
-                "controller='deep_lstm' takes several"
-            )
-
-    @classmethod
-    def deepmind(cls, **changes: Any) -> "DNCConfig":
-        """The equations of google-deepmind/dnc (the defaults)."""
-        return cls(**changes)
-
-    @classmethod
-    def nature(cls, **changes: Any) -> "DNCConfig":
-        """The equations of the Nature paper; sizes are as in `deepmind` unless given."""
-        paper: dict[str, Any] = dict(
-            clip_value=None,
-            controller="deep_lstm",
-            forget_bias=0.0,
-            controller_gradient_clip=10.0,
-            strength_activation="oneplus",
-            interface_bias=False,
-            output_bias=False,
-            read_mode_order="backward, content, forward",
-            cosine_epsilon=0.0,
-            allocation_epsilon=0.0,
-            usage_write_gradient=True,
-        )
-        return cls(**(paper | changes))
-
-    def make_controller(
-        self, input_size: int, *, rngs: nnx.Rngs, param_dtype: Any = jnp.float32
-    ) -> nnx.RNNCellBase:
-        """The controller of this config; `input_size` is of the DNC's inputs x_t."""
-        features = input_size + self.num_read_heads * self.word_size
-        common: dict[str, Any] = dict(
-            gradient_clip=self.controller_gradient_clip, rngs=rngs, param_dtype=param_dtype
-        )
-        if self.controller == "lstm":
-            return LSTM(features, self.hidden_size, forget_bias=self.forget_bias, **common)
-        if self.controller == "deep_lstm":
-            common["forget_bias"] = self.forget_bias
-            return DeepLSTM(features, self.hidden_size, self.num_layers, **common)
-        return FeedForward(features, self.hidden_size, self.num_layers, **common)
-
-    def make_access(
-        self,
-        controller_output_size: int | None = None,
-        *,
-        freeness: Any = None,
-        linkage: Any = None,
-        rngs: nnx.Rngs,
-        param_dtype: Any = jnp.float32,
-    ) -> MemoryAccess:
-        """The memory access of this config, with parts of your own where given.
-
-        Args:
-          controller_output_size: H; by default that of this config's own controller.
-          freeness, linkage: see `MemoryAccess`.
-          rngs, param_dtype: see `DNC`.
-        """
-        layers_out = self.num_layers if self.controller == "deep_lstm" else 1
-        return MemoryAccess(
-            controller_output_size or self.hidden_size * layers_out,
-            memory_size=self.memory_size,
-            word_size=self.word_size,
-            num_read_heads=self.num_read_heads,
-            num_write_heads=self.num_write_heads,
-            freeness=freeness
-            or Freeness(
-                self.memory_size,
-                epsilon=self.allocation_epsilon,
-                write_gradient=self.usage_write_gradient,
-            ),
-            linkage=linkage,
-            cosine_epsilon=self.cosine_epsilon,
-            strength_activation=self.strength_activation,
-            interface_bias=self.interface_bias,
-            read_mode_order=self.read_mode_order,
-            rngs=rngs,
-            param_dtype=param_dtype,
-        )
 
 
 class DNCState(NamedTuple):
@@ -239,8 +69,8 @@ class DNC(nnx.RNNCellBase):
         rngs: nnx.Rngs,
         param_dtype: Any = jnp.float32,
     ):
-        _check_size("input_size", input_size)
-        _check_size("output_size", output_size)
+        check_size("input_size", input_size)
+        check_size("output_size", output_size)
         config = config or DNCConfig()
         dtypes: dict[str, Any] = dict(rngs=rngs, param_dtype=param_dtype)
         if controller is None:
@@ -337,11 +167,6 @@ class DNC(nnx.RNNCellBase):
                 f"this DNC takes inputs [*batch, {self.input_size}] at a step, got shape "
                 f"{tuple(shape)}; for whole sequences use dncx.unroll(cell, inputs)"
             )
-
-
-def _check_size(name: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}={value!r}: must be a whole number of at least 1")
 
 
 def _controller_output_size(controller: Any, features: int, dtype: Any) -> int:

@@ -56,3 +56,11 @@ def assert_relative(actual, expected, tolerance, name=""):
     assert actual.shape == expected.shape, name
     error = np.max(np.abs(actual - expected)) / max(np.max(np.abs(expected)), 1e-30)
     assert error <= tolerance, f"{name}: {error:.2e} > {tolerance:.0e}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(request):
+    """The same program is compiled once, for all tests and for the next run of them."""
+    folder = request.config.cache.mkdir("jax")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

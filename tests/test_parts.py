@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dncx import DNC, DNCConfig, LSTM, unroll
+from dncx import DNC, LSTM, DNCConfig, unroll
 from dncx.interop.deepmind import from_variables, to_variables
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

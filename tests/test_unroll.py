@@ -120,26 +120,23 @@ def test_other_recurrent_cells_unroll_too():
     assert not np.any(outputs[0, 4:])
 
 
-REFUSED = {
-    r"inputs \[\*batch, time, features\], got shape \(3,\)": lambda: unroll(CELL, INPUTS[0, 0]),
-    r"inputs \[\*batch, 3\] at a step, got shape \(2, 4\)": lambda: unroll(CELL, INPUTS[:, :, :1] * jnp.ones((1, 1, 4))),
-    r"lengths must lie in 0..6.*got 2..7": lambda: unroll(CELL, INPUTS, lengths=np.array([2, 7])),
-    r"lengths must lie in 0..6.*got -1..3": lambda: unroll(CELL, INPUTS, lengths=np.array([-1, 3])),
-    r"lengths must be whole numbers of shape \(2,\).*got int32 of shape \(3,\)": lambda: unroll(
-        CELL, INPUTS, lengths=jnp.array([1, 2, 3])
-    ),
-    r"lengths must be whole numbers.*got float32": lambda: unroll(CELL, INPUTS, lengths=jnp.ones(2)),
-    r"resets must be booleans of shape \(2, 6\); got bool of shape \(6, 2\)": lambda: unroll(
-        CELL, INPUTS, resets=jnp.zeros((6, 2), bool)
-    ),
-    r"initial_state.*must have shape \(2, 2, 3\).*got \(1, 2, 3\)": lambda: unroll(
-        CELL, INPUTS, initial_state=CELL.initialize_carry((1, 3))
-    ),
-    r"initial_state must be a tree like": lambda: unroll(CELL, INPUTS, initial_state=jnp.zeros(3)),
-}  # fmt: skip
+REFUSED = [
+    (r"inputs \[\*batch, time, features\], got shape \(3,\)", INPUTS[0, 0], {}),
+    (r"inputs \[\*batch, 3\] at a step, got shape \(2, 2\)", INPUTS[:, :, :2], {}),
+    (r"lengths must lie in 0..6.*got 2..7", INPUTS, {"lengths": np.array([2, 7])}),
+    (r"lengths must lie in 0..6.*got -1..3", INPUTS, {"lengths": np.array([-1, 3])}),
+    (r"whole numbers of shape \(2,\).*got int32 of shape \(3,\)", INPUTS,
+     {"lengths": jnp.array([1, 2, 3])}),
+    (r"lengths must be whole numbers.*got float32", INPUTS, {"lengths": jnp.ones(2)}),
+    (r"resets must be booleans of shape \(2, 6\); got bool of shape \(6, 2\)", INPUTS,
+     {"resets": jnp.zeros((6, 2), bool)}),
+    (r"initial_state.*must have shape \(2, 2, 3\).*got \(1, 2, 3\)", INPUTS,
+     {"initial_state": CELL.initialize_carry((1, 3))}),
+    (r"initial_state must be a tree like", INPUTS, {"initial_state": jnp.zeros(3)}),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("message", REFUSED)
-def test_refuses(message):
+@pytest.mark.parametrize(("message", "inputs", "options"), REFUSED)
+def test_refuses(message, inputs, options):
     with pytest.raises(ValueError, match=message):
-        REFUSED[message]()
+        unroll(CELL, inputs, **options)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dncx.dnc import DNC, DNCConfig
+from dncx.config import DNCConfig
+from dncx.dnc import DNC
 from dncx.glossary import Number
 from dncx.interface import interface_shapes
 

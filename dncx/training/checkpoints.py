@@ -5,7 +5,6 @@
 This is the only module that knows Orbax.
 """
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,6 @@ from dncx.training.step import TrainState
 
 # Orbax writes this file with every checkpoint; a folder without it is none.
 _MARKER = "_CHECKPOINT_METADATA"
-
-
-def check_folder(folder: Path) -> None:
-    """Refuses a checkpoint folder that could not be read and written."""
-    above = folder
-    while not above.exists() and not above.is_symlink():
-        above = above.parent
-    if not above.is_dir():
-        raise UsageError(f"{above} is not a directory, so checkpoints cannot go to {folder}")
-    if not os.access(above, os.R_OK | os.W_OK | os.X_OK):
-        raise UsageError(f"no permission to read and write in {above}, for checkpoints")
 
 
 def saved_iterations(folder: Path) -> list[int]:

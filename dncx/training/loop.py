@@ -14,6 +14,7 @@ from dncx.errors import TrainingError, UsageError
 from dncx.tasks.base import Task
 from dncx.tasks.repeat_copy import RepeatCopy
 from dncx.training import checkpoints, runs
+from dncx.training.files import check_folder, set_aside
 from dncx.training.metrics import Metrics, Reporter
 from dncx.training.settings import RunSettings, TrainRepeatCopy
 from dncx.training.step import (
@@ -47,7 +48,7 @@ def train(settings: TrainRepeatCopy) -> Path:
         raise UsageError(str(error)) from error
     run = settings.run
     runs.check_run_dir(run.run_dir)
-    checkpoints.check_folder(run.checkpoints)
+    check_folder(run.checkpoints, "checkpoint_dir")
 
     cell = DNC(
         task.input_size, task.output_size, config, rngs=nnx.Rngs(params=stream(run.seed, WEIGHTS))
@@ -200,6 +201,6 @@ def _make_room(run: RunSettings, reporter: Reporter) -> None:
         saved = [str(iteration) for iteration in checkpoints.saved_iterations(run.checkpoints)]
         moves.append((run.checkpoints, saved))
     for folder, names in moves:
-        aside = runs.set_aside(folder, names)
+        aside = set_aside(folder, names)
         if aside:
             reporter.say(f"{folder} held an earlier run; it is in {aside} now")

@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dncx.training.runs import write_whole
+from dncx.training.files import write_whole
 
 
 class Metrics:
@@ -54,7 +54,7 @@ class Reporter:
         )
         self.bar = self.progress.add_task("training", total=total, completed=done)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Reporter":
         self.progress.start()
         return self
 

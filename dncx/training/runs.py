@@ -9,8 +9,6 @@ earlier-1/, ...      runs that were in the directory before, moved aside
 
 import dataclasses
 import json
-import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +18,12 @@ import safetensors
 import safetensors.numpy
 from flax import nnx, traverse_util
 
-from dncx.dnc import DNC, DNCConfig
+from dncx.config import DNCConfig
+from dncx.dnc import DNC
 from dncx.errors import UsageError
 from dncx.tasks.base import Task
 from dncx.tasks.repeat_copy import RepeatCopy
+from dncx.training.files import check_folder, write_whole
 from dncx.training.settings import ModelSettings, TrainRepeatCopy
 
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
@@ -122,38 +122,9 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def check_run_dir(run_dir: Path) -> None:
     """Refuses a run directory that is something else."""
-    if run_dir.exists() and not run_dir.is_dir():
-        raise UsageError(f"--run_dir: {run_dir} is a file, it must be a directory")
-    above = next(p for p in (run_dir, *run_dir.absolute().parents) if p.exists())
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise UsageError(f"--run_dir: no permission to write in {above}")
+    check_folder(run_dir, "run_dir")
     if (run_dir / CONFIG).exists():
         read_config(run_dir / CONFIG)
-
-
-def set_aside(folder: Path, names: Iterable[str]) -> Path | None:
-    """Moves what is there of `names` to a new folder earlier-1, earlier-2, ... beside them."""
-    present = [folder / name for name in names if (folder / name).exists()]
-    if not present:
-        return None
-    number = 1
-    while (folder / f"earlier-{number}").exists():
-        number += 1
-    aside = folder / f"earlier-{number}"
-    aside.mkdir()
-    for path in present:
-        path.rename(aside / path.name)
-    return aside
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that at any moment the old or the new one is there, complete."""
-    beside = path.with_name(path.name + ".tmp")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
 
 
 def compare_shapes(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

@@ -1,0 +1,43 @@
+"""Writing without ever losing or half writing anything."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from dncx.errors import UsageError
+
+
+def check_folder(folder: Path, flag: str) -> None:
+    """Refuses a folder that could not be made, read or written; makes nothing itself."""
+    existing = folder
+    while not (existing.exists() or existing.is_symlink()):
+        existing = existing.parent
+    if not existing.is_dir():
+        raise UsageError(f"--{flag}: {existing} is not a directory")
+    if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
+        raise UsageError(f"--{flag}: no permission to read and write in {existing}")
+
+
+def set_aside(folder: Path, names: Iterable[str]) -> Path | None:
+    """Moves what is there of `names` to a new folder earlier-1, earlier-2, ... beside them."""
+    present = [folder / name for name in names if (folder / name).exists()]
+    if not present:
+        return None
+    number = 1
+    while (folder / f"earlier-{number}").exists():
+        number += 1
+    aside = folder / f"earlier-{number}"
+    aside.mkdir()
+    for path in present:
+        path.rename(aside / path.name)
+    return aside
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file so that at any moment the old or the new one is there, complete."""
+    beside = path.with_name(path.name + ".tmp")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)

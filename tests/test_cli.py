@@ -1,0 +1,274 @@
+"""The command line: the original's flags, help at once, and errors without stack traces."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dncx import cli
+from dncx.cli import main, train_main
+from dncx.config import DNCConfig
+from dncx.tasks.repeat_copy import RepeatCopy
+from dncx.training.settings import TrainRepeatCopy
+
+ROOT = Path(__file__).parent.parent
+# Flag, default and another value: those of google-deepmind/dnc's train.py, and where they go.
+ORIGINAL_FLAGS = {
+    "hidden_size": (64, 8, "model"),
+    "memory_size": (16, 8, "model"),
+    "word_size": (16, 8, "model"),
+    "num_write_heads": (1, 2, "model"),
+    "num_read_heads": (4, 2, "model"),
+    "clip_value": (20, 5, "model"),
+    "max_grad_norm": (50, 5, "optimizer"),
+    "learning_rate": (1e-4, 1e-3, "optimizer"),
+    "optimizer_epsilon": (1e-10, 1e-8, "optimizer"),
+    "batch_size": (16, 4, "run"),
+    "num_bits": (4, 3, "task"),
+    "min_length": (1, 2, "task"),
+    "max_length": (2, 5, "task"),
+    "min_repeats": (1, 2, "task"),
+    "max_repeats": (2, 5, "task"),
+    "num_training_iterations": (100_000, 7, "run"),
+    "report_interval": (100, 7, "run"),
+    "checkpoint_dir": (None, Path("elsewhere"), "run"),
+    "checkpoint_interval": (-1, 7, "run"),
+}
+OWN_FLAGS = {
+    "seed": (0, 3, "run"),
+    "run_dir": (Path("runs/repeat-copy"), Path("other"), "run"),
+    "keep_checkpoints": (5, 2, "run"),
+    "momentum": (0, 0.9, "optimizer"),
+    "equations": ("deepmind", "nature", "model"),
+}
+FLAGS = ORIGINAL_FLAGS | OWN_FLAGS
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """Parses a command line and gives the settings, without training."""
+
+    def parse(arguments, command=train_main):
+        got = []
+        monkeypatch.setattr(cli, "_train", got.append)
+        assert command(arguments) == 0
+        return got[0]
+
+    return parse
+
+
+def test_the_original_has_nineteen_flags():
+    assert len(ORIGINAL_FLAGS) == 19
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_flag(flag, parsed):
+    """Its default, and its value however it is spelled."""
+    default, value, group = FLAGS[flag]
+    assert getattr(getattr(parsed([]), group), flag) == default
+    hyphened = flag.replace("_", "-")
+    for arguments in ([f"--{flag}={value}"], [f"--{flag}", str(value)], [f"--{hyphened}={value}"]):
+        assert getattr(getattr(parsed(arguments), group), flag) == value
+    assert (
+        getattr(getattr(parsed(["train", "repeat-copy", *arguments], main), group), flag) == value
+    )
+
+
+def test_resume_is_the_default(parsed):
+    assert parsed([]).run.resume is True
+    assert parsed(["--resume"]).run.resume is True
+    assert parsed(["--no-resume"]).run.resume is False
+
+
+def test_checkpoints_go_into_the_run_directory(parsed):
+    assert parsed(["--run_dir=here"]).run.checkpoints == Path("here/checkpoints").resolve()
+    assert parsed(["--checkpoint_dir=there"]).run.checkpoints == Path("there").resolve()
+
+
+def test_defaults_are_those_of_the_library():
+    defaults = TrainRepeatCopy()
+    assert vars(defaults.task).items() <= vars(RepeatCopy()).items()
+    sizes = {k: v for k, v in vars(defaults.model).items() if k != "equations"}
+    assert sizes.items() <= vars(DNCConfig()).items()
+
+
+def run(*command, folder, **environment):
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["-m", "dncx.cli"], ["-m", "dncx.cli", "train"], ["-m", "dncx.cli", "eval"], ["train.py"]],
+)
+def test_help_needs_no_jax(command):
+    """--help is instant because nothing heavy is imported for it."""
+    code = (
+        "import runpy, sys; sys.argv = sys.argv[1:];"
+        "import atexit; atexit.register(lambda: print('HEAVY', [m for m in ('jax', 'flax', 'numpy',"
+        " 'optax', 'matplotlib') if m in sys.modules]));"
+    )
+    target = (
+        f"runpy.run_module({command[1]!r}, run_name='__main__')"
+        if command[0] == "-m"
+        else f"runpy.run_path({command[0]!r}, run_name='__main__')"
+    )
+    name, *rest = command[1:] if command[0] == "-m" else command
+    result = run("-c", code + target, name, *rest, "--help", folder=ROOT)
+    assert result.returncode == 0, result.stderr
+    assert "usage" in result.stdout
+    assert "HEAVY []" in result.stdout
+
+
+def test_import_brings_no_trainer_and_no_plotting():
+    """`import dncx` and its core need neither command line nor checkpoints nor plots."""
+    code = (
+        "import sys, dncx; dncx.DNC; dncx.unroll; dncx.interop.deepmind;"
+        "print([m for m in sys.modules if m.startswith(('matplotlib', 'tyro', 'dncx.training',"
+        "'dncx.cli', 'dncx.tasks', 'safetensors'))])"
+    )
+    result = run("-c", code, folder=ROOT)
+    assert result.stdout.strip() == "[]", result.stdout + result.stderr
+
+
+REFUSED = {
+    "--memory_size=0": "memory_size=0: must be a whole number of at least 1",
+    "--hidden_size=-4": "hidden_size=-4: must be a whole number of at least 1",
+    "--num_read_heads=0": "num_read_heads=0",
+    "--clip_value=-1": "clip_value=-1.0: must be a finite number of at least 0",
+    "--clip_value=nan": "clip_value=nan",
+    "--learning_rate=-1": "learning_rate=-1.0: must be a finite number of at least 0",
+    "--learning_rate=inf": "learning_rate=inf",
+    "--batch_size=0": "batch_size=0: must be at least 1",
+    "--report_interval=0": "report_interval=0: must be at least 1",
+    "--num_training_iterations=0": "num_training_iterations=0: must be at least 1",
+    "--checkpoint_interval=0": "checkpoint_interval=0: must be at least 1, or -1 for none",
+    "--keep_checkpoints=-1": "keep_checkpoints=-1: must be at least 0",
+    "--seed=-1": "seed=-1: must lie in 0..4294967295",
+    "--num_bits=0": "num_bits=0: must be at least 1",
+    "--min_length=3": "min_length=3 is above max_length=2",
+    "--min_repeats=5": "min_repeats=5 is above max_repeats=2",
+}
+
+
+@pytest.mark.parametrize("flag", REFUSED)
+def test_impossible_numbers(flag, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert train_main([flag]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("dncx: error: ")
+    assert REFUSED[flag] in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "repeat-copy", "--memroy_size=3"], "memroy_size"),
+        (["train", "repeat-copy", "--memory_size=three"], "three"),
+        (["train", "repeat-copy", "--equations=science"], "science"),
+        (["train", "sorting"], "sorting"),
+        (["eval"], "run_dir"),
+        (["fly"], "fly"),
+    ],
+)
+def test_wrong_words(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as leaving:
+        main(arguments)
+    assert leaving.value.code == 2
+    output = capsys.readouterr()
+    assert message in (output.out + output.err).lower()
+    assert list(tmp_path.iterdir()) == []
+
+
+def make_places(folder):
+    (folder / "file").write_text("something of the user's")
+    (folder / "foreign").mkdir()
+    (folder / "foreign" / "config.json").write_text('{"not": "ours"}')
+    (folder / "broken").mkdir()
+    (folder / "broken" / "config.json").write_text("{")
+    (folder / "empty").mkdir()
+
+
+PLACES = {
+    ("--run_dir=file",): "--run_dir: file is not a directory",
+    ("--run_dir=file/below",): "file is not a directory",
+    ("--run_dir=foreign",): "foreign/config.json is not the configuration of a dncx run",
+    ("--run_dir=broken",): "cannot read broken/config.json",
+    ("--run_dir=new", "--checkpoint_dir=file"): "file is not a directory",
+    ("--run_dir=new", "--checkpoint_dir=file/below"): "file is not a directory",
+}
+
+
+@pytest.mark.parametrize("flags", PLACES)
+def test_impossible_places(flags, tmp_path, monkeypatch, capsys):
+    make_places(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert train_main([*flags]) == 2
+    assert PLACES[flags] in capsys.readouterr().err
+    assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("flag", ["checkpoint_dir", "run_dir"])
+def test_a_place_without_permission(flag, tmp_path, monkeypatch, capsys):
+    """Permissions as the system tells them, for tests may run as root, who may do everything."""
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    monkeypatch.chdir(tmp_path)
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != locked and access(path, mode))
+    assert train_main([f"--{flag}={locked / 'below'}"]) == 2
+    assert f"--{flag}: no permission to read and write in {locked}" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["locked"]
+
+
+EVALS = {
+    ("nowhere",): "nowhere is not a finished run: it has no config.json",
+    ("empty",): "empty is not a finished run",
+    ("file",): "file is not a finished run",
+    ("empty", "--num_episodes=0"): "num_episodes=0: must be at least 1",
+}
+
+
+@pytest.mark.parametrize("arguments", EVALS)
+def test_eval_refuses(arguments, tmp_path, monkeypatch, capsys):
+    make_places(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert main(["eval", *arguments]) == 2
+    assert EVALS[arguments] in capsys.readouterr().err
+
+
+def test_an_error_at_the_shell_has_no_stack_trace(tmp_path):
+    result = run(str(ROOT / "train.py"), "--memory_size=0", folder=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == "dncx: error: memory_size=0: must be a whole number of at least 1\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_ipython(tmp_path):
+    """ipython train.py -- --memory_size=..., as the original's README has it."""
+    flags = [
+        "--memory_size=4",
+        "--hidden_size=4",
+        "--num_training_iterations=3",
+        "--report_interval=3",
+    ]
+    result = run(
+        "-m", "IPython", str(ROOT / "train.py"), "--", *flags,
+        folder=tmp_path, IPYTHONDIR=str(tmp_path / "ipython"),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "iteration 3/3: average loss" in result.stdout
+    assert (tmp_path / "runs" / "repeat-copy" / "model.safetensors").exists()

@@ -1,0 +1,96 @@
+"""The shape of the house: who imports whom, and how large things are."""
+
+import ast
+import doctest
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "dncx"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+# Each module of the core may import those before it, and these libraries.
+CORE = [
+    "glossary",
+    "initializers",
+    "addressing",
+    "interface",
+    "access",
+    "controllers",
+    "config",
+    "dnc",
+    "unroll",
+]
+LIBRARIES = {"jax", "flax", "jaxtyping", "numpy"}
+STANDARD = {"collections", "dataclasses", "functools", "itertools", "math", "typing"}
+
+
+def imports(path):
+    """The modules that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_core_imports_point_one_way(name):
+    for module in imports(PACKAGE / f"{name}.py"):
+        top, _, rest = module.partition(".")
+        if top == "dncx":
+            assert CORE.index(rest) < CORE.index(name), f"{name} imports {module}"
+        else:
+            assert top in LIBRARIES | STANDARD, f"{name} imports {module}"
+
+
+def test_controllers_stand_beside_the_access():
+    assert "dncx.access" not in set(imports(PACKAGE / "controllers.py"))
+    assert "dncx.controllers" not in set(imports(PACKAGE / "access.py"))
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "tasks").glob("*.py")), ids=lambda p: p.name)
+def test_tasks_know_nothing_of_the_network(path):
+    own = {module for module in imports(path) if module.startswith("dncx")}
+    assert all(module.startswith("dncx.tasks") for module in own)
+
+
+def test_only_one_module_knows_orbax():
+    users = {path.name for path in SOURCES if any(m.startswith("orbax") for m in imports(path))}
+    assert users == {"checkpoints.py"}
+
+
+def test_nothing_pickles():
+    for path in SOURCES:
+        assert not {"pickle", "dill", "cloudpickle", "joblib"} & set(imports(path)), path
+
+
+def test_sizes():
+    """Files under 300 lines, the core under 1,500."""
+    lengths = {path: len(path.read_text().splitlines()) for path in SOURCES}
+    assert {path.name: n for path, n in lengths.items() if n > 300} == {}
+    assert sum(lengths[PACKAGE / f"{name}.py"] for name in CORE) < 1500
+
+
+def documented(tree):
+    """Public classes and functions of a module."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            yield node
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_public_names_are_documented(path):
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree), "the module"
+    for node in documented(tree):
+        assert ast.get_docstring(node), node.name
+
+
+@pytest.mark.parametrize("module", ["dncx.dnc", "dncx.unroll"])
+def test_examples_in_docstrings(module):
+    imported = __import__(module, fromlist=["_"])
+    from flax import nnx
+
+    result = doctest.testmod(imported, extraglobs={"nnx": nnx})
+    assert result.attempted > 0
+    assert result.failed == 0

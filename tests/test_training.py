@@ -1,0 +1,298 @@
+"""The trainer: reports, files, checkpoints, resuming, and evaluation."""
+
+import json
+import re
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+from flax import nnx
+
+from dncx import DNC, unroll
+from dncx.cli import main, train_main
+from dncx.tasks.repeat_copy import RepeatCopy
+from dncx.training import checkpoints, runs
+from dncx.training.metrics import read_metrics
+
+SIZES = ["--hidden_size=8", "--memory_size=6", "--word_size=4", "--num_read_heads=2"]
+TRAIN = [*SIZES, "--batch_size=4", "--report_interval=10", "--seed=3", "--learning_rate=1e-3"]
+
+
+def train(run_dir, iterations, *more):
+    return train_main(
+        [*TRAIN, f"--run_dir={run_dir}", f"--num_training_iterations={iterations}", *more]
+    )
+
+
+def files(folder):
+    """Every file below, with its content."""
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A run of 35 iterations that nothing interrupts; without checkpoints, the default."""
+    run_dir = tmp_path_factory.mktemp("runs") / "straight"
+    assert train(run_dir, 35) == 0
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def checkpointed(tmp_path_factory):
+    """The same up to iteration 14, with checkpoints that do not fall on reports."""
+    run_dir = tmp_path_factory.mktemp("runs") / "checkpointed"
+    assert train(run_dir, 14, "--checkpoint_interval=7") == 0
+    return run_dir
+
+
+@pytest.fixture
+def copy_of_checkpointed(checkpointed, tmp_path):
+    return shutil.copytree(checkpointed, tmp_path / "run")
+
+
+def test_what_a_run_leaves(straight):
+    assert sorted(p.name for p in straight.iterdir()) == [
+        "config.json", "metrics.jsonl", "model.safetensors"
+    ]  # fmt: skip
+    lines = read_metrics(straight / "metrics.jsonl")
+    assert [line["iteration"] for line in lines] == [10, 20, 30, 35]
+    assert all(line["iterations_per_second"] > 0 for line in lines)
+    config = json.loads((straight / "config.json").read_text())
+    assert config["task"]["name"] == "repeat-copy"
+    assert config["model"]["memory_size"] == 6
+    assert config["training"] == {"batch_size": 4, "seed": 3, "num_training_iterations": 35}
+    model = safetensors.numpy.load_file(straight / "model.safetensors")
+    assert model["controller.gates.kernel"].shape == (6 + 2 * 4 + 8, 4 * 8)
+
+
+def test_the_reported_loss_is_the_average_of_its_iterations(tmp_path, straight):
+    """Ten reports of one iteration have the mean that one report of ten has."""
+    assert train(tmp_path / "run", 10, "--report_interval=1") == 0
+    each = [line["loss"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+    assert len(each) == 10
+    together = read_metrics(straight / "metrics.jsonl")[0]["loss"]
+    np.testing.assert_allclose(np.mean(each), together, rtol=1e-6)
+
+
+def test_reports_are_for_people(tmp_path, capsys):
+    """Loss, speed, and a sample as bit strings; plain lines where there is no terminal."""
+    assert train(tmp_path / "run", 10) == 0
+    report = capsys.readouterr().out
+    assert re.search(r"iteration 10/10: average loss \d+\.\d+ nats, \d+ iterations/s", report)
+    observation, target, output = (
+        re.search(rf"^ *{name} ([\d. ]+)$", report, re.M).group(1).split()
+        for name in ("observation", "target", "model output")
+    )
+    assert observation[0] == "000010"
+    assert len(observation) == len(target) == len(output)
+    assert target[-1] == "00001"
+    assert "\x1b" not in report
+
+
+def test_training_learns(tmp_path):
+    """From about the cost of a blind guess to well below it."""
+    assert train(tmp_path / "run", 400, "--max_length=1", "--max_repeats=1", "--batch_size=16") == 0
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert lines[-1]["loss"] < 0.75 * lines[0]["loss"]
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(straight, copy_of_checkpointed):
+    assert train(copy_of_checkpointed, 35, "--checkpoint_interval=7") == 0
+    assert (copy_of_checkpointed / "model.safetensors").read_bytes() == (
+        straight / "model.safetensors"
+    ).read_bytes()
+    saved = checkpoints.saved_iterations(copy_of_checkpointed / "checkpoints")
+    assert saved == [7, 14, 21, 28, 35]
+    resumed = {
+        line["iteration"]: line["loss"]
+        for line in read_metrics(copy_of_checkpointed / "metrics.jsonl")
+    }
+    for line in read_metrics(straight / "metrics.jsonl"):
+        if line["iteration"] > 20:  # the report at 14, the end of the first part, split one average
+            assert resumed[line["iteration"]] == line["loss"]
+
+
+def test_resuming_after_a_crash_drops_the_lines_that_come_again(straight, copy_of_checkpointed):
+    """Killed after the report at 20 (and in the middle of the next line), it goes on from 14."""
+    metrics = copy_of_checkpointed / "metrics.jsonl"
+    with metrics.open("a") as file:
+        file.write('{"iteration": 20, "loss": 1.0}\n{"iterat')
+    assert train(copy_of_checkpointed, 35, "--checkpoint_interval=7") == 0
+    assert [line["iteration"] for line in read_metrics(metrics)] == [10, 14, 20, 30, 35]
+    assert (copy_of_checkpointed / "model.safetensors").read_bytes() == (
+        straight / "model.safetensors"
+    ).read_bytes()
+
+
+def test_only_the_newest_checkpoints_stay(tmp_path):
+    assert train(tmp_path / "run", 10, "--checkpoint_interval=2", "--keep_checkpoints=3") == 0
+    assert checkpoints.saved_iterations(tmp_path / "run" / "checkpoints") == [6, 8, 10]
+
+
+def test_checkpoint_dir_of_ones_own(tmp_path):
+    """Checkpoints go there, are found there, and are moved aside there."""
+    own = ["--checkpoint_interval=5", f"--checkpoint_dir={tmp_path / 'mine'}"]
+    assert train(tmp_path / "run", 5, *own) == 0
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert train(tmp_path / "run", 10, *own) == 0
+    assert checkpoints.saved_iterations(tmp_path / "mine") == [5, 10]
+    assert train(tmp_path / "run", 5, *own, "--no-resume") == 0
+    assert checkpoints.saved_iterations(tmp_path / "mine") == [5]
+    assert checkpoints.saved_iterations(tmp_path / "mine" / "earlier-1") == [5, 10]
+
+
+def test_a_finished_run_is_not_trained_again(copy_of_checkpointed):
+    before = files(copy_of_checkpointed)
+    assert train(copy_of_checkpointed, 14, "--checkpoint_interval=7") == 0
+    after = files(copy_of_checkpointed)
+    assert {k: v for k, v in after.items() if k.name != "config.json"} == {
+        k: v for k, v in before.items() if k.name != "config.json"
+    }
+
+
+def test_an_earlier_run_is_moved_aside_not_overwritten(straight, tmp_path, capsys):
+    run_dir = shutil.copytree(straight, tmp_path / "run")
+    before = files(run_dir)
+    assert train(run_dir, 10) == 0
+    assert "held an earlier run" in capsys.readouterr().out
+    assert files(run_dir / "earlier-1") == before
+    assert main(["eval", str(run_dir / "earlier-1"), "--num_episodes=4"]) == 0
+
+
+def test_another_model_is_refused_and_nothing_changes(copy_of_checkpointed, capsys):
+    before = files(copy_of_checkpointed)
+    more = ["--hidden_size=9", "--memory_size=7", "--equations=nature", "--num_bits=5"]
+    assert train(copy_of_checkpointed, 35, *more) == 2
+    message = capsys.readouterr().err
+    for line in (
+        "hidden_size: 8 in the checkpoint, 9 asked for",
+        "memory_size: 6 in the checkpoint, 7 asked for",
+        "strength_activation: softplus in the checkpoint, oneplus asked for",
+        "input_size: 6 in the checkpoint, 7 asked for",
+        "controller.gates.kernel: (22, 32) there, absent here",
+        "controller.layers.0.gates.kernel: absent there, (24, 36) here",
+        "output_linear.kernel: (16, 5) there, (17, 6) here",
+        "--no-resume",
+    ):
+        assert line in message
+    assert files(copy_of_checkpointed) == before
+
+
+def test_a_broken_checkpoint_is_named(copy_of_checkpointed, capsys):
+    broken = copy_of_checkpointed / "checkpoints" / "14"
+    for path in broken.rglob("*"):
+        if path.is_file() and path.name != "_CHECKPOINT_METADATA":
+            path.write_bytes(b"")
+    assert train(copy_of_checkpointed, 35) == 2
+    assert f"cannot read the checkpoint {broken}" in capsys.readouterr().err
+
+
+def test_an_update_that_is_not_finite_stops_with_the_last_good_checkpoint(
+    copy_of_checkpointed, capsys
+):
+    before = files(copy_of_checkpointed / "checkpoints")
+    assert train(copy_of_checkpointed, 35, "--learning_rate=3e38") == 1
+    message = capsys.readouterr().err
+    assert "not finite at iteration 15" in message
+    assert f"the last good checkpoint is {copy_of_checkpointed / 'checkpoints' / '14'}" in message
+    assert "--learning_rate" in message
+    assert files(copy_of_checkpointed / "checkpoints") == before
+
+
+def test_without_checkpoints_it_says_so(tmp_path, capsys):
+    assert train(tmp_path / "run", 35, "--learning_rate=3e38") == 1
+    assert "there is no checkpoint" in capsys.readouterr().err
+
+
+def test_a_run_loads_from_python(straight):
+    """README's way to use a trained model."""
+    task, cell, config = runs.load_run(straight)
+    assert isinstance(task, RepeatCopy)
+    assert isinstance(cell, DNC)
+    assert config["training"]["seed"] == 3
+    episode = task.sample(jax.random.key(0), 5)
+    outputs, _ = unroll(cell, episode.inputs)
+    assert outputs.shape == (5, task.time_steps, 5)
+
+
+def test_layers_load_again(tmp_path):
+    """A deep controller's numbered layers survive model.safetensors."""
+    assert train(tmp_path / "run", 10, "--equations=nature") == 0
+    _, cell, _ = runs.load_run(tmp_path / "run")
+    assert cell.controller.layers[0].gates.kernel.shape == (6 + 8 + 8, 32)
+
+
+def test_eval(straight, capsys):
+    assert (
+        main(["eval", str(straight), "--num_episodes=10", "--batch_size=4", "--max_length=5"]) == 0
+    )
+    report = capsys.readouterr().out
+    assert "max_length 5" in report
+    assert "12 episodes" in report
+    assert re.search(r"loss +\d+\.\d+ nats per sequence", report)
+    assert re.search(r"bit error +\d+\.\d+%", report)
+
+
+def test_eval_with_another_memory_size(straight, capsys):
+    assert main(["eval", str(straight), "--num_episodes=4", "--memory_size=20"]) == 0
+    assert "memory_size 20" in capsys.readouterr().out
+
+
+def test_scores_against_cases_counted_by_hand():
+    task = RepeatCopy(num_bits=1, max_length=1, max_repeats=1)
+    episode = jax.tree.map(
+        lambda x: jnp.stack([x, x]), task.episode(jnp.ones((1, 1)), jnp.array(1), jnp.array(1))
+    )
+    perfect = jnp.where(episode.targets > 0.5, 9.0, -9.0)
+    assert task.score(perfect, episode) == {"bit_error": 0, "sequence_error": 0}
+    assert float(task.loss(perfect, episode)) < 1e-2
+    # two steps count, with two channels each, in two sequences: 8 bits; one is wrong
+    one_wrong = perfect.at[0, 3, 0].multiply(-1)
+    assert task.score(one_wrong, episode) == {"bit_error": 1 / 8, "sequence_error": 1 / 2}
+    # outputs where the mask is 0 do not count
+    assert task.score(perfect.at[:, 0].multiply(-1), episode)["bit_error"] == 0
+
+
+def test_samples_are_fair():
+    """Lengths, repeats and bits have the distribution they should."""
+    task = RepeatCopy(num_bits=3, min_length=2, max_length=4, min_repeats=1, max_repeats=3)
+    episode = jax.jit(task.sample, static_argnums=1)(jax.random.key(0), 4000)
+    number = episode.inputs[:, :, -1].sum(axis=1) * 10
+    answered = episode.mask.sum(axis=1) - 1
+    lengths = answered / number
+    for values, expected in ((number, [1, 2, 3]), (lengths, [2, 3, 4])):
+        found, counts = np.unique(np.round(values), return_counts=True)
+        assert found.tolist() == expected
+        np.testing.assert_allclose(counts / 4000, 1 / 3, atol=0.03)
+    bits = episode.inputs[:, 1:3, :3]
+    np.testing.assert_allclose(bits.mean(axis=(0, 1)), 0.5, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_bits": 0}, "num_bits=0: must be at least 1"),
+        ({"min_length": 3}, "min_length=3 is above max_length=2"),
+        ({"min_repeats": 3}, "min_repeats=3 is above max_repeats=2"),
+    ],
+)
+def test_task_refuses(settings, message):
+    with pytest.raises(ValueError, match=message):
+        RepeatCopy(**settings)
+
+
+def test_the_seed_decides_everything():
+    """Other weights for another seed; the purposes of one seed do not repeat each other."""
+    from dncx.training.step import DATA, EVALUATION, SAMPLES, WEIGHTS, stream
+
+    keys = [
+        tuple(jax.random.key_data(stream(seed, purpose)).tolist())
+        for seed in (0, 1)
+        for purpose in (WEIGHTS, DATA, SAMPLES, EVALUATION)
+    ]
+    assert len(set(keys)) == 8
+    a, b = (nnx.state(DNC(3, 2, rngs=nnx.Rngs(params=stream(seed, WEIGHTS)))) for seed in (0, 1))
+    assert not np.array_equal(a["output_linear"]["kernel"][...], b["output_linear"]["kernel"][...])
