@@ -39,7 +39,7 @@ _HOMES = {
     "unroll": ("unroll", "unroll_with_trace"),
 }
 
-__all__ = sorted(name for names in _HOMES.values() for name in names) + ["interop"]
+__all__ = ["interop", *sorted(name for names in _HOMES.values() for name in names)]
 
 
 def __getattr__(name: str) -> Any:

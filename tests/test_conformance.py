@@ -19,10 +19,9 @@ CONFIGS = {
     for preset, controller, (reads, writes) in itertools.product(
         (DNCConfig.deepmind, DNCConfig.nature),
         ("lstm", "deep_lstm", "feedforward"),
-        ((1, 1), (2, 1), (1, 2), (2, 3)),
+        ((2, 1), (1, 3)),
     )
 }
-# the step of one example is the same program whatever the batch, so each is compiled once
 TOLERANCES = {jnp.float32: 1e-5, jnp.float64: 1e-12, jnp.bfloat16: 0.05}
 
 
@@ -66,7 +65,7 @@ def test_sequence_stepping_and_gradients(name):
         assert np.any(leaf)
 
 
-@pytest.mark.parametrize("name", [n for n in CONFIGS if n.endswith(("1r1w", "2r3w"))])
+@pytest.mark.parametrize("name", [n for n in CONFIGS if n.startswith("deepmind")])
 def test_equals_flax_rnn(name):
     """The cell in flax's own recurrent machinery, in both of NNX's modes of jit."""
     cell = make(name)

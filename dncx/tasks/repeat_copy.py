@@ -22,6 +22,9 @@ from jaxtyping import Array, Float, Int
 from dncx.tasks.base import Episode
 from dncx.tasks.settings import RepeatCopySettings
 
+# Added to the number of steps that count, so that an empty mask gives 0 (the original's value).
+EMPTY_MASK = float(np.finfo(np.float32).eps)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RepeatCopy(RepeatCopySettings):
@@ -155,7 +158,7 @@ def masked_cross_entropy(
     nats = optax.losses.sigmoid_binary_cross_entropy(logits, targets)
     per_sequence = (nats.sum(axis=-1) * mask).sum(axis=-1)
     if time_average:
-        per_sequence = per_sequence / mask.sum(axis=-1)
+        per_sequence = per_sequence / (mask.sum(axis=-1) + EMPTY_MASK)
     mean = per_sequence.mean()
     return mean / math.log(2) if in_bits else mean
 

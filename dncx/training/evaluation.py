@@ -61,7 +61,7 @@ def report(results: dict[str, Any]) -> str:
         (
             f"{name}: {settings}; memory_size {results['memory_size']}",
             f"{results['num_episodes']} episodes",
-            f"loss            {results['loss']:.4f} nats per sequence",
+            f"loss            {results['loss']:.4g} nats per sequence",
             f"bit error       {results['bit_error']:.4%}",
             f"sequence error  {results['sequence_error']:.2%} (sequences with any wrong bit)",
             results["sample"],

@@ -145,7 +145,7 @@ class _Loop:
         outputs, episode = self.answer(state.params, self.samples, state.iteration)
         self.reporter.say(
             f"iteration {iteration}/{self.settings.num_training_iterations}: "
-            f"average loss {loss:.4f} nats, {speed:.0f} iterations/s\n"
+            f"average loss {loss:.4g} nats, {speed:.0f} iterations/s\n"
             f"{self.task.render(outputs, episode)}"
         )
         return {

@@ -1,0 +1,118 @@
+"""The learning curve at the original's defaults, several seeds, beside the original's points.
+
+python docs/results/learning_curve.py --num_seeds=10 --num_training_iterations=20000
+
+Trains what is not yet trained under --runs, then writes learning_curve.json and
+learning_curve.svg beside this file, and prints the table. Needs matplotlib (the plots extra).
+"""
+
+import dataclasses
+import json
+import statistics
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import tyro
+
+from dncx.training.loop import train
+from dncx.training.metrics import read_metrics
+from dncx.training.settings import RunSettings, TrainRepeatCopy
+
+HERE = Path(__file__).parent
+# google-deepmind/dnc on TensorFlow 1, measured by this project's founders: nats a sequence,
+# mean of the 100 iterations ending there, for two seeds.
+ORIGINAL = {
+    100: (11.23, 11.35),
+    500: (10.32, 10.33),
+    1000: (9.50, 9.43),
+    2000: (8.50, 7.98),
+    3000: (6.83, 6.88),
+    5000: (5.74, 5.67),
+    10000: (3.74, 3.59),
+    15000: (2.30, 1.92),
+    16000: (2.05, 1.61),
+    20000: (1.60,),
+}
+BLIND_GUESS = 11.26
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Trains several seeds at the defaults and draws their learning curves."""
+
+    num_seeds: int = 10
+    """Seeds 1, 2, ..., as many as this."""
+    num_training_iterations: int = 20_000
+    """Iterations of each."""
+    runs: Path = Path("runs/learning-curve")
+    """Where the runs are kept."""
+
+
+def curve(options: Options, seed: int) -> dict[int, float]:
+    """Average loss by iteration, of a run that is trained here if it is not there."""
+    run_dir = options.runs / f"seed-{seed}"
+    if not (run_dir / "model.safetensors").exists():
+        run = RunSettings(
+            run_dir=run_dir, seed=seed, num_training_iterations=options.num_training_iterations
+        )
+        train(TrainRepeatCopy(run=run))
+    return {line["iteration"]: line["loss"] for line in read_metrics(run_dir / "metrics.jsonl")}
+
+
+def draw(curves: list[dict[int, float]], path: Path) -> None:
+    """Every seed, their median, and the original's points."""
+    mpl.rcParams.update({"font.size": 9, "svg.hashsalt": "dncx"})
+    figure, axes = plt.subplots(figsize=(5.5, 3.4), layout="constrained")
+    iterations = sorted(curves[0])
+    for number, losses in enumerate(curves):
+        label = f"dncx, {len(curves)} seeds" if number == 0 else None
+        axes.plot(
+            iterations,
+            [losses[i] for i in iterations],
+            color="#0072B2",
+            alpha=0.25,
+            lw=0.7,
+            label=label,
+        )
+    median = [statistics.median(losses[i] for losses in curves) for i in iterations]
+    axes.plot(iterations, median, color="#0072B2", lw=1.6, label="their median")
+    for seed, marker in ((0, "o"), (1, "s")):
+        points = {i: values[seed] for i, values in ORIGINAL.items() if len(values) > seed}
+        axes.plot(
+            list(points), list(points.values()), marker, color="#D55E00", ms=5, mfc="none",
+            label=f"google-deepmind/dnc, seed {seed + 1}",
+        )  # fmt: skip
+    axes.axhline(BLIND_GUESS, color="0.5", lw=0.8, ls=":", label="blind guess")
+    axes.set(
+        xlabel="iteration",
+        ylabel="loss (nats per sequence)",
+        ylim=(0, 12),
+        xlim=(0, iterations[-1]),
+    )
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    """Trains, draws, and prints the table."""
+    options = tyro.cli(Options, use_underscores=True)
+    curves = [curve(options, seed) for seed in range(1, options.num_seeds + 1)]
+    draw(curves, HERE / "learning_curve.svg")
+    content = {"original": ORIGINAL, "dncx": {f"seed {n}": c for n, c in enumerate(curves, 1)}}
+    (HERE / "learning_curve.json").write_text(json.dumps(content) + "\n")
+    print("| iteration | original | dncx mean | min .. max | mean / original's mean |")
+    print("|---|---|---|---|---|")
+    for iteration, original in ORIGINAL.items():
+        values = [losses[iteration] for losses in curves if iteration in losses]
+        if values:
+            mean = statistics.mean(values)
+            print(
+                f"| {iteration} | {', '.join(f'{x:.2f}' for x in original)} | {mean:.2f} | "
+                f"{min(values):.2f} .. {max(values):.2f} | {mean / statistics.mean(original):.3f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()

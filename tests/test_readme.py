@@ -1,0 +1,77 @@
+"""What the README shows works."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SHORT = ["--num_training_iterations=4", "--report_interval=2", "--checkpoint_interval=2"]
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
+
+
+def run(command, folder):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    result = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env={**os.environ, "PATH": path},
+        timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.mark.slow
+def test_commands(tmp_path):
+    """The command lines in their order, training cut to a few iterations."""
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    commands = [shlex.split(line) for line in lines if line.startswith(("python", "dncx"))]
+    assert [command[:2] for command in commands] == [
+        ["python", "train.py"], ["dncx", "train"], ["dncx", "eval"]
+    ]  # fmt: skip
+    (tmp_path / "train.py").symlink_to(ROOT / "train.py")
+    for command in commands:
+        if command[1] != "eval":
+            command += [*SHORT, "--memory_size=8"]
+        else:
+            command += ["--num_episodes=2"]
+        assert "target" in run(command, tmp_path)
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    targets = [line.split()[1] for line in lines if line.startswith("make")]
+    assert targets == ["train", "test"]
+    assert all(re.search(rf"^{target}:", makefile, re.M) for target in targets)
+
+
+@pytest.mark.slow
+def test_the_example_learns(tmp_path):
+    (example,) = blocks("python")
+    start = "for step in range(200):"
+    assert start in example
+    code = example.replace(start, "print(train_step(cell, optimizer))\n" + start)
+    first, last = run([sys.executable, "-c", code], tmp_path).split()
+    assert float(last) < 0.8 * float(first)
+
+
+@pytest.mark.slow
+def test_own_parts(tmp_path):
+    example = ROOT / "examples" / "own_parts.py"
+    assert "memory (4, 16, 8)" in run([sys.executable, str(example)], tmp_path)
+
+
+def test_links_lead_somewhere():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md"]
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if not link.startswith("http"):
+                assert (page.parent / link).exists(), f"{page.name}: {link}"
