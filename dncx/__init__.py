@@ -39,8 +39,6 @@ _HOMES = {
     "unroll": ("unroll", "unroll_with_trace"),
 }
 
-__all__ = ["interop", *sorted(name for names in _HOMES.values() for name in names)]
-
 
 def __getattr__(name: str) -> Any:
     if name == "interop":
@@ -54,4 +52,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return ["__version__", "interop", *(name for names in _HOMES.values() for name in names)]

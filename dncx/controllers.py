@@ -10,7 +10,7 @@ words read at the step before, so its inputs have `input_size + R * W` features.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -28,17 +28,21 @@ class LSTMState(NamedTuple):
     cell: Float[Array, "*batch H"]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
 def clip_gradient(x: Array, limit: Number | None) -> Array:
     """x, with the gradient that comes back through it clipped to ±limit (None: as it is)."""
+    return x if limit is None else cast(Array, _limit_gradient(x, limit))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _limit_gradient(x: Array, limit: Number) -> Array:
     return x
 
 
-def _clip_gradient_backward(limit: Number | None, _: None, gradient: Array) -> tuple[Array]:
-    return (gradient if limit is None else jnp.clip(gradient, -limit, limit),)
+def _limit_gradient_backward(limit: Number, _: None, gradient: Array) -> tuple[Array]:
+    return (jnp.clip(gradient, -limit, limit),)
 
 
-clip_gradient.defvjp(lambda x, limit: (x, None), _clip_gradient_backward)
+_limit_gradient.defvjp(lambda x, limit: (x, None), _limit_gradient_backward)
 
 
 class LSTM(nnx.RNNCellBase):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
@@ -143,7 +144,7 @@ def _live_steps(lengths: ArrayLike, batch: tuple[int, ...], time: int) -> Array:
             f"lengths must be whole numbers of shape {batch}, the batch axes of inputs; "
             f"got {lengths.dtype} of shape {lengths.shape}"
         )
-    if not isinstance(lengths, jax.core.Tracer):
+    if not isinstance(lengths, Tracer):
         known = np.asarray(lengths)
         if known.size and (known.min() < 0 or known.max() > time):
             raise ValueError(

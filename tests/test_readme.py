@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-SHORT = ["--num_training_iterations=4", "--report_interval=2", "--checkpoint_interval=2"]
+SHORT = ["--num_training_iterations=4", "--report_interval=2", "--hidden_size=8"]
 
 
 def blocks(language):
@@ -39,7 +39,7 @@ def test_commands(tmp_path):
     (tmp_path / "train.py").symlink_to(ROOT / "train.py")
     for command in commands:
         if command[1] != "eval":
-            command += [*SHORT, "--memory_size=8"]
+            command += SHORT
         else:
             command += ["--num_episodes=2"]
         assert "target" in run(command, tmp_path)

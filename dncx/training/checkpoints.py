@@ -34,7 +34,7 @@ def save(folder: Path, state: TrainState, config: dict[str, Any], keep: int) -> 
     """Writes a checkpoint; then removes all but the newest `keep` (0: removes none)."""
     iteration = int(state.iteration)
     path = folder / str(iteration)
-    ocp.save(path, state._asdict(), custom_metadata=config)
+    ocp.save(str(path), state._asdict(), custom_metadata=config)
     if keep:
         for old in saved_iterations(folder)[:-keep]:
             shutil.rmtree(folder / str(old))
@@ -44,7 +44,7 @@ def save(folder: Path, state: TrainState, config: dict[str, Any], keep: int) -> 
 def load_config(path: Path) -> dict[str, Any]:
     """The configuration that a checkpoint was saved with."""
     try:
-        config = ocp.metadata(path).custom_metadata
+        config = ocp.metadata(str(path)).custom_metadata
     except Exception as error:  # Orbax raises whatever lies beneath: OSError, JSON errors, ...
         raise UsageError(f"cannot read the checkpoint {path}: {_first_line(error)}") from error
     if not isinstance(config, dict):
@@ -54,7 +54,7 @@ def load_config(path: Path) -> dict[str, Any]:
 
 def saved_params(path: Path) -> Any:
     """The parameters in a checkpoint as a tree of their shapes and dtypes."""
-    return ocp.metadata(path).metadata["params"]
+    return ocp.metadata(str(path)).metadata["params"]
 
 
 def load(path: Path, like: TrainState) -> TrainState:
@@ -63,7 +63,7 @@ def load(path: Path, like: TrainState) -> TrainState:
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like._asdict()
     )
     try:
-        return TrainState(**ocp.load(path, wanted))
+        return TrainState(**ocp.load(str(path), wanted))
     except Exception as error:  # as above
         raise UsageError(f"cannot read the checkpoint {path}: {_first_line(error)}") from error
 

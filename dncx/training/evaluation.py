@@ -35,9 +35,11 @@ def evaluate(settings: Eval) -> dict[str, Any]:
     answer = make_answer(graph, task, batch_size)
 
     totals: dict[str, float] = {}
+    sample = ""
     key = stream(settings.seed, EVALUATION)
     for number in range(batches):
         outputs, episode = answer(nnx.to_pure_dict(params), key, jnp.asarray(number))
+        sample = sample or task.render(outputs, episode)
         for name, value in {
             "loss": task.loss(outputs, episode),
             **task.score(outputs, episode),
@@ -48,7 +50,7 @@ def evaluate(settings: Eval) -> dict[str, Any]:
         "num_episodes": batches * batch_size,
         "task": config["task"],
         "memory_size": config["model"]["memory_size"],
-        "sample": task.render(outputs, episode),
+        "sample": sample,
     }
 
 

@@ -1,12 +1,12 @@
 """The compiled part of training: draw a batch, take the gradient, update; many times a call."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.stages import Wrapped
 from jaxtyping import Array, Bool, Float, Int
 
 from dncx.tasks.base import Episode, Task
@@ -102,7 +102,7 @@ def update(
 
 def make_train(
     graph: nnx.GraphDef, task: Task, optimizer: optax.GradientTransformation, batch_size: int
-) -> Callable[[TrainState, Array, Int[Array, ""]], TrainState]:
+) -> Wrapped:
     """A compiled function (state, data key, last iteration) -> state.
 
     It runs iterations up to the last one, or to the first that is not finite, all within one
@@ -123,9 +123,7 @@ def make_train(
     return jax.jit(train, donate_argnums=0)
 
 
-def make_answer(
-    graph: nnx.GraphDef, task: Task, batch_size: int
-) -> Callable[[Any, Array, Int[Array, ""]], tuple[Array, Episode]]:
+def make_answer(graph: nnx.GraphDef, task: Task, batch_size: int) -> Wrapped:
     """A compiled function (params, key, number) -> the outputs for a fresh batch, and the batch."""
 
     def answer(params: Any, key: Array, number: Int[Array, ""]) -> tuple[Array, Episode]:
