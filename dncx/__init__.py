@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from dncx.dnc import DNCState as DNCState
     from dncx.dnc import DNCTrace as DNCTrace
     from dncx.interface import Interface as Interface
-    from dncx.unroll import unroll as unroll
-    from dncx.unroll import unroll_with_trace as unroll_with_trace
+    from dncx.sequence import unroll as unroll
+    from dncx.sequence import unroll_with_trace as unroll_with_trace
 
 __version__ = "0.1.0"
 
@@ -36,7 +36,7 @@ _HOMES = {
     "controllers": ("LSTM", "DeepLSTM", "FeedForward", "LSTMState"),
     "dnc": ("DNC", "DNCState", "DNCTrace"),
     "interface": ("Interface",),
-    "unroll": ("unroll", "unroll_with_trace"),
+    "sequence": ("unroll", "unroll_with_trace"),
 }
 
 
@@ -45,9 +45,7 @@ def __getattr__(name: str) -> Any:
         return import_module("dncx.interop")
     for home, names in _HOMES.items():
         if name in names:
-            value = getattr(import_module(f"dncx.{home}"), name)
-            globals()[name] = value  # `unroll` must stay the function, not the module
-            return value
+            return getattr(import_module(f"dncx.{home}"), name)
     raise AttributeError(f"module 'dncx' has no attribute {name!r}")
 
 

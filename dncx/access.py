@@ -7,11 +7,11 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dncx.addressing import (
-    ALLOCATION_EPSILON,
     COSINE_EPSILON,
     Freeness,
     TemporalLinkage,
     content_weights,
+    product_over_heads,
 )
 from dncx.glossary import (
     DirectionalWeights,
@@ -76,17 +76,17 @@ def erase_and_write(
 
     Source: Methods, "Memory" (with one write head).
     """
-    keep = jnp.prod(1 - write_weights[:, :, None] * erase_vectors[:, None, :], axis=0)
+    keep = product_over_heads(1 - write_weights[:, :, None] * erase_vectors[:, None, :])
     return memory * keep + write_weights.T @ write_vectors
 
 
 def mixed_read_weights(
-    read_mode: Float[Array, "R K"],
+    read_mode: Float[Array, "R modes"],
     backward: DirectionalWeights,
     forward: DirectionalWeights,
     content: ReadWeights,
 ) -> ReadWeights:
-    """w^r = Σₘ π[bₘ] bₘ + Σₘ π[fₘ] fₘ + π[c] c^r (Methods, "Read weighting"); K = 1 + 2M."""
+    """w^r = Σₘ π[bₘ] bₘ + Σₘ π[fₘ] fₘ + π[c] c^r (Methods, "Read weighting")."""
     heads = backward.shape[1]
     backward_mode, forward_mode, content_mode = jnp.split(read_mode, [heads, 2 * heads], axis=-1)
     return (
@@ -99,8 +99,9 @@ def mixed_read_weights(
 class MemoryAccess(nnx.Module):
     """Reads and writes the memory as the controller asks, for one example.
 
-    A replacement needs `initial_state`, `__call__` and `num_read_heads`, `word_size`; for
-    `dncx.unroll_with_trace` also `step_with_trace`.
+    A replacement needs `num_read_heads`, `word_size`, `initial_state` and `__call__`; for
+    `dncx.unroll_with_trace` also `step_with_trace`. (A subclass with other equations overrides
+    `step_with_trace`, which `__call__` calls.)
 
     Args:
       input_size: H, features of the controller's output.
@@ -139,8 +140,8 @@ class MemoryAccess(nnx.Module):
         self.cosine_epsilon = cosine_epsilon
         self.strength_activation: StrengthActivation = strength_activation
         self.read_mode_order: ReadModeOrder = read_mode_order
-        self.freeness = freeness or Freeness(memory_size, epsilon=ALLOCATION_EPSILON)
-        self.linkage = linkage or TemporalLinkage(memory_size, num_write_heads)
+        self.freeness = Freeness(memory_size) if freeness is None else freeness
+        self.linkage = TemporalLinkage(memory_size, num_write_heads) if linkage is None else linkage
         shapes = interface_shapes(word_size, num_read_heads, num_write_heads)
         self.interface_linear = nnx.Linear(
             input_size,

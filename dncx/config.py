@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
@@ -49,6 +50,10 @@ class DNCConfig:
     Raises:
       ValueError: a size below 1, or a name that is not one of those above.
 
+    Example:
+      >>> DNCConfig.nature(memory_size=256, word_size=64).strength_activation
+      'oneplus'
+
     Source: `docs/differences.md` has the table with the places in paper and original.
     """
 
@@ -87,15 +92,10 @@ class DNCConfig:
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}: must be one of {choices}")
-        for name in (
-            "clip_value",
-            "controller_gradient_clip",
-            "cosine_epsilon",
-            "allocation_epsilon",
-        ):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name}={value}: must be a finite number of at least 0")
+        for name in ("clip_value", "controller_gradient_clip"):
+            _check_number(name, getattr(self, name), optional=True)
+        for name in ("forget_bias", "cosine_epsilon", "allocation_epsilon"):
+            _check_number(name, getattr(self, name))
         if self.controller == "lstm" and self.num_layers != 1:
             raise ValueError(
                 f"num_layers={self.num_layers}: controller='lstm' has one layer; "
@@ -157,18 +157,19 @@ class DNCConfig:
           rngs, param_dtype: see `DNC`.
         """
         layers_out = self.num_layers if self.controller == "deep_lstm" else 1
+        if freeness is None:
+            freeness = Freeness(
+                self.memory_size,
+                epsilon=self.allocation_epsilon,
+                write_gradient=self.usage_write_gradient,
+            )
         return MemoryAccess(
             controller_output_size or self.hidden_size * layers_out,
             memory_size=self.memory_size,
             word_size=self.word_size,
             num_read_heads=self.num_read_heads,
             num_write_heads=self.num_write_heads,
-            freeness=freeness
-            or Freeness(
-                self.memory_size,
-                epsilon=self.allocation_epsilon,
-                write_gradient=self.usage_write_gradient,
-            ),
+            freeness=freeness,
             linkage=linkage,
             cosine_epsilon=self.cosine_epsilon,
             strength_activation=self.strength_activation,
@@ -181,5 +182,12 @@ class DNCConfig:
 
 def check_size(name: str, value: Any) -> None:
     """Refuses what is not a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name}={value!r}: must be a whole number of at least 1")
+
+
+def _check_number(name: str, value: Any, optional: bool = False) -> None:
+    if optional and value is None:
+        return
+    if not isinstance(value, Real) or not (math.isfinite(value) and float(value) >= 0):
+        raise ValueError(f"{name}={value!r}: must be a finite number of at least 0")

@@ -1,6 +1,7 @@
 """Controllers: what decides, step by step, what to ask of the memory.
 
-A controller is any flax recurrent cell, `nnx.LSTMCell` and its kin included:
+A controller is any flax recurrent cell with one feature axis, `nnx.LSTMCell` and its kin
+included, that changes no variable of its own as it steps (so no dropout):
 
     initialize_carry(input_shape, rngs) -> state       the state for inputs of that shape
     __call__(state, inputs) -> (new_state, outputs)    one step; outputs [..., H]
@@ -29,7 +30,10 @@ class LSTMState(NamedTuple):
 
 
 def clip_gradient(x: Array, limit: Number | None) -> Array:
-    """x, with the gradient that comes back through it clipped to ±limit (None: as it is)."""
+    """x, with the gradient that comes back through it clipped to ±limit (None: as it is).
+
+    There is no forward-mode derivative (`jax.jvp`) through a limit.
+    """
     return x if limit is None else cast(Array, _limit_gradient(x, limit))
 
 
@@ -90,8 +94,8 @@ class LSTM(nnx.RNNCellBase):
         self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
     ) -> LSTMState:
         """Zeros; the batch shape is `input_shape[:-1]`."""
-        zeros = jnp.zeros((*input_shape[:-1], self.hidden_size), self.gates.kernel.dtype)
-        return LSTMState(hidden=zeros, cell=zeros)
+        shape, dtype = (*input_shape[:-1], self.hidden_size), self.gates.kernel.dtype
+        return LSTMState(hidden=jnp.zeros(shape, dtype), cell=jnp.zeros(shape, dtype))
 
     def __call__(
         self, carry: LSTMState, inputs: Float[Array, "*batch F"]

@@ -75,14 +75,17 @@ class DNC(nnx.RNNCellBase):
         dtypes: dict[str, Any] = dict(rngs=rngs, param_dtype=param_dtype)
         if controller is None:
             controller = config.make_controller(input_size, **dtypes)
-        reads = access or config
+        reads = config if access is None else access
         features = input_size + reads.num_read_heads * reads.word_size
         hidden = _controller_output_size(controller, features, param_dtype)
+        if access is None:
+            access = config.make_access(hidden, **dtypes)
+        _check_access(access, hidden, param_dtype)
         self.input_size = input_size
         self.output_size = output_size
         self.clip_value = config.clip_value
         self.controller = controller
-        self.access = access or config.make_access(hidden, **dtypes)
+        self.access = access
         self.output_linear = nnx.Linear(
             hidden + self.access.num_read_heads * self.access.word_size,
             output_size,
@@ -134,32 +137,36 @@ class DNC(nnx.RNNCellBase):
         Returns:
           The new state and y_t.
         """
-        carry, outputs, _ = self.step_with_trace(carry, inputs)
-        return carry, outputs
+        return self._step(self.access, carry, inputs)
 
     def step_with_trace(
         self, carry: DNCState, inputs: Float[Array, "*batch F"]
     ) -> tuple[DNCState, Float[Array, "*batch O"], DNCTrace]:
         """One step, and all that happened in it."""
+        return self._step(self.access.step_with_trace, carry, inputs)
+
+    def _step(self, access_step: Callable[..., Any], carry: DNCState, inputs: Array) -> Any:
+        """One step of every example in the batch, with or without the access's trace."""
         self._check_inputs(inputs.shape)
-        step: Callable[..., Any] = self._one_example
+
+        def one_example(state: DNCState, inputs: Float[Array, " F"]) -> Any:
+            controller_inputs = jnp.concatenate([inputs, state.access_output.ravel()])
+            controller_state, h = self.controller(state.controller_state, controller_inputs)
+            controller_state, h = jax.tree.map(self._clip, (controller_state, h))
+            access_state, read_words, *trace = access_step(state.access_state, h)
+            outputs = self._clip(self.output_linear(jnp.concatenate([h, read_words.ravel()])))
+            new_state = DNCState(read_words, access_state, controller_state)
+            return new_state, outputs, *(DNCTrace(new_state, h, t) for t in trace)
+
+        step = one_example
         for _ in inputs.shape[:-1]:
             step = jax.vmap(step)
         return step(carry, inputs.astype(self.dtype))
 
-    def _one_example(
-        self, state: DNCState, inputs: Float[Array, " F"]
-    ) -> tuple[DNCState, Float[Array, " O"], DNCTrace]:
-        controller_inputs = jnp.concatenate([inputs, state.access_output.ravel()])
-        controller_state, h = self.controller(state.controller_state, controller_inputs)
-        controller_state, h = jax.tree.map(self._clip, (controller_state, h))
-        access_state, read_words, access_trace = self.access.step_with_trace(state.access_state, h)
-        outputs = self._clip(self.output_linear(jnp.concatenate([h, read_words.ravel()])))
-        new_state = DNCState(read_words, access_state, controller_state)
-        return new_state, outputs, DNCTrace(new_state, h, access_trace)
-
     def _clip(self, x: Array) -> Array:
-        return jnp.clip(x, -self.clip_value, self.clip_value) if self.clip_value else x
+        if not self.clip_value or not jnp.issubdtype(x.dtype, jnp.floating):
+            return x
+        return jnp.clip(x, -self.clip_value, self.clip_value)
 
     def _check_inputs(self, shape: tuple[int, ...]) -> None:
         if not shape or shape[-1] != self.input_size:
@@ -185,3 +192,23 @@ def _controller_output_size(controller: Any, features: int, dtype: Any) -> int:
             f"controller is. It says: {error}"
         ) from error
     return outputs.shape[-1]
+
+
+def _check_access(access: Any, hidden: int, dtype: Any) -> None:
+    """Refuses an access that does not take what the controller gives out."""
+
+    def step(module: Any, h: Array) -> Any:
+        return module(module.initial_state(dtype), h)[1]
+
+    try:
+        words = nnx.eval_shape(step, access, jax.ShapeDtypeStruct((hidden,), dtype))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{type(access).__name__} does not step on the controller's {hidden} outputs; it "
+            f"must be made for that many (config.make_access({hidden}, ...)). It says: {error}"
+        ) from error
+    if words.shape != (access.num_read_heads, access.word_size):
+        raise ValueError(
+            f"{type(access).__name__} gives read words of shape {words.shape}, not "
+            f"(num_read_heads, word_size) = {(access.num_read_heads, access.word_size)}"
+        )

@@ -51,11 +51,11 @@ def interface_shapes(
 
 
 def interface_size(shapes: dict[str, tuple[int, ...]]) -> int:
-    """F, the length of ξ: RW + 3W + 5R + 3 for one write head."""
+    """The length of ξ: RW + 3W + 5R + 3 for one write head."""
     return sum(math.prod(shape) for shape in shapes.values())
 
 
-def split(vector: Float[Array, " F"], shapes: dict[str, tuple[int, ...]]) -> Interface:
+def split(vector: Float[Array, " xi"], shapes: dict[str, tuple[int, ...]]) -> Interface:
     """Cuts ξ into its parts, row by row."""
     *cuts, _ = accumulate(math.prod(shape) for shape in shapes.values())
     parts = jnp.split(vector, cuts)

@@ -11,6 +11,7 @@ from dncx import cli
 from dncx.cli import main, train_main
 from dncx.config import DNCConfig
 from dncx.tasks.repeat_copy import RepeatCopy
+from dncx.training import runs
 from dncx.training.settings import TrainRepeatCopy
 
 ROOT = Path(__file__).parent.parent
@@ -76,6 +77,18 @@ def test_flag(flag, parsed):
     )
 
 
+@pytest.mark.parametrize("flag", [f for f in FLAGS if FLAGS[f][2] in ("model", "task")])
+def test_flag_reaches_the_network_or_the_task(flag, parsed):
+    _, value, group = FLAGS[flag]
+    limits = {"max_length": 6, "max_repeats": 6, flag: value}
+    settings = parsed([f"--{name}={number}" for name, number in limits.items()])
+    task, config = runs.task_and_model(settings)
+    if flag == "equations":
+        assert config == DNCConfig.nature()
+    else:
+        assert getattr(config if group == "model" else task, flag) == value
+
+
 def test_resume_is_the_default(parsed):
     assert parsed([]).run.resume is True
     assert parsed(["--resume"]).run.resume is True
@@ -131,9 +144,9 @@ def test_help_needs_no_jax(command):
 def test_import_brings_no_trainer_and_no_plotting():
     """`import dncx` and its core need neither command line nor checkpoints nor plots."""
     code = (
-        "import sys, dncx; dncx.DNC; dncx.unroll; dncx.interop.deepmind;"
+        "import sys, dncx; [getattr(dncx, name) for name in dir(dncx)];"
         "print([m for m in sys.modules if m.startswith(('matplotlib', 'tyro', 'dncx.training',"
-        "'dncx.cli', 'dncx.tasks', 'safetensors'))])"
+        "'dncx.cli', 'dncx.tasks', 'safetensors', 'orbax'))])"
     )
     result = run("-c", code, folder=ROOT)
     assert result.stdout.strip() == "[]", result.stdout + result.stderr
@@ -147,12 +160,13 @@ REFUSED = {
     "--clip_value=nan": "clip_value=nan",
     "--learning_rate=-1": "learning_rate=-1.0: must be a finite number of at least 0",
     "--learning_rate=inf": "learning_rate=inf",
-    "--batch_size=0": "batch_size=0: must be at least 1",
-    "--report_interval=0": "report_interval=0: must be at least 1",
-    "--num_training_iterations=0": "num_training_iterations=0: must be at least 1",
-    "--checkpoint_interval=0": "checkpoint_interval=0: must be at least 1, or -1 for none",
-    "--keep_checkpoints=-1": "keep_checkpoints=-1: must be at least 0",
+    "--batch_size=0": "batch_size=0: must lie in 1..2147483647",
+    "--report_interval=0": "report_interval=0: must lie in 1..",
+    "--num_training_iterations=0": "num_training_iterations=0: must lie in 1..",
+    "--checkpoint_interval=0": "checkpoint_interval (-1: off)=0: must lie in 1..",
+    "--keep_checkpoints=-1": "keep_checkpoints=-1: must lie in 0..",
     "--seed=-1": "seed=-1: must lie in 0..4294967295",
+    "--report_interval=3000000000": "report_interval=3000000000: must lie in 1..2147483647",
     "--num_bits=0": "num_bits=0: must be at least 1",
     "--min_length=3": "min_length=3 is above max_length=2",
     "--min_repeats=5": "min_repeats=5 is above max_repeats=2",
@@ -204,6 +218,8 @@ PLACES = {
     ("--run_dir=file/below",): "file is not a directory",
     ("--run_dir=foreign",): "foreign/config.json is not the configuration of a dncx run",
     ("--run_dir=broken",): "cannot read broken/config.json",
+    ("--run_dir=" + 300 * "x",): "File name too long",
+    ("--equations=nature", "--clip_value=5"): "clip_value: the paper's equations",
     ("--run_dir=new", "--checkpoint_dir=file"): "file is not a directory",
     ("--run_dir=new", "--checkpoint_dir=file/below"): "file is not a directory",
 }
@@ -237,7 +253,7 @@ EVALS = {
     ("nowhere",): "nowhere is not a finished run: it has no config.json",
     ("empty",): "empty is not a finished run",
     ("file",): "file is not a finished run",
-    ("empty", "--num_episodes=0"): "num_episodes=0: must be at least 1",
+    ("empty", "--num_episodes=0"): "num_episodes=0: must lie in 1..",
 }
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import assert_relative
 from flax import nnx
 
 from dncx import DNC, DNCConfig, unroll, unroll_with_trace
@@ -14,7 +15,11 @@ from dncx import DNC, DNCConfig, unroll, unroll_with_trace
 SIZES = {"memory_size": 5, "word_size": 3, "hidden_size": 6}
 CONFIGS = {
     f"{preset.__name__}-{controller}-{reads}r{writes}w": preset(
-        controller=controller, num_read_heads=reads, num_write_heads=writes, **SIZES
+        controller=controller,
+        num_layers=1 if controller == "lstm" else 2,
+        num_read_heads=reads,
+        num_write_heads=writes,
+        **SIZES,
     )
     for preset, controller, (reads, writes) in itertools.product(
         (DNCConfig.deepmind, DNCConfig.nature),
@@ -22,7 +27,7 @@ CONFIGS = {
         ((2, 1), (1, 3)),
     )
 }
-TOLERANCES = {jnp.float32: 1e-5, jnp.float64: 1e-12, jnp.bfloat16: 0.05}
+TOLERANCES = {jnp.float32: 1e-5, jnp.float64: 1e-12, jnp.bfloat16: 0.1}
 
 
 def make(name, dtype=jnp.float32):
@@ -65,9 +70,9 @@ def test_sequence_stepping_and_gradients(name):
         assert np.any(leaf)
 
 
-@pytest.mark.parametrize("name", [n for n in CONFIGS if n.startswith("deepmind")])
+@pytest.mark.parametrize("name", [n for n in CONFIGS if n.endswith("2r1w")])
 def test_equals_flax_rnn(name):
-    """The cell in flax's own recurrent machinery, in both of NNX's modes of jit."""
+    """The cell in flax's own recurrent machinery."""
     cell = make(name)
     inputs = jax.random.normal(jax.random.key(1), (2, 4, 3))
     expected = jax.jit(lambda cell, x: unroll(cell, x)[0])(cell, inputs)
@@ -81,13 +86,15 @@ def test_dtypes(name, dtype, x64):
     """The cell computes in the dtype of its variables, and near what float64 gives."""
     cell, exact = make(name, dtype), make(name, jnp.float64)
     graph, params = nnx.split(cell)
+    params = jax.tree.map(lambda x: 3 * x, params)
+    cell = nnx.merge(graph, params)
     exact = nnx.merge(graph, jax.tree.map(lambda x: x.astype(jnp.float64), params))
     inputs = jax.random.normal(jax.random.key(1), (4, 3), jnp.float32)
     run = jax.jit(unroll_with_trace)
     outputs, state, trace = run(cell, inputs)
     assert {leaf.dtype for leaf in jax.tree.leaves((outputs, state, trace))} == {jnp.dtype(dtype)}
     expected, _, _ = run(exact, inputs)
-    np.testing.assert_allclose(outputs.astype(jnp.float64), expected, atol=TOLERANCES[dtype])
+    assert_relative(outputs, expected, TOLERANCES[dtype])
 
 
 @pytest.mark.parametrize("name", ["deepmind-lstm-2r1w", "nature-deep_lstm-2r1w"])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dncx import DNC, LSTM, DNCConfig, unroll
+from dncx import DNC, LSTM, DNCConfig, MemoryAccess, unroll
+from dncx.config import check_size
 from dncx.interop.deepmind import from_variables, to_variables
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -82,6 +83,64 @@ def test_own_freeness():
     assert np.all(state.access_state.usage > 0)
 
 
+def test_own_access():
+    """An access needs no trace of its own, and one that overrides the step is used."""
+
+    class Blackboard(nnx.Module):
+        """Remembers the last output of the controller."""
+
+        num_read_heads, word_size = 1, 6
+
+        def initial_state(self, dtype):
+            return jnp.zeros(6, dtype)
+
+        def __call__(self, state, controller_output):
+            return controller_output, state[None]
+
+    trains(DNC(3, 2, SMALL, access=Blackboard(), rngs=nnx.Rngs(0)))
+
+    class Deaf(MemoryAccess):
+        def __call__(self, state, controller_output):
+            state, words = super().__call__(state, controller_output)
+            return state, 0 * words
+
+    rngs = nnx.Rngs(0)
+    access = Deaf(6, memory_size=5, word_size=3, num_read_heads=2, rngs=rngs)
+    cell = DNC(3, 2, SMALL, access=access, rngs=rngs)
+    assert not np.any(unroll(cell, jnp.ones((4, 3)))[1].access_output)
+
+
+def test_a_controller_may_count():
+    """Clipping leaves whole numbers in the controller's state alone."""
+
+    class Counting(LSTM):
+        def initialize_carry(self, input_shape, rngs=None, carry_init=None):
+            return super().initialize_carry(input_shape), jnp.zeros(input_shape[:-1], jnp.int32)
+
+        def __call__(self, carry, inputs):
+            state, outputs = super().__call__(carry[0], inputs)
+            return (state, carry[1] + 1), outputs
+
+    rngs = nnx.Rngs(0)
+    cell = DNC(3, 2, SMALL, controller=Counting(3 + 2 * 3, 6, rngs=rngs), rngs=rngs)
+    _, state = unroll(cell, jnp.ones((30, 3)))
+    assert int(state.controller_state[1]) == 30
+
+
+def test_a_state_may_be_donated():
+    """No two fields of the first state share a buffer."""
+    cell = DNC(3, 2, SMALL, rngs=nnx.Rngs(0))
+    step = jax.jit(lambda state, x: cell(state, x)[0], donate_argnums=0)
+    state = step(cell.initialize_carry((3,)), jnp.ones(3))
+    assert bool(jnp.isfinite(state.access_state.memory).all())
+
+
+def test_an_access_for_another_controller_is_refused():
+    access = MemoryAccess(7, memory_size=5, word_size=3, num_read_heads=2, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"MemoryAccess does not step on the controller's 6 out"):
+        DNC(3, 2, SMALL, access=access, rngs=nnx.Rngs(0))
+
+
 def test_a_controller_for_other_inputs_is_refused():
     with pytest.raises(ValueError, match=r"LSTM does not step on one example of 9 features"):
         DNC(3, 2, SMALL, controller=LSTM(3, 6, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0))
@@ -95,6 +154,7 @@ def test_a_controller_for_other_inputs_is_refused():
         ({"num_layers": 2}, r"num_layers=2: controller='lstm' has one layer"),
         ({"clip_value": -1.0}, r"clip_value=-1.0: must be a finite number of at least 0"),
         ({"clip_value": float("nan")}, r"clip_value=nan"),
+        ({"forget_bias": float("inf")}, r"forget_bias=inf"),
     ],
 )
 def test_config_refuses(settings, message):
@@ -168,6 +228,22 @@ def test_variables_round_trip():
     again = from_variables({f"{k}:0": v for k, v in to_variables(cell).items()}, **SIZES)
     inputs = jnp.ones((4, 3))
     np.testing.assert_array_equal(unroll(cell, inputs)[0], unroll(again, inputs)[0])
+
+
+def test_sizes_may_be_numpy_integers():
+    check_size("memory_size", np.int64(4))
+
+
+def test_a_cell_with_other_equations_has_no_variables_of_the_original():
+    for config in (DNCConfig(forget_bias=0.0), DNCConfig.nature()):
+        with pytest.raises(ValueError, match="only a cell with the original's parts"):
+            to_variables(DNC(3, 2, config, rngs=nnx.Rngs(0)))
+
+
+def test_float64_variables_need_float64():
+    variables = to_variables(DNC(3, 2, SMALL, rngs=nnx.Rngs(0)))
+    with pytest.raises(ValueError, match=r"jax.config.update\('jax_enable_x64', True\)"):
+        from_variables({k: v.astype(np.float64) for k, v in variables.items()}, **SIZES)
 
 
 def test_wrong_variables_are_refused():

@@ -1,8 +1,10 @@
 """The trainer: reports, files, checkpoints, resuming, and evaluation."""
 
+import io
 import json
 import re
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ from dncx import DNC, unroll
 from dncx.cli import main, train_main
 from dncx.tasks.repeat_copy import RepeatCopy
 from dncx.training import checkpoints, runs
-from dncx.training.metrics import read_metrics
+from dncx.training.metrics import Reporter, read_metrics
 
 SIZES = ["--hidden_size=8", "--memory_size=6", "--word_size=4", "--num_read_heads=2"]
 TRAIN = [*SIZES, "--batch_size=4", "--report_interval=10", "--seed=3", "--learning_rate=1e-3"]
@@ -144,13 +146,37 @@ def test_checkpoint_dir_of_ones_own(tmp_path):
     assert checkpoints.saved_iterations(tmp_path / "mine" / "earlier-1") == [5, 10]
 
 
-def test_a_finished_run_is_not_trained_again(copy_of_checkpointed):
+@pytest.mark.parametrize("flags", [[], ["--seed=9", "--learning_rate=0.5"]])
+def test_a_finished_run_is_left_as_it_is(flags, copy_of_checkpointed, capsys):
     before = files(copy_of_checkpointed)
-    assert train(copy_of_checkpointed, 14, "--checkpoint_interval=7") == 0
-    after = files(copy_of_checkpointed)
-    assert {k: v for k, v in after.items() if k.name != "config.json"} == {
-        k: v for k, v in before.items() if k.name != "config.json"
-    }
+    assert train(copy_of_checkpointed, 10, *flags) == 0
+    assert "is trained to iteration 14 already" in capsys.readouterr().out
+    assert files(copy_of_checkpointed) == before
+
+
+def test_resuming_with_other_settings_says_and_records_them(copy_of_checkpointed, capsys):
+    assert train(copy_of_checkpointed, 20, "--batch_size=5", "--max_length=3") == 0
+    out = capsys.readouterr().out
+    changed = [
+        "max_length: 2 in the checkpoint, 3 asked for",
+        "batch_size: 4 in the checkpoint, 5 asked for",
+    ]
+    assert all(line in out for line in changed)
+    config = json.loads((copy_of_checkpointed / "config.json").read_text())
+    assert config["resumed"] == [{"iteration": 14, "changed": changed}]
+
+
+def test_a_model_trained_further_than_the_checkpoint_is_moved_aside(copy_of_checkpointed):
+    """A checkpoint at 14, a finished model at 20: going on to 16 must not replace it."""
+    assert train(copy_of_checkpointed, 20) == 0
+    further = files(copy_of_checkpointed)
+    assert train(copy_of_checkpointed, 16) == 0
+    assert runs.trained_iterations(copy_of_checkpointed) == 16
+    aside = copy_of_checkpointed / "earlier-1"
+    for name in ("config.json", "metrics.jsonl", "model.safetensors"):
+        assert (aside / name).read_bytes() == further[Path(name)]
+    lines = read_metrics(copy_of_checkpointed / "metrics.jsonl")
+    assert [line["iteration"] for line in lines] == [10, 14, 16]
 
 
 def test_an_earlier_run_is_moved_aside_not_overwritten(straight, tmp_path, capsys):
@@ -186,8 +212,44 @@ def test_a_broken_checkpoint_is_named(copy_of_checkpointed, capsys):
     for path in broken.rglob("*"):
         if path.is_file() and path.name != "_CHECKPOINT_METADATA":
             path.write_bytes(b"")
+    before = files(copy_of_checkpointed)
     assert train(copy_of_checkpointed, 35) == 2
-    assert f"cannot read the checkpoint {broken}" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"cannot read the checkpoint {broken}" in error
+    assert "move it away to go on from iteration 7" in error
+    assert files(copy_of_checkpointed) == before
+
+
+def test_a_checkpoint_whose_numbers_changed_is_refused(copy_of_checkpointed, monkeypatch, capsys):
+    """A flipped bit that the storage does not notice: the checksum does."""
+    load = checkpoints.ocp.load
+
+    def flipped(path, like):
+        state = load(path, like)
+        kernel = state["params"]["output_linear"]["kernel"]
+        state["params"]["output_linear"]["kernel"] = kernel.at[0, 0].add(1e-6)
+        return state
+
+    monkeypatch.setattr(checkpoints.ocp, "load", flipped)
+    assert train(copy_of_checkpointed, 35) == 2
+    assert "checksum" in capsys.readouterr().err
+
+
+def test_what_a_crash_leaves_is_not_in_the_way(copy_of_checkpointed):
+    """Half a checkpoint where the next one goes, and half of one that was being deleted."""
+    folder = copy_of_checkpointed / "checkpoints"
+    for name in ("21", "discarded-3"):
+        (folder / name).mkdir()
+        (folder / name / "rest").write_text("")
+    assert train(copy_of_checkpointed, 28, "--checkpoint_interval=7", "--keep_checkpoints=2") == 0
+    assert sorted(p.name for p in folder.iterdir()) == ["21", "28"]
+
+
+def test_a_foreign_checkpoint_is_named(copy_of_checkpointed, capsys):
+    foreign = copy_of_checkpointed / "checkpoints" / "99"
+    checkpoints.ocp.save(str(foreign), {"x": jnp.ones(3)}, custom_metadata={"theirs": 1})
+    assert train(copy_of_checkpointed, 100) == 2
+    assert f"cannot read the checkpoint {foreign}" in capsys.readouterr().err
 
 
 def test_an_update_that_is_not_finite_stops_with_the_last_good_checkpoint(
@@ -234,6 +296,25 @@ def test_eval(straight, capsys):
     assert "12 episodes" in report
     assert re.search(r"loss +\d+\.\d+ nats per sequence", report)
     assert re.search(r"bit error +\d+\.\d+%", report)
+
+
+def test_eval_names_the_wrong_flag(straight, capsys):
+    assert main(["eval", str(straight), "--min_length=5"]) == 2
+    assert "min_length=5 is above max_length=2" in capsys.readouterr().err
+
+
+def test_progress_bar_on_a_terminal(monkeypatch):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    with Reporter(10, 0) as reporter:
+        reporter.console.file = io.StringIO()
+        assert not reporter.progress.disable
+        reporter.advance(4)
+        reporter.progress.refresh()
+        reporter.say("a line")
+        shown = reporter.console.file.getvalue()
+    assert "4/10" in shown
+    assert "a line" in shown
 
 
 def test_eval_with_another_memory_size(straight, capsys):

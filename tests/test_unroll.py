@@ -40,6 +40,29 @@ def test_inputs_past_the_length_get_no_gradient():
     assert np.all(gradient[1])
 
 
+def test_padding_may_be_anything_even_nan():
+    """Neither values nor gradients see what stands past the length."""
+    padded = INPUTS.at[0, 4:].set(jnp.nan)
+    graph, params = nnx.split(CELL)
+
+    @jax.jit
+    def loss_and_gradient(params, inputs):
+        def loss(params):
+            lengths = jnp.array([4, 6])
+            return jnp.sum(unroll(nnx.merge(graph, params), inputs, lengths=lengths)[0] ** 2)
+
+        return jax.value_and_grad(loss)(params)
+
+    assert_same(loss_and_gradient(params, padded), loss_and_gradient(params, INPUTS))
+
+
+def test_lengths_of_any_integer_type():
+    inputs = jnp.ones((1, 200, 3))
+    outputs, _ = run(CELL, inputs, lengths=jnp.array([100], jnp.int8))
+    assert np.all(outputs[0, :100].any(axis=-1))
+    assert not np.any(outputs[0, 100:])
+
+
 def test_trace_is_zero_past_the_length():
     _, _, trace = jax.jit(unroll_with_trace)(CELL, INPUTS, lengths=jnp.array([4, 6]))
     assert not any(np.any(leaf[0, 4:]) for leaf in jax.tree.leaves(trace))

@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from dncx.access import MemoryAccess
+from dncx.addressing import Freeness, TemporalLinkage
 from dncx.config import DNCConfig
+from dncx.controllers import LSTM
 from dncx.dnc import DNC
 from dncx.glossary import Number
 from dncx.interface import interface_shapes
@@ -31,7 +34,7 @@ def from_variables(
     Args:
       variables: arrays by their TensorFlow names ("dnc/lstm/w_gates", ...; a ":0" at the end
         is ignored). The sizes of controller, inputs and outputs follow from their shapes,
-        the dtype of the cell from theirs (float64 needs `jax_enable_x64`, as ever in JAX).
+        the dtype of the cell from theirs (float64 needs `jax_enable_x64`).
       memory_size, word_size, num_read_heads, num_write_heads, clip_value: as the original's
         flags; they do not follow from the variables. A clip_value of 0 or None is none.
 
@@ -90,9 +93,10 @@ def from_variables(
 def to_variables(cell: DNC) -> dict[str, np.ndarray]:
     """The inverse of `from_variables`: the cell's variables under the original's names.
 
-    Any tree of the cell's variables goes the same way if it is first put into the cell
-    (`nnx.update`), so gradients can be read under these names too.
+    Raises:
+      ValueError: the cell's equations are not those of the original.
     """
+    _check_equations(cell)
     access = cell.access
     shapes = interface_shapes(access.word_size, access.num_read_heads, access.num_write_heads)
     cuts = np.cumsum([np.prod(shape) for shape in shapes.values()])[:-1]
@@ -104,6 +108,28 @@ def to_variables(cell: DNC) -> dict[str, np.ndarray]:
         for name, layer in ((GATES, cell.controller.gates), (OUTPUT, cell.output_linear)):
             variables[name.format(kind)] = np.asarray(getattr(layer, kernel_or_bias)[...])
     return variables
+
+
+def _check_equations(cell: DNC) -> None:
+    access, original = cell.access, DNCConfig.deepmind()
+    same = (
+        isinstance(cell.controller, LSTM)
+        and cell.controller.forget_bias == original.forget_bias
+        and type(access) is MemoryAccess
+        and type(access.freeness) is Freeness
+        and type(access.linkage) is TemporalLinkage
+        and access.freeness.epsilon == original.allocation_epsilon
+        and access.cosine_epsilon == original.cosine_epsilon
+        and access.strength_activation == original.strength_activation
+        and access.read_mode_order == original.read_mode_order
+        and access.interface_linear.use_bias
+        and cell.output_linear.use_bias
+    )
+    if not same:
+        raise ValueError(
+            "only a cell with the original's parts and equations (DNCConfig.deepmind) has the "
+            "original's variables"
+        )
 
 
 def _check_names(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Any]) -> None:
@@ -123,6 +149,12 @@ def _check_dtypes(arrays: Mapping[str, np.ndarray]) -> None:
         raise ValueError(
             "the variables must all have one floating dtype; "
             f"got {', '.join(sorted(str(dtype) for dtype in dtypes))}"
+        )
+    (dtype,) = dtypes
+    if jnp.asarray(np.zeros((), dtype)).dtype != dtype:
+        raise ValueError(
+            f"the variables are {dtype}, which JAX does not use as it stands: call "
+            "jax.config.update('jax_enable_x64', True) first, or give variables of float32"
         )
 
 

@@ -37,6 +37,11 @@ class Task(Protocol):
         """Features of the network's outputs."""
         ...
 
+    @property
+    def loss_unit(self) -> str:
+        """What `loss` is measured in, for reports."""
+        ...
+
     def sample(self, key: Array, batch_size: int) -> Episode:
         """Draws a batch; the same key gives the same batch."""
         ...
@@ -48,7 +53,7 @@ class Task(Protocol):
     def score(
         self, outputs: Float[Array, "B T O"], episode: Episode
     ) -> dict[str, Float[Array, ""]]:
-        """How good the outputs are, by name, each the mean over the batch."""
+        """How wrong the outputs are: shares between 0 (perfect) and 1, by name."""
         ...
 
     def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:

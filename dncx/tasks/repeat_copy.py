@@ -60,6 +60,10 @@ class RepeatCopy(RepeatCopySettings):
         return self.num_bits + 1
 
     @property
+    def loss_unit(self) -> str:
+        return "nats per sequence"
+
+    @property
     def time_steps(self) -> int:
         """Steps of the longest sequence."""
         return self.max_length * (self.max_repeats + 1) + 3

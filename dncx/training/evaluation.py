@@ -4,9 +4,12 @@ import dataclasses
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array
 
+from dncx.tasks.base import Episode
 from dncx.training.runs import load_run
 from dncx.training.settings import Eval
 from dncx.training.step import EVALUATION, make_answer, stream
@@ -16,7 +19,8 @@ def evaluate(settings: Eval) -> dict[str, Any]:
     """Loss and scores of a run, averaged over fresh episodes, and one episode in print.
 
     Returns:
-      "loss", the task's scores by name, "num_episodes", the "task" settings and a "sample".
+      "loss" and "loss_unit", the task's "scores" by name, "num_episodes" (whole batches), the
+      "task" settings, "memory_size" and a "sample".
 
     Raises:
       UsageError: there is no such run, or it cannot be measured so.
@@ -34,19 +38,21 @@ def evaluate(settings: Eval) -> dict[str, Any]:
     batches = math.ceil(settings.num_episodes / batch_size)
     answer = make_answer(graph, task, batch_size)
 
-    totals: dict[str, float] = {}
-    sample = ""
-    key = stream(settings.seed, EVALUATION)
+    @jax.jit
+    def measure(outputs: Array, episode: Episode) -> tuple[Array, dict[str, Array]]:
+        return task.loss(outputs, episode), task.score(outputs, episode)
+
+    params, key = nnx.to_pure_dict(params), stream(settings.seed, EVALUATION)
+    sample, measured = "", []
     for number in range(batches):
-        outputs, episode = answer(nnx.to_pure_dict(params), key, jnp.asarray(number))
+        outputs, episode = answer(params, key, jnp.asarray(number))
         sample = sample or task.render(outputs, episode)
-        for name, value in {
-            "loss": task.loss(outputs, episode),
-            **task.score(outputs, episode),
-        }.items():
-            totals[name] = totals.get(name, 0.0) + float(value) / batches
+        measured.append(measure(outputs, episode))
+    loss, scores = jax.tree.map(lambda *values: float(sum(values)) / batches, *measured)
     return {
-        **totals,
+        "loss": loss,
+        "loss_unit": task.loss_unit,
+        "scores": scores,
         "num_episodes": batches * batch_size,
         "task": config["task"],
         "memory_size": config["model"]["memory_size"],
@@ -59,13 +65,10 @@ def report(results: dict[str, Any]) -> str:
     task = dict(results["task"])
     name = task.pop("name")
     settings = ", ".join(f"{key} {value}" for key, value in task.items())
-    return "\n".join(
-        (
-            f"{name}: {settings}; memory_size {results['memory_size']}",
-            f"{results['num_episodes']} episodes",
-            f"loss            {results['loss']:.4g} nats per sequence",
-            f"bit error       {results['bit_error']:.4%}",
-            f"sequence error  {results['sequence_error']:.2%} (sequences with any wrong bit)",
-            results["sample"],
-        )
-    )
+    lines = [
+        f"{name}: {settings}; memory_size {results['memory_size']}",
+        f"{results['num_episodes']} episodes",
+        f"{'loss':15} {results['loss']:.4g} {results['loss_unit']}",
+    ]
+    lines += [f"{n.replace('_', ' '):15} {value:.4%}" for n, value in results["scores"].items()]
+    return "\n".join([*lines, results["sample"]])

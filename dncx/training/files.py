@@ -10,8 +10,12 @@ from dncx.errors import UsageError
 def check_folder(folder: Path, flag: str) -> None:
     """Refuses a folder that could not be made, read or written; makes nothing itself."""
     existing = folder
-    while not (existing.exists() or existing.is_symlink()):
-        existing = existing.parent
+    try:
+        while not os.path.lexists(existing):
+            existing = existing.parent
+        folder.exists()  # where the system refuses even to look, or the name, it says why
+    except OSError as error:
+        raise UsageError(f"--{flag}: {folder}: {error.strerror}") from error
     if not existing.is_dir():
         raise UsageError(f"--{flag}: {existing} is not a directory")
     if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):

@@ -13,13 +13,15 @@ from dncx.training.files import write_whole
 class Metrics:
     """metrics.jsonl: one JSON object a line, appended report by report."""
 
-    def __init__(self, path: Path, first_iteration: int):
-        """Keeps the lines up to `first_iteration`, from where training goes on."""
+    def __init__(self, path: Path):
         self.path = path
-        if path.exists():
-            kept = [line for line in read_metrics(path) if line["iteration"] <= first_iteration]
+
+    def keep_up_to(self, iteration: int) -> None:
+        """Drops the lines after the iteration from which training goes on."""
+        if self.path.exists():
+            kept = [line for line in read_metrics(self.path) if line["iteration"] <= iteration]
             text = "".join(json.dumps(line) + "\n" for line in kept)
-            write_whole(path, text.encode())
+            write_whole(self.path, text.encode())
 
     def append(self, line: dict[str, Any]) -> None:
         """Adds a line; it is in the file when this returns."""
@@ -28,13 +30,15 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; one cut off in the middle, by a crash, is left out."""
+    """The lines of a metrics.jsonl; what is none, cut off by a crash, is left out."""
     lines = []
-    for text in path.read_text().splitlines():
+    for text in path.read_bytes().splitlines():
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and "iteration" in line:
+            lines.append(line)
     return lines
 
 

@@ -27,24 +27,29 @@ from dncx.training.files import check_folder, write_whole
 from dncx.training.settings import ModelSettings, TrainRepeatCopy
 
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
+FORMAT = "dncx-run-1"
 TASKS = {"repeat-copy": RepeatCopy}
 
 
-def model_config(settings: ModelSettings) -> DNCConfig:
-    """The network that the flags ask for."""
-    sizes = dataclasses.asdict(settings)
-    if sizes.pop("equations") == "deepmind":
-        return DNCConfig.deepmind(**sizes)
-    sizes.pop("clip_value")
-    return DNCConfig.nature(**sizes)
+def task_and_model(settings: TrainRepeatCopy) -> tuple[Task, DNCConfig]:
+    """The task and the network that the flags ask for."""
+    sizes = dataclasses.asdict(settings.model)
+    nature = sizes.pop("equations") == "nature"
+    if nature and sizes.pop("clip_value") != ModelSettings.clip_value:
+        raise UsageError("clip_value: the paper's equations (equations=nature) do not clip")
+    try:
+        task = TASKS[settings.task_name](**dataclasses.asdict(settings.task))
+        return task, DNCConfig.nature(**sizes) if nature else DNCConfig.deepmind(**sizes)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def describe(settings: TrainRepeatCopy, task: Task, config: DNCConfig) -> dict[str, Any]:
     """What config.json holds: enough to build the network again, and how it was trained."""
     run = dataclasses.asdict(settings.run)
     return {
-        "format": "dncx-run-1",
-        "task": {"name": "repeat-copy", **dataclasses.asdict(settings.task)},
+        "format": FORMAT,
+        "task": {"name": settings.task_name, **dataclasses.asdict(settings.task)},
         "model": {
             "input_size": task.input_size,
             "output_size": task.output_size,
@@ -52,7 +57,22 @@ def describe(settings: TrainRepeatCopy, task: Task, config: DNCConfig) -> dict[s
         },
         "optimizer": dataclasses.asdict(settings.optimizer),
         "training": {name: run[name] for name in ("batch_size", "seed", "num_training_iterations")},
+        "resumed": [],
     }
+
+
+def compare_configs(saved: dict[str, Any], asked: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """What differs, a line each: in the model and the optimiser's memory; in anything else."""
+    model, rest = [], []
+    for section in ("model", "task", "optimizer", "training"):
+        for name, value in asked[section].items():
+            before = saved[section].get(name)
+            if before == value or name == "num_training_iterations":
+                continue
+            fixed = section == "model" or (name == "momentum" and 0 in (before, value))
+            line = f"{name}: {before} in the checkpoint, {value} asked for"
+            (model if fixed else rest).append(line)
+    return model, rest
 
 
 def build(config: dict[str, Any], rngs: nnx.Rngs) -> tuple[Task, DNC]:
@@ -78,13 +98,16 @@ def load_run(run_dir: Path, **changes: Any) -> tuple[Task, DNC, dict[str, Any]]:
         if not path.is_file():
             raise UsageError(f"{run_dir} is not a finished run: it has no {path.name}")
     config = read_config(config_path)
+    try:
+        build(config, nnx.Rngs(0))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{config_path} is broken: {error}") from error
     for name, value in changes.items():
-        section = "model" if name in config["model"] else "task"
-        config[section] = config[section] | {name: value}
+        config["model" if name in config["model"] else "task"][name] = value
     try:
         task, cell = build(config, nnx.Rngs(0))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{config_path}: {error}") from error
+    except ValueError as error:
+        raise UsageError(f"with the settings of {run_dir}, {error}") from error
     graph, state = nnx.split(cell)
     wanted = flat_shapes(nnx.to_pure_dict(state))
     try:
@@ -102,11 +125,23 @@ def write_config(run_dir: Path, config: dict[str, Any]) -> None:
     write_whole(run_dir / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
 
 
-def save_model(run_dir: Path, params: Any) -> Path:
+def save_model(run_dir: Path, params: Any, iteration: int) -> Path:
     """Writes model.safetensors, whole or not at all."""
     path = run_dir / MODEL
-    write_whole(path, safetensors.numpy.save({k: np.asarray(v) for k, v in flat(params).items()}))
+    arrays = {name: np.asarray(array) for name, array in flat(params).items()}
+    write_whole(path, safetensors.numpy.save(arrays, metadata={"iteration": str(iteration)}))
     return path
+
+
+def trained_iterations(run_dir: Path) -> int | None:
+    """How far the model in a run directory was trained; None where there is none."""
+    if not (run_dir / MODEL).exists():
+        return None
+    try:
+        with safetensors.safe_open(run_dir / MODEL, framework="numpy") as model:
+            return int((model.metadata() or {})["iteration"])
+    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+        raise UsageError(f"cannot read {run_dir / MODEL}: {error}") from error
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -115,7 +150,7 @@ def read_config(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {path}: {error}") from error
-    if not isinstance(config, dict) or config.get("format") != "dncx-run-1":
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise UsageError(f"{path} is not the configuration of a dncx run")
     return config
 

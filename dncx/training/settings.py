@@ -7,7 +7,7 @@ and `--help` are instant.
 import dataclasses
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
@@ -86,6 +86,8 @@ class TrainRepeatCopy:
     Options are spelled with _ or with -, and take their value after = or a space.
     """
 
+    task_name: ClassVar[str] = "repeat-copy"
+
     model: ModelSettings = ModelSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     task: RepeatCopySettings = RepeatCopySettings()
@@ -95,14 +97,11 @@ class TrainRepeatCopy:
         """Refuses numbers that training cannot use (task and model check their own)."""
         run, floats = self.run, dataclasses.asdict(self.optimizer)
         for name in ("batch_size", "num_training_iterations", "report_interval"):
-            _at_least(1, name, getattr(run, name))
-        _at_least(0, "keep_checkpoints", run.keep_checkpoints)
-        if run.checkpoint_interval != -1 and run.checkpoint_interval < 1:
-            raise UsageError(
-                f"checkpoint_interval={run.checkpoint_interval}: must be at least 1, or -1 for none"
-            )
-        if not 0 <= run.seed < 2**32:
-            raise UsageError(f"seed={run.seed}: must lie in 0..{2**32 - 1}")
+            _within(1, 2**31 - 1, name, getattr(run, name))
+        _within(0, 2**31 - 1, "keep_checkpoints", run.keep_checkpoints)
+        if run.checkpoint_interval != -1:
+            _within(1, 2**31 - 1, "checkpoint_interval (-1: off)", run.checkpoint_interval)
+        _within(0, 2**32 - 1, "seed", run.seed)
         for name, value in floats.items():
             if not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"{name}={value}: must be a finite number of at least 0")
@@ -133,10 +132,11 @@ class Eval:
 
     def check(self) -> None:
         """Refuses numbers that cannot be measured with."""
-        _at_least(1, "num_episodes", self.num_episodes)
-        _at_least(1, "batch_size", self.batch_size)
+        _within(1, 2**31 - 1, "num_episodes", self.num_episodes)
+        _within(1, 2**31 - 1, "batch_size", self.batch_size)
+        _within(0, 2**32 - 1, "seed", self.seed)
 
 
-def _at_least(lowest: int, name: str, value: int) -> None:
-    if value < lowest:
-        raise UsageError(f"{name}={value}: must be at least {lowest}")
+def _within(lowest: int, highest: int, name: str, value: int) -> None:
+    if not lowest <= value <= highest:
+        raise UsageError(f"{name}={value}: must lie in {lowest}..{highest}")

@@ -9,9 +9,9 @@ from flax import nnx
 from jax.stages import Wrapped
 from jaxtyping import Array, Bool, Float, Int
 
+from dncx.sequence import unroll
 from dncx.tasks.base import Episode, Task
 from dncx.training.settings import OptimizerSettings
-from dncx.unroll import unroll
 
 # What the one seed of a run is used for; each has a stream of random numbers of its own.
 WEIGHTS, DATA, SAMPLES, EVALUATION = range(4)
@@ -32,6 +32,13 @@ class TrainState(NamedTuple):
     loss_sum: Float[Array, ""]  # over the iterations since then
     grad_norm_max: Float[Array, ""]  # likewise, before clipping
     finite: Bool[Array, ""]  # whether the last loss, gradient and update were
+
+    def reported_now(self) -> "TrainState":
+        """The same, with the averages begun anew."""
+        zero = jnp.zeros_like(self.loss_sum)
+        return self._replace(
+            reported=jnp.copy(self.iteration), loss_sum=zero, grad_norm_max=jnp.copy(zero)
+        )
 
 
 def make_optimizer(settings: OptimizerSettings, decay: float = 0.9) -> optax.GradientTransformation:

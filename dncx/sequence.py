@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.core import Tracer
 from jax.typing import ArrayLike
@@ -23,7 +22,7 @@ def unroll(
     resets: ArrayLike | None = None,
     time_major: bool = False,
 ) -> tuple[Array, Any]:
-    """Runs a recurrent cell over sequences.
+    """Runs a recurrent cell over sequences. Call it inside `jax.jit`, or it compiles every time.
 
     Args:
       cell: a `dncx.DNC`, or any other flax recurrent cell.
@@ -113,6 +112,8 @@ def _scan(
         x, reset, alive = xs
         if reset is not None:
             state = _where(reset, start, state)
+        if alive is not None:
+            x = _where(alive, x, jnp.zeros_like(x))  # so that padding of NaN costs no gradient
         new_state, outputs = step(state, x)
         if alive is not None:
             new_state = _where(alive, new_state, state)
@@ -144,15 +145,14 @@ def _live_steps(lengths: ArrayLike, batch: tuple[int, ...], time: int) -> Array:
             f"lengths must be whole numbers of shape {batch}, the batch axes of inputs; "
             f"got {lengths.dtype} of shape {lengths.shape}"
         )
-    if not isinstance(lengths, Tracer):
-        known = np.asarray(lengths)
-        if known.size and (known.min() < 0 or known.max() > time):
+    if not isinstance(lengths, Tracer) and lengths.size:
+        low, high = int(lengths.min()), int(lengths.max())
+        if low < 0 or high > time:
             raise ValueError(
-                f"lengths must lie in 0..{time}, the time axis of inputs; "
-                f"got {known.min()}..{known.max()}"
+                f"lengths must lie in 0..{time}, the time axis of inputs; got {low}..{high}"
             )
-    steps = jnp.arange(time, dtype=lengths.dtype).reshape((time,) + (1,) * len(batch))
-    return steps < lengths[None]
+    steps = jnp.arange(time, dtype=jnp.int32).reshape((time,) + (1,) * len(batch))
+    return steps < lengths.astype(jnp.int32)[None]
 
 
 def _checked_resets(
