@@ -83,7 +83,7 @@ def test_reports_are_for_people(tmp_path, capsys):
     """Loss, speed, and a sample as bit strings; plain lines where there is no terminal."""
     assert train(tmp_path / "run", 10) == 0
     report = capsys.readouterr().out
-    assert re.search(r"iteration 10/10: average loss \d+\.\d+ nats, \d+ iterations/s", report)
+    assert re.search(r"iteration 10/10: average loss \d+\.\d+ nats per sequence, \d+ it", report)
     observation, target, output = (
         re.search(rf"^ *{name} ([\d. ]+)$", report, re.M).group(1).split()
         for name in ("observation", "target", "model output")
