@@ -95,6 +95,16 @@ def draw(curves: list[dict[int, float]], path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
+def t_statistic(ours: list[float], theirs: tuple[float, ...]) -> str:
+    """Student's t of the two means, with the pooled variance; nothing for a single seed."""
+    if min(len(ours), len(theirs)) < 2:
+        return ""
+    freedom = len(ours) + len(theirs) - 2
+    squares = sum((len(x) - 1) * statistics.variance(x) for x in (ours, theirs))
+    error = (squares / freedom * (1 / len(ours) + 1 / len(theirs))) ** 0.5
+    return f"{(statistics.mean(ours) - statistics.mean(theirs)) / error:.1f}"
+
+
 def main() -> None:
     """Trains, draws, and prints the table."""
     options = tyro.cli(Options, use_underscores=True)
@@ -102,15 +112,15 @@ def main() -> None:
     draw(curves, HERE / "learning_curve.svg")
     content = {"original": ORIGINAL, "dncx": {f"seed {n}": c for n, c in enumerate(curves, 1)}}
     (HERE / "learning_curve.json").write_text(json.dumps(content) + "\n")
-    print("| iteration | original | dncx mean | min .. max | mean / original's mean |")
-    print("|---|---|---|---|---|")
+    print("| iteration | original | dncx mean | min .. max | mean / original's mean | t |")
+    print("|---|---|---|---|---|---|")
     for iteration, original in ORIGINAL.items():
         values = [losses[iteration] for losses in curves if iteration in losses]
         if values:
             mean = statistics.mean(values)
             print(
                 f"| {iteration} | {', '.join(f'{x:.2f}' for x in original)} | {mean:.2f} | "
-                f"{min(values):.2f} .. {max(values):.2f} | {mean / statistics.mean(original):.3f} |"
+                f"{min(values):.2f} .. {max(values):.2f} | {mean / statistics.mean(original):.3f} | {t_statistic(values, original)} |"
             )
 
 
