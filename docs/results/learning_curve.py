@@ -118,9 +118,10 @@ def main() -> None:
         values = [losses[iteration] for losses in curves if iteration in losses]
         if values:
             mean = statistics.mean(values)
+            theirs = ", ".join(f"{x:.2f}" for x in original)
             print(
-                f"| {iteration} | {', '.join(f'{x:.2f}' for x in original)} | {mean:.2f} | "
-                f"{min(values):.2f} .. {max(values):.2f} | {mean / statistics.mean(original):.3f} | {t_statistic(values, original)} |"
+                f"| {iteration} | {theirs} | {mean:.2f} | {min(values):.2f} .. {max(values):.2f} | "
+                f"{mean / statistics.mean(original):.3f} | {t_statistic(values, original)} |"
             )
 
 
