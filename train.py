@@ -6,7 +6,10 @@ ipython train.py -- --memory_size=64 --num_bits=8 --max_length=3
 
 import sys
 
-from dncx.cli import train_main
+try:
+    from dncx.cli import leave, train_main
+except ModuleNotFoundError as error:
+    sys.exit(f"train.py: {error}; `make train` sets up .venv, then use .venv/bin/python train.py")
 
 if __name__ == "__main__":
-    sys.exit(train_main())
+    leave(train_main())

@@ -1,15 +1,18 @@
 """The dncx command. JAX loads only once there is something to compute."""
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import tyro
 
+import dncx
 from dncx.errors import TrainingError, UsageError
 from dncx.training.settings import Eval, TrainRepeatCopy
 
+INTERRUPTED = 130
 _STYLE: dict[str, Any] = {
     "use_underscores": True,
     "config": (
@@ -40,6 +43,9 @@ _COMMANDS: Any = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`dncx train TASK` and `dncx eval RUN`; returns the exit code."""
+    if (sys.argv[1:] if arguments is None else [*arguments]) == ["--version"]:
+        print(f"dncx {dncx.__version__}")
+        return 0
     command = tyro.cli(_COMMANDS, args=arguments, prog="dncx", **_STYLE)
     return _run(_train, command.settings) if isinstance(command, Train) else _run(_eval, command)
 
@@ -49,16 +55,40 @@ def train_main(arguments: Sequence[str] | None = None) -> int:
     return _run(_train, tyro.cli(TrainRepeatCopy, args=arguments, prog="train.py", **_STYLE))
 
 
+def console() -> None:
+    """The command as installed."""
+    leave(main())
+
+
+def leave(code: int) -> None:
+    """Ends the process, at once after Ctrl-C: JAX's threads may not survive an orderly end."""
+    if code == INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def _run(command: Callable[[Any], None], settings: Any) -> int:
     try:
         command(settings)
-    except (UsageError, TrainingError) as error:
-        print(f"dncx: error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    except KeyboardInterrupt:
-        print("dncx: stopped", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        return _say(str(interrupt) or "stopped", INTERRUPTED)
+    except UsageError as error:
+        return _say(f"error: {error}", 2)
+    except (TrainingError, OSError) as error:
+        return _say(f"error: {error}", 1)
+    except (MemoryError, RuntimeError) as error:  # JAX's own errors are RuntimeErrors
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            advice = "a smaller --batch_size, --memory_size or --hidden_size, shorter sequences"
+            return _say(f"error: this does not fit into memory; try {advice}", 1)
+        raise
     return 0
+
+
+def _say(message: str, code: int) -> int:
+    print(f"dncx: {message}", file=sys.stderr)
+    return code
 
 
 def _train(settings: TrainRepeatCopy) -> None:
@@ -74,4 +104,4 @@ def _eval(settings: Eval) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console()

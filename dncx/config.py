@@ -181,9 +181,9 @@ class DNCConfig:
 
 
 def check_size(name: str, value: Any) -> None:
-    """Refuses what is not a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name}={value!r}: must be a whole number of at least 1")
+    """Refuses what is not a whole number of at least 1 that an array's axis can have."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) < 2**31:
+        raise ValueError(f"{name}={value!r}: must be a whole number of at least 1, below 2^31")
 
 
 def _check_number(name: str, value: Any, optional: bool = False) -> None:

@@ -148,6 +148,11 @@ class DNC(nnx.RNNCellBase):
     def _step(self, access_step: Callable[..., Any], carry: DNCState, inputs: Array) -> Any:
         """One step of every example in the batch, with or without the access's trace."""
         self._check_inputs(inputs.shape)
+        if carry.access_output.shape[:-2] != inputs.shape[:-1]:
+            raise ValueError(
+                f"the state is of a batch of shape {carry.access_output.shape[:-2]}, the inputs "
+                f"are of {inputs.shape[:-1]}; for whole sequences use dncx.unroll(cell, inputs)"
+            )
 
         def one_example(state: DNCState, inputs: Float[Array, " F"]) -> Any:
             controller_inputs = jnp.concatenate([inputs, state.access_output.ravel()])

@@ -33,7 +33,8 @@ def unroll(
         zero outputs. By default all sequences are as long as `inputs`.
       resets: [*batch, time] booleans; where True, the state is set back to
         `cell.initialize_carry` before the step. By default the state is kept throughout.
-      time_major: whether the time axis of inputs, outputs and resets is the first one.
+      time_major: whether the time axis of inputs, outputs and resets is the first one; in
+        `jax.jit(unroll, ...)` a static argument.
 
     Returns:
       The outputs [*batch, time, features], and the state after the last step.

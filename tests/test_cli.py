@@ -167,6 +167,7 @@ REFUSED = {
     "--keep_checkpoints=-1": "keep_checkpoints=-1: must lie in 0..",
     "--seed=-1": "seed=-1: must lie in 0..4294967295",
     "--report_interval=3000000000": "report_interval=3000000000: must lie in 1..2147483647",
+    "--max_repeats=2000000000": "sequences of 4000000005 steps",
     "--num_bits=0": "num_bits=0: must be at least 1",
     "--min_length=3": "min_length=3 is above max_length=2",
     "--min_repeats=5": "min_repeats=5 is above max_repeats=2",
@@ -265,10 +266,34 @@ def test_eval_refuses(arguments, tmp_path, monkeypatch, capsys):
     assert EVALS[arguments] in capsys.readouterr().err
 
 
+def test_what_does_not_fit_into_memory(tmp_path, monkeypatch, capsys):
+    """No stack trace, and nothing written before it was compiled."""
+    monkeypatch.chdir(tmp_path)
+    assert train_main(["--memory_size=1000000", "--num_training_iterations=5"]) == 1
+    assert "this does not fit into memory; try" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_refuses(tmp_path, monkeypatch, capsys):
+    def full(path, content):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(runs, "write_whole", full)
+    small = ["--memory_size=4", "--hidden_size=4", "--num_training_iterations=3"]
+    assert train_main([*small, f"--run_dir={tmp_path / 'run'}"]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("dncx 0.")
+
+
 def test_an_error_at_the_shell_has_no_stack_trace(tmp_path):
     result = run(str(ROOT / "train.py"), "--memory_size=0", folder=tmp_path)
     assert result.returncode == 2
-    assert result.stderr == "dncx: error: memory_size=0: must be a whole number of at least 1\n"
+    assert result.stderr.startswith("dncx: error: memory_size=0: must be a whole number")
+    assert len(result.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
 

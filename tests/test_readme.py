@@ -37,6 +37,7 @@ def test_commands(tmp_path):
         ["python", "train.py"], ["dncx", "train"], ["dncx", "eval"]
     ]  # fmt: skip
     (tmp_path / "train.py").symlink_to(ROOT / "train.py")
+    assert "source .venv/bin/activate" in README
     for command in commands:
         if command[1] != "eval":
             command += SHORT

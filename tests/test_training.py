@@ -146,12 +146,39 @@ def test_checkpoint_dir_of_ones_own(tmp_path):
     assert checkpoints.saved_iterations(tmp_path / "mine" / "earlier-1") == [5, 10]
 
 
-@pytest.mark.parametrize("flags", [[], ["--seed=9", "--learning_rate=0.5"]])
-def test_a_finished_run_is_left_as_it_is(flags, copy_of_checkpointed, capsys):
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        ([], 0, "is trained to iteration 14 already"),
+        (["--seed=9"], 2, "already, with other settings:\n  seed: 3 in the checkpoint, 9 asked"),
+    ],
+)
+def test_a_finished_run_is_left_as_it_is(flags, code, message, copy_of_checkpointed, capsys):
     before = files(copy_of_checkpointed)
-    assert train(copy_of_checkpointed, 10, *flags) == 0
-    assert "is trained to iteration 14 already" in capsys.readouterr().out
+    assert train(copy_of_checkpointed, 10, *flags) == code
+    output = capsys.readouterr()
+    assert message in output.out + output.err
     assert files(copy_of_checkpointed) == before
+
+
+def test_a_run_in_another_runs_directory_moves_it_aside(straight, checkpointed, tmp_path):
+    """Checkpoints of one run, the run directory of another: the other is kept."""
+    run_dir = shutil.copytree(straight, tmp_path / "run")
+    before = files(run_dir)
+    assert train(run_dir, 20, f"--checkpoint_dir={checkpointed / 'checkpoints'}") == 0
+    assert files(run_dir / "earlier-1") == before
+    assert [line["iteration"] for line in read_metrics(run_dir / "metrics.jsonl")] == [20]
+
+
+def test_ctrl_c_says_what_is_left(copy_of_checkpointed, monkeypatch, capsys):
+    def interrupt(self, iteration):
+        if iteration == 20:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Reporter, "advance", interrupt)
+    assert train(copy_of_checkpointed, 35) == 130
+    error = capsys.readouterr().err
+    assert "stopped after iteration 20; the last good checkpoint is" in error
 
 
 def test_resuming_with_other_settings_says_and_records_them(copy_of_checkpointed, capsys):

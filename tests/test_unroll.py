@@ -159,6 +159,11 @@ REFUSED = [
 ]  # fmt: skip
 
 
+def test_a_step_refuses_a_state_of_another_batch():
+    with pytest.raises(ValueError, match=r"the state is of a batch of shape \(2,\), the inputs"):
+        CELL(CELL.initialize_carry((2, 3)), INPUTS)
+
+
 @pytest.mark.parametrize(("message", "inputs", "options"), REFUSED)
 def test_refuses(message, inputs, options):
     with pytest.raises(ValueError, match=message):

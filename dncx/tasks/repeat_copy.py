@@ -44,12 +44,14 @@ class RepeatCopy(RepeatCopySettings):
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
-            if value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
+            if not 1 <= value < 2**31:
+                raise ValueError(f"{name}={value}: must be at least 1, below 2^31")
         for what in ("length", "repeats"):
             low, high = getattr(self, f"min_{what}"), getattr(self, f"max_{what}")
             if low > high:
                 raise ValueError(f"min_{what}={low} is above max_{what}={high}")
+        if self.time_steps >= 2**31:
+            raise ValueError(f"max_length, max_repeats: sequences of {self.time_steps} steps")
 
     @property
     def input_size(self) -> int:

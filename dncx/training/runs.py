@@ -9,6 +9,7 @@ earlier-1/, ...      runs that were in the directory before, moved aside
 
 import dataclasses
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def describe(settings: TrainRepeatCopy, task: Task, config: DNCConfig) -> dict[s
         },
         "optimizer": dataclasses.asdict(settings.optimizer),
         "training": {name: run[name] for name in ("batch_size", "seed", "num_training_iterations")},
+        "id": uuid.uuid4().hex,
         "resumed": [],
     }
 
@@ -83,7 +85,7 @@ def build(config: dict[str, Any], rngs: nnx.Rngs) -> tuple[Task, DNC]:
     return task, DNC(*sizes, DNCConfig(**model), rngs=rngs)
 
 
-def load_run(run_dir: Path, **changes: Any) -> tuple[Task, DNC, dict[str, Any]]:
+def load_run(run_dir: Path | str, **changes: Any) -> tuple[Task, DNC, dict[str, Any]]:
     """The task, the trained network and the configuration of a run.
 
     Args:
@@ -93,10 +95,13 @@ def load_run(run_dir: Path, **changes: Any) -> tuple[Task, DNC, dict[str, Any]]:
     Raises:
       UsageError: there is no trained model, or its files do not fit together.
     """
-    config_path, model_path = run_dir / CONFIG, run_dir / MODEL
+    config_path, model_path = Path(run_dir) / CONFIG, Path(run_dir) / MODEL
     for path in (config_path, model_path):
         if not path.is_file():
-            raise UsageError(f"{run_dir} is not a finished run: it has no {path.name}")
+            raise UsageError(
+                f"{run_dir} is not a finished run: it has no {path.name} (an interrupted one "
+                "goes on with the command that began it)"
+            )
     config = read_config(config_path)
     try:
         build(config, nnx.Rngs(0))
@@ -152,6 +157,9 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UsageError(f"cannot read {path}: {error}") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise UsageError(f"{path} is not the configuration of a dncx run")
+    missing = {"task", "model", "optimizer", "training", "id", "resumed"} - set(config)
+    if missing:
+        raise UsageError(f"{path} is broken: it has no {', '.join(sorted(missing))}")
     return config
 
 
