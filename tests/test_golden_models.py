@@ -56,16 +56,22 @@ def test_outputs_and_gradients(name, dtype, golden, x64):
 
     step = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
     (value, (outputs, state)), gradients = step(params, jnp.asarray(arrays["inputs"], dtype))
-    tolerance, gradient_tolerance = (1e-12, 1e-10) if dtype == np.float64 else (1e-5, 1e-4)
+    tolerance = 1e-12 if dtype == np.float64 else 1e-5
     assert outputs.dtype == dtype
     assert_relative(outputs, arrays["outputs"], tolerance, "outputs")
     assert_relative(value, arrays["loss"], 10 * tolerance, "loss")
     assert_relative(state.access_output, arrays["final/access_output"], tolerance)
     assert_relative(state.controller_state.hidden, arrays["final/hidden"], tolerance)
     assert_relative(state.controller_state.cell, arrays["final/cell"], tolerance)
-    assert_relative(gradients[1], arrays["grad/inputs"], gradient_tolerance, "grad/inputs")
-    for variable, gradient in to_variables(nnx.merge(graph, gradients[0])).items():
-        assert_relative(gradient, arrays[f"grad/var/{variable}"], gradient_tolerance, variable)
+    found = {f"grad/var/{k}": v for k, v in to_variables(nnx.merge(graph, gradients[0])).items()}
+    found["grad/inputs"] = gradients[1]
+    # the rounding of float32 scales with the largest gradients that the backward pass carries
+    largest = max(np.abs(arrays[name]).max() for name in found)
+    for name, gradient in found.items():
+        if dtype == np.float64:
+            assert_relative(gradient, arrays[name], 1e-10, name)
+        else:
+            np.testing.assert_allclose(gradient, arrays[name], rtol=0, atol=1e-5 * largest)
 
 
 @pytest.mark.parametrize("name", MODELS)
