@@ -4,6 +4,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -92,15 +93,23 @@ def _say(message: str, code: int) -> int:
 
 
 def _train(settings: TrainRepeatCopy) -> None:
+    _cache_compilations()
     from dncx.training.loop import train
 
     train(settings)
 
 
 def _eval(settings: Eval) -> None:
+    _cache_compilations()
     from dncx.training.evaluation import evaluate, report
 
     print(report(evaluate(settings)))
+
+
+def _cache_compilations() -> None:
+    """Before JAX loads: compiled programs stay in the user's cache, unless a place is set."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "dncx"))
 
 
 if __name__ == "__main__":

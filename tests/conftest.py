@@ -1,6 +1,7 @@
 """Everything runs strict: shapes checked, no silent promotion of dtypes or ranks."""
 
 import json
+import os
 from pathlib import Path
 
 import jax
@@ -62,5 +63,6 @@ def assert_relative(actual, expected, tolerance, name=""):
 def compilation_cache(request):
     """The same program is compiled once, for all tests and for the next run of them."""
     folder = request.config.cache.mkdir("jax")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)  # for the commands that tests run
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

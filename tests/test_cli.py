@@ -107,13 +107,14 @@ def test_defaults_are_those_of_the_library():
     assert sizes.items() <= vars(DNCConfig()).items()
 
 
-def run(*command, folder, **environment):
+def run(*command, folder, unset="", **environment):
+    inherited = {name: value for name, value in os.environ.items() if name != unset}
     return subprocess.run(
         [sys.executable, *command],
         cwd=folder,
         capture_output=True,
         text=True,
-        env={**os.environ, **environment},
+        env={**inherited, **environment},
         timeout=120,
     )
 
@@ -282,6 +283,19 @@ def test_a_disk_that_refuses(tmp_path, monkeypatch, capsys):
     small = ["--memory_size=4", "--hidden_size=4", "--num_training_iterations=3"]
     assert train_main([*small, f"--run_dir={tmp_path / 'run'}"]) == 1
     assert "No space left on device" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_second_start_finds_the_compiled_program(tmp_path):
+    """In the user's cache by default; nothing is cached where JAX's own switch is off."""
+    small = ["--memory_size=4", "--hidden_size=4", "--num_training_iterations=1"]
+    places = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    off = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+    for environment, kept in ((places | off, False), (places, True)):
+        command = [str(ROOT / "train.py"), *small, f"--run_dir={tmp_path / str(kept)}"]
+        result = run(*command, folder=tmp_path, unset="JAX_COMPILATION_CACHE_DIR", **environment)
+        assert result.returncode == 0, result.stderr
+        assert any((tmp_path / "cache").glob("dncx/jit_train*")) is kept
 
 
 def test_version(capsys):
