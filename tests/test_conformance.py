@@ -81,7 +81,7 @@ def test_equals_flax_rnn(name):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
-@pytest.mark.parametrize("name", [n for n in CONFIGS if n.endswith("2r1w")])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_dtypes(name, dtype, x64):
     """The cell computes in the dtype of its variables, and near what float64 gives."""
     cell, exact = make(name, dtype), make(name, jnp.float64)
