@@ -27,8 +27,8 @@ from dncx.interface import (
     Interface,
     ReadModeOrder,
     StrengthActivation,
+    interface_ends,
     interface_shapes,
-    interface_size,
     split,
     squash,
 )
@@ -145,7 +145,7 @@ class MemoryAccess(nnx.Module):
         shapes = interface_shapes(word_size, num_read_heads, num_write_heads)
         self.interface_linear = nnx.Linear(
             input_size,
-            interface_size(shapes),
+            interface_ends(shapes)[-1],
             use_bias=interface_bias,
             kernel_init=fan_in_normal,
             param_dtype=param_dtype,

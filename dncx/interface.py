@@ -50,15 +50,14 @@ def interface_shapes(
     }
 
 
-def interface_size(shapes: dict[str, tuple[int, ...]]) -> int:
-    """The length of ξ: RW + 3W + 5R + 3 for one write head."""
-    return sum(math.prod(shape) for shape in shapes.values())
+def interface_ends(shapes: dict[str, tuple[int, ...]]) -> list[int]:
+    """Where each part of ξ ends; the last is its length, RW + 3W + 5R + 3 for one write head."""
+    return list(accumulate(math.prod(shape) for shape in shapes.values()))
 
 
 def split(vector: Float[Array, " xi"], shapes: dict[str, tuple[int, ...]]) -> Interface:
     """Cuts ξ into its parts, row by row."""
-    *cuts, _ = accumulate(math.prod(shape) for shape in shapes.values())
-    parts = jnp.split(vector, cuts)
+    parts = jnp.split(vector, interface_ends(shapes)[:-1])
     return Interface(*(p.reshape(s) for p, s in zip(parts, shapes.values(), strict=True)))
 
 

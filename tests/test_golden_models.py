@@ -27,9 +27,9 @@ def model(golden, dtype):
     )
 
 
-def state_under(golden, prefix, dtype):
-    """The original's state by its names."""
-    s = {name: jnp.asarray(array, dtype) for name, array in golden.under(prefix).items()}
+def state_of(arrays):
+    """The original's state, from its arrays by name."""
+    s = {name: jnp.asarray(array) for name, array in arrays.items()}
     return DNCState(
         access_output=s["access_output"],
         access_state=AccessState(
@@ -125,13 +125,10 @@ def test_goes_on_from_a_given_state(name, golden, x64):
     """The second half, started from the original's state at the middle, gives its outputs."""
     file = golden(name)
     cell, half = model(file, np.float64), 15
-    steps = file.under("step/")
-    middle = {f"middle/{part}": array[half - 1] for part, array in steps.items()}
-    file.arrays.update(middle)
-    start = state_under(file, "middle/", np.float64)
+    start = state_of({name: array[half - 1] for name, array in file.under("step/").items()})
     outputs, state = jax.jit(unroll, static_argnames="time_major")(
         cell, jnp.asarray(file.arrays["inputs"][half:]), initial_state=start, time_major=True
     )
     assert_relative(outputs, file.arrays["outputs"][half:], 1e-12)
-    final = state_under(file, "final/", np.float64)
+    final = state_of(file.under("final/"))
     jax.tree.map(lambda found, expected: assert_relative(found, expected, 1e-12), state, final)

@@ -13,7 +13,7 @@ from dncx.config import DNCConfig
 from dncx.controllers import LSTM
 from dncx.dnc import DNC
 from dncx.glossary import Number
-from dncx.interface import interface_shapes
+from dncx.interface import interface_ends, interface_shapes
 
 GATES = "dnc/lstm/{}_gates"
 OUTPUT = "dnc/output_linear/{}"
@@ -99,7 +99,7 @@ def to_variables(cell: DNC) -> dict[str, np.ndarray]:
     _check_equations(cell)
     access = cell.access
     shapes = interface_shapes(access.word_size, access.num_read_heads, access.num_write_heads)
-    cuts = np.cumsum([np.prod(shape) for shape in shapes.values()])[:-1]
+    cuts = interface_ends(shapes)[:-1]
     variables = {}
     for kind, kernel_or_bias in (("w", "kernel"), ("b", "bias")):
         fused = np.asarray(getattr(access.interface_linear, kernel_or_bias)[...])

@@ -103,16 +103,12 @@ def load_run(run_dir: Path | str, **changes: Any) -> tuple[Task, DNC, dict[str, 
                 "goes on with the command that began it)"
             )
     config = read_config(config_path)
-    try:
-        build(config, nnx.Rngs(0))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{config_path} is broken: {error}") from error
     for name, value in changes.items():
         config["model" if name in config["model"] else "task"][name] = value
     try:
         task, cell = build(config, nnx.Rngs(0))
-    except ValueError as error:
-        raise UsageError(f"with the settings of {run_dir}, {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"with the settings in {config_path}: {error}") from error
     graph, state = nnx.split(cell)
     wanted = flat_shapes(nnx.to_pure_dict(state))
     try:
@@ -190,11 +186,11 @@ def flat_shapes(params: Any) -> dict[str, tuple[int, ...]]:
     return {name: tuple(leaf.shape) for name, leaf in flat(params).items()}
 
 
-def nested(flat: dict[str, Any]) -> Any:
+def nested(arrays: dict[str, Any]) -> Any:
     """The inverse of `flat`; layers of a list are numbered."""
     return traverse_util.unflatten_dict(
         {
             tuple(int(p) if p.isdecimal() else p for p in name.split(".")): jnp.asarray(value)
-            for name, value in flat.items()
+            for name, value in arrays.items()
         }
     )

@@ -32,7 +32,7 @@ class ModelSettings:
     num_read_heads: int = 4
     """Number of read heads."""
     clip_value: float = 20.0
-    """Limit of controller and DNC outputs; 0: none. Not used with equations=nature."""
+    """Limit of controller and DNC outputs; 0: none. With equations=nature there is none."""
     equations: Equations = "deepmind"
     """google-deepmind/dnc, or those of the Nature paper."""
 

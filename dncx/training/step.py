@@ -113,8 +113,8 @@ def make_train(
     """A compiled function (state, data key, last iteration) -> state.
 
     It runs iterations up to the last one, or to the first that is not finite, all within one
-    call on the device. How iterations are shared out over calls changes nothing
-    in the result: the batch of an iteration depends on the key and its number alone.
+    call on the device. How iterations are shared out over calls changes nothing in the result:
+    the batch of an iteration depends on the key and its number alone.
     """
 
     def train(state: TrainState, key: Array, last: Int[Array, ""]) -> TrainState:
