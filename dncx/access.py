@@ -32,6 +32,9 @@ from dncx.interface import (
     split,
     squash,
 )
+from dncx.kernels import gradients
+from dncx.kernels.choice import Implementation, choose
+from dncx.kernels.step import access_step, options_of
 
 
 class AccessState(NamedTuple):
@@ -112,6 +115,8 @@ class MemoryAccess(nnx.Module):
       freeness: which slots are free; by default `Freeness`.
       linkage: the order of writing; by default `TemporalLinkage`.
       cosine_epsilon, strength_activation, interface_bias, read_mode_order: see `DNCConfig`.
+      implementation: "plain", "xla" or "native" (dncx/kernels/README.md); None: the fastest
+        that can compute it here. All give the same numbers but for rounding.
       rngs: `rngs.params()` draws the weights of the interface.
       param_dtype: dtype of weights and state.
     """
@@ -130,6 +135,7 @@ class MemoryAccess(nnx.Module):
         strength_activation: StrengthActivation = "softplus",
         interface_bias: bool = True,
         read_mode_order: ReadModeOrder = "backward, forward, content",
+        implementation: Implementation | None = None,
         rngs: nnx.Rngs,
         param_dtype: Any = jnp.float32,
     ):
@@ -140,6 +146,7 @@ class MemoryAccess(nnx.Module):
         self.cosine_epsilon = cosine_epsilon
         self.strength_activation: StrengthActivation = strength_activation
         self.read_mode_order: ReadModeOrder = read_mode_order
+        self.implementation: Implementation | None = implementation
         self.freeness = Freeness(memory_size) if freeness is None else freeness
         self.linkage = TemporalLinkage(memory_size, num_write_heads) if linkage is None else linkage
         shapes = interface_shapes(word_size, num_read_heads, num_write_heads)
@@ -180,6 +187,20 @@ class MemoryAccess(nnx.Module):
     ) -> tuple[AccessState, ReadWords, AccessTrace]:
         """One step, in the order of the paper: usage, write, link, read."""
         xi = self.interface(controller_output)
+        implementation = choose(self, state.memory.dtype)
+        if implementation == "native":
+            made: Any = access_step(options_of(self), state, xi)
+            new_state, read_words, trace = made
+            return new_state, read_words, AccessTrace(xi, *trace)
+        return self._equations(state, xi, implementation)
+
+    def _equations(
+        self, state: AccessState, xi: Interface, implementation: Implementation
+    ) -> tuple[AccessState, ReadWords, AccessTrace]:
+        write, follow = erase_and_write, self.linkage
+        if implementation == "xla":
+            write = gradients.erase_and_write
+            follow = gradients.link_step if type(follow) is TemporalLinkage else follow
 
         usage = self.freeness(state.usage, state.write_weights, xi.free_gate, state.read_weights)
         allocation = self.freeness.write_allocation_weights(
@@ -191,9 +212,9 @@ class MemoryAccess(nnx.Module):
         write_weights = gated_write_weights(
             allocation, write_content, xi.allocation_gate, xi.write_gate
         )
-        memory = erase_and_write(state.memory, write_weights, xi.erase_vectors, xi.write_vectors)
+        memory = write(state.memory, write_weights, xi.erase_vectors, xi.write_vectors)
 
-        linkage, forward, backward = self.linkage(state.linkage, write_weights, state.read_weights)
+        linkage, forward, backward = follow(state.linkage, write_weights, state.read_weights)
         read_content = content_weights(memory, xi.read_keys, xi.read_strengths, self.cosine_epsilon)
         read_weights = mixed_read_weights(xi.read_mode, backward, forward, read_content)
         read_words = read_weights @ memory

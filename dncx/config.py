@@ -13,6 +13,7 @@ from dncx.addressing import ALLOCATION_EPSILON, COSINE_EPSILON, Freeness
 from dncx.controllers import LSTM, DeepLSTM, FeedForward
 from dncx.glossary import Number
 from dncx.interface import ReadModeOrder, StrengthActivation
+from dncx.kernels.choice import Implementation
 
 ControllerName = Literal["lstm", "deep_lstm", "feedforward"]
 
@@ -146,6 +147,7 @@ class DNCConfig:
         *,
         freeness: Any = None,
         linkage: Any = None,
+        implementation: Implementation | None = None,
         rngs: nnx.Rngs,
         param_dtype: Any = jnp.float32,
     ) -> MemoryAccess:
@@ -153,7 +155,7 @@ class DNCConfig:
 
         Args:
           controller_output_size: H; by default that of this config's own controller.
-          freeness, linkage: see `MemoryAccess`.
+          freeness, linkage, implementation: see `MemoryAccess`.
           rngs, param_dtype: see `DNC`.
         """
         layers_out = self.num_layers if self.controller == "deep_lstm" else 1
@@ -175,6 +177,7 @@ class DNCConfig:
             strength_activation=self.strength_activation,
             interface_bias=self.interface_bias,
             read_mode_order=self.read_mode_order,
+            implementation=implementation,
             rngs=rngs,
             param_dtype=param_dtype,
         )

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from dncx.access import AccessState, AccessTrace
 from dncx.config import DNCConfig, check_size
 from dncx.initializers import fan_in_normal
+from dncx.kernels.choice import Implementation
 
 
 class DNCState(NamedTuple):
@@ -44,6 +45,7 @@ class DNC(nnx.RNNCellBase):
       config: sizes and equations; by default those of the original.
       controller: any flax recurrent cell for inputs of `input_size + R * W` features.
       access: a `MemoryAccess` (`config.make_access` puts your own parts into one).
+      implementation: see `MemoryAccess`; one of your own `access` has its own.
       rngs: `rngs.params()` draws the weights.
       param_dtype: dtype of weights, state and outputs.
 
@@ -66,6 +68,7 @@ class DNC(nnx.RNNCellBase):
         *,
         controller: Any = None,
         access: Any = None,
+        implementation: Implementation | None = None,
         rngs: nnx.Rngs,
         param_dtype: Any = jnp.float32,
     ):
@@ -79,7 +82,7 @@ class DNC(nnx.RNNCellBase):
         features = input_size + reads.num_read_heads * reads.word_size
         hidden = _controller_output_size(controller, features, param_dtype)
         if access is None:
-            access = config.make_access(hidden, **dtypes)
+            access = config.make_access(hidden, implementation=implementation, **dtypes)
         _check_access(access, hidden, param_dtype)
         self.input_size = input_size
         self.output_size = output_size
@@ -157,9 +160,9 @@ class DNC(nnx.RNNCellBase):
         def one_example(state: DNCState, inputs: Float[Array, " F"]) -> Any:
             controller_inputs = jnp.concatenate([inputs, state.access_output.ravel()])
             controller_state, h = self.controller(state.controller_state, controller_inputs)
-            controller_state, h = jax.tree.map(self._clip, (controller_state, h))
+            controller_state, h = jax.tree.map(self.clip, (controller_state, h))
             access_state, read_words, *trace = access_step(state.access_state, h)
-            outputs = self._clip(self.output_linear(jnp.concatenate([h, read_words.ravel()])))
+            outputs = self.clip(self.output_linear(jnp.concatenate([h, read_words.ravel()])))
             new_state = DNCState(read_words, access_state, controller_state)
             return new_state, outputs, *(DNCTrace(new_state, h, t) for t in trace)
 
@@ -168,7 +171,8 @@ class DNC(nnx.RNNCellBase):
             step = jax.vmap(step)
         return step(carry, inputs.astype(self.dtype))
 
-    def _clip(self, x: Array) -> Array:
+    def clip(self, x: Array) -> Array:
+        """x within ±clip_value; what is not a floating number stays as it is."""
         if not self.clip_value or not jnp.issubdtype(x.dtype, jnp.floating):
             return x
         return jnp.clip(x, -self.clip_value, self.clip_value)

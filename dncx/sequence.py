@@ -1,7 +1,8 @@
 """Running a cell over whole sequences."""
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from dncx.dnc import DNC, DNCState, DNCTrace
+from dncx.kernels import recurrence
 
 
 def unroll(
@@ -51,12 +53,14 @@ def unroll(
       >>> outputs.shape
       (16, 9, 5)
     """
-
-    def step(state: Any, x: Array) -> tuple[Any, Array]:
-        return cell(state, x)
-
-    state, outputs = _scan(cell, step, inputs, initial_state, lengths, resets, time_major)
-    return outputs, state
+    sequence = _prepare(cell, inputs, initial_state, lengths, resets, time_major)
+    if recurrence.suits(cell):
+        state, outputs = recurrence.run(
+            cell, sequence.inputs, sequence.state, sequence.live, sequence.resets
+        )
+    else:
+        state, outputs = sequence.scan(lambda state, x: cell(state, x), _saves_memory(cell))
+    return sequence.time_back(outputs), state
 
 
 def unroll_with_trace(
@@ -81,19 +85,87 @@ def unroll_with_trace(
         state, y, trace = cell.step_with_trace(state, x)
         return state, (y, trace)
 
-    state, (outputs, trace) = _scan(cell, step, inputs, initial_state, lengths, resets, time_major)
-    return outputs, state, trace
+    sequence = _prepare(cell, inputs, initial_state, lengths, resets, time_major)
+    state, (outputs, trace) = sequence.scan(step)
+    return sequence.time_back(outputs), state, sequence.time_back(trace)
 
 
-def _scan(
+_WORTH_CHUNKS = 32  # steps; fewer keep little, and compile faster in one piece
+
+
+class _Sequence(NamedTuple):
+    """What was given to `unroll`, checked and with the time axis first."""
+
+    inputs: Array
+    start: Any  # the state of `cell.initialize_carry`
+    state: Any  # the one to start from
+    live: Array | None  # [time, *batch]: whether the step lies within the sequence
+    resets: Array | None  # [time, *batch]
+    time_major: bool  # whether outputs have the time axis first, too
+
+    def scan(self, step: Callable[[Any, Array], Any], saves_memory: bool = False) -> Any:
+        """The last state, and what the steps gave.
+
+        With `saves_memory` the backward pass keeps the state of every √time steps and computes
+        those between again.
+        """
+
+        def masked_step(state: Any, xs: tuple[Array, Array | None, Array | None]) -> Any:
+            x, reset, alive = xs
+            if reset is not None:
+                state = _where(reset, self.start, state)
+            if alive is not None:
+                x = _where(alive, x, jnp.zeros_like(x))  # so that padding of NaN costs no gradient
+            new_state, outputs = step(state, x)
+            if alive is not None:
+                new_state = _where(alive, new_state, state)
+                outputs = _where(alive, outputs, jax.tree.map(jnp.zeros_like, outputs))
+            return new_state, outputs
+
+        xs = (self.inputs, self.resets, self.live)
+        if not saves_memory or self.inputs.shape[0] < _WORTH_CHUNKS:
+            return jax.lax.scan(masked_step, self.state, xs)
+        return _scan_in_chunks(masked_step, self.state, xs)
+
+    def time_back(self, outputs: Any) -> Any:
+        """The time axis where the caller's inputs had it."""
+        if self.time_major:
+            return outputs
+        last_batch_axis = self.inputs.ndim - 2
+        return jax.tree.map(lambda y: jnp.moveaxis(y, 0, last_batch_axis), outputs)
+
+
+def _saves_memory(cell: Any) -> bool:
+    """Whether to compute again what the backward pass needs: a DNC keeps N x N numbers a step."""
+    return isinstance(cell, DNC) and getattr(cell.access, "implementation", None) != "plain"
+
+
+def _scan_in_chunks(step: Callable[[Any, Any], Any], state: Any, xs: Any) -> Any:
+    """`lax.scan` over √time steps at a time, each such chunk computed again for its gradient."""
+    time = jax.tree.leaves(xs)[0].shape[0]
+    length = max(1, round(math.sqrt(time)))
+    whole = time // length * length
+
+    def scan(state: Any, xs: Any) -> Any:
+        return jax.lax.scan(step, state, xs)
+
+    chunks = jax.tree.map(lambda x: x[:whole].reshape(-1, length, *x.shape[1:]), xs)
+    state, outputs = jax.lax.scan(jax.checkpoint(scan, prevent_cse=False), state, chunks)
+    outputs = jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), outputs)
+    if whole == time:
+        return state, outputs
+    state, rest = scan(state, jax.tree.map(lambda x: x[whole:], xs))
+    return state, jax.tree.map(lambda *parts: jnp.concatenate(parts), outputs, rest)
+
+
+def _prepare(
     cell: Any,
-    step: Callable[[Any, Array], tuple[Any, Any]],
     inputs: ArrayLike,
     initial_state: Any,
     lengths: ArrayLike | None,
     resets: ArrayLike | None,
     time_major: bool,
-) -> tuple[Any, Any]:
+) -> _Sequence:
     inputs = jnp.asarray(inputs)
     if inputs.ndim < 2:
         raise ValueError(
@@ -104,27 +176,14 @@ def _scan(
         inputs = jnp.moveaxis(inputs, -2, 0)
     batch, time = inputs.shape[1:-1], inputs.shape[0]
     start = cell.initialize_carry(inputs.shape[1:], nnx.Rngs(0))  # some cells insist on rngs
-    state = start if initial_state is None else _checked_state(initial_state, start)
-    live = None if lengths is None else _live_steps(lengths, batch, time)
-    if resets is not None:
-        resets = _checked_resets(resets, batch, time, time_major)
-
-    def masked_step(state: Any, xs: tuple[Array, Array | None, Array | None]) -> tuple[Any, Any]:
-        x, reset, alive = xs
-        if reset is not None:
-            state = _where(reset, start, state)
-        if alive is not None:
-            x = _where(alive, x, jnp.zeros_like(x))  # so that padding of NaN costs no gradient
-        new_state, outputs = step(state, x)
-        if alive is not None:
-            new_state = _where(alive, new_state, state)
-            outputs = _where(alive, outputs, jax.tree.map(jnp.zeros_like, outputs))
-        return new_state, outputs
-
-    state, outputs = jax.lax.scan(masked_step, state, (inputs, resets, live))
-    if not time_major:
-        outputs = jax.tree.map(lambda y: jnp.moveaxis(y, 0, len(batch)), outputs)
-    return state, outputs
+    return _Sequence(
+        inputs=inputs,
+        start=start,
+        state=start if initial_state is None else _checked_state(initial_state, start),
+        live=None if lengths is None else _live_steps(lengths, batch, time),
+        resets=None if resets is None else _checked_resets(resets, batch, time, time_major),
+        time_major=time_major,
+    )
 
 
 def _where(condition: Array, yes: Any, no: Any) -> Any:

@@ -1,0 +1,72 @@
+"""`python -m benchmarks [NAMES ...]`: runs benchmarks, prints their tables, keeps JSON and figures."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+Name = Literal["step_time", "memory", "compile_time", "scaling", "training", "streaming"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmarks:
+    """Measure what dncx costs. Without names, all benchmarks run, one after the other."""
+
+    names: Annotated[tuple[Name, ...], tyro.conf.Positional] = ()
+    """Which to run."""
+    sizes: tuple[Literal["S", "M", "L"], ...] = ("S", "M", "L")
+    """For step_time and streaming."""
+    batch: int | None = None
+    """Another batch than the standard 16, for step_time."""
+    out: Path = Path("docs/performance")
+    """Where NAME.json and NAME.svg go."""
+    tiny: bool = False
+    """Only see that everything runs: smallest sizes, figures that mean nothing."""
+
+
+def main() -> None:
+    """Runs what the command line asks for."""
+    asked = tyro.cli(Benchmarks, prog="python -m benchmarks")
+    # Only now, so that --help is instant.
+    from typing import get_args
+
+    from benchmarks import (  # fmt: skip
+        compile_time,
+        figures,
+        memory,
+        models,
+        scaling,
+        step_time,
+        streaming,
+        training,
+    )
+
+    sizes = models.TINY if asked.tiny else {name: models.SIZES[name] for name in asked.sizes}
+    timed = sizes
+    if asked.batch:
+        timed = {f"{k}, B={asked.batch}": s._replace(batch=asked.batch) for k, s in sizes.items()}
+    small = next(iter(models.TINY.values()))
+    runs = {
+        "step_time": lambda: step_time.run(timed),
+        "memory": lambda: memory.run(
+            {"tiny": (small, ("plain", "xla", "native"))} if asked.tiny else None
+        ),
+        "compile_time": lambda: compile_time.run(small if asked.tiny else models.SIZES["S"]),
+        "scaling": lambda: (
+            scaling.run(small, {"time": (2, 4, 8)})
+            if asked.tiny
+            else scaling.run(models.SIZES["M"])
+        ),
+        "training": lambda: training.run(5, 1) if asked.tiny else training.run(),
+        "streaming": lambda: streaming.run(sizes, 5 if asked.tiny else 300),
+    }
+    for name in asked.names or get_args(Name):
+        report = runs[name]()
+        report.show()
+        report.save(asked.out)
+        figures.draw(report, asked.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""How things are measured, stated and kept."""
+
+import dataclasses
+import json
+import platform
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclasses.dataclass
+class Report:
+    """What a benchmark found: rows of named values."""
+
+    name: str
+    title: str
+    rows: list[dict[str, Any]]
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def show(self) -> None:
+        """Prints the table."""
+        table = Table(title=self.title, title_justify="left")
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        for name in names:
+            table.add_column(name, justify="right")
+        for row in self.rows:
+            table.add_row(*(_text(row.get(name)) for name in names))
+        console = Console(width=120)
+        console.print(table)
+        for note in self.notes:
+            console.print(note, highlight=False)
+
+    def save(self, folder: Path) -> None:
+        """Writes NAME.json: command, machine, rows."""
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {
+            "benchmark": self.name,
+            "command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
+            "machine": machine(),
+            "notes": self.notes,
+            "rows": self.rows,
+        }
+        (folder / f"{self.name}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def machine() -> dict[str, Any]:
+    """Where this runs."""
+    found: dict[str, Any] = {
+        "processor": _processor(),
+        "cores": len(jax.devices("cpu")) and _cores(),
+        "device": f"{jax.devices()[0].platform}: {jax.devices()[0].device_kind}",
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+    }
+    torch = sys.modules.get("torch")
+    return found | ({"torch": torch.__version__} if torch else {})
+
+
+def median_seconds(function: Callable[[], Any], runs: int) -> float:
+    """The median time of a call, after one that is not counted; waits for the device."""
+    jax.block_until_ready(function())
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        jax.block_until_ready(function())
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def round_robin(
+    functions: dict[str, Callable[[], Any]], runs: int, rounds: int
+) -> dict[str, float]:
+    """The median times of several functions that take turns, so that a slow spell hits all."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            times[name].append(median_seconds(function, runs))
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,55 @@
+"""Whole training iterations at the defaults of `dncx train repeat-copy`, beside the gradient alone."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from benchmarks.measure import Report, round_robin
+from dncx import DNC
+from dncx.tasks.repeat_copy import RepeatCopy
+from dncx.training.settings import OptimizerSettings
+from dncx.training.step import (
+    DATA,
+    initial_state,
+    loss_and_gradient,
+    make_optimizer,
+    make_train,
+    stream,
+)
+
+
+def run(iterations: int = 500, rounds: int = 5) -> Report:
+    """Milliseconds an iteration: batch, gradient and update; and the gradient of a fixed batch."""
+    task = RepeatCopy()
+    graph, state = nnx.split(DNC(task.input_size, task.output_size, rngs=nnx.Rngs(0)))
+    optimizer = make_optimizer(OptimizerSettings())
+    step = make_train(graph, task, optimizer, 16)
+    key, last = stream(0, DATA), jnp.asarray(iterations, jnp.int32)
+    episode = task.sample(key, 16)
+
+    @jax.jit
+    def gradients(params):  # one after the other, each from what the last one gave
+        def once(_, params):
+            _, gradient = loss_and_gradient(graph, params, task, episode)
+            return jax.tree.map(lambda p, g: p - 1e-9 * g, params, gradient)
+
+        return jax.lax.fori_loop(0, iterations, once, params)
+
+    def whole():
+        fresh = jax.tree.map(jnp.copy, nnx.to_pure_dict(state))
+        return step(initial_state(fresh, optimizer), key, last)
+
+    params = nnx.to_pure_dict(state)
+    seconds = round_robin(
+        {"gradient alone": lambda: gradients(params), "iteration": whole}, 1, rounds
+    )
+    rows = [
+        {
+            "what": name,
+            "ms": 1e3 * time / iterations,
+            "of the gradient": time / seconds["gradient alone"],
+            "iterations/s": iterations / time,
+        }
+        for name, time in seconds.items()
+    ]
+    return Report("training", "dncx train repeat-copy at its defaults, per iteration", rows)

@@ -1,0 +1,99 @@
+"""Gradients written by hand for the two operations that autodiff makes slow; any device.
+
+Autodiff of the link's update goes over N x N a dozen times and keeps several N x N arrays a
+step. Here the forward pass keeps the link alone, and the backward pass is a few products.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dncx.addressing import (
+    TemporalLinkageState,
+    backward_weights,
+    forward_weights,
+    product_over_heads,
+    updated_link,
+    updated_precedence,
+)
+from dncx.glossary import DirectionalWeights, Link, Memory, ReadWeights, WriteWeights
+
+
+def link_step(
+    state: TemporalLinkageState, write_weights: WriteWeights, read_weights: ReadWeights
+) -> tuple[TemporalLinkageState, DirectionalWeights, DirectionalWeights]:
+    """What `TemporalLinkage` does in a step."""
+    precedence = state.precedence_weights
+    link, forward, backward = _follow(state.link, precedence, write_weights, read_weights)
+    new_precedence = updated_precedence(precedence, write_weights)
+    return TemporalLinkageState(link, new_precedence), forward, backward
+
+
+@jax.custom_vjp
+def _follow(
+    link: Link, precedence: WriteWeights, write: WriteWeights, read: ReadWeights
+) -> tuple[Link, DirectionalWeights, DirectionalWeights]:
+    """The new link matrix, and the forward and backward weights read from it."""
+    link = updated_link(link, precedence, write)
+    return link, forward_weights(link, read), backward_weights(link, read)
+
+
+def _follow_forward(*given: Any) -> Any:
+    made = _follow(*given)
+    return made, (*given, made[0])
+
+
+def _follow_backward(kept: Any, gradients: Any) -> Any:
+    link, precedence, write, read, new_link = kept
+    d_new_link, d_forward, d_backward = gradients
+    reads = jnp.broadcast_to(read[:, None], d_forward.shape)
+    rows = jnp.concatenate([d_forward, reads])  # f = L r and b = Lᵀ r, as one product
+    columns = jnp.concatenate([reads, d_backward])
+    d_new_link += jnp.einsum("kmi,kmj->mij", rows, columns)
+    d_new_link *= 1 - jnp.eye(link.shape[-1], dtype=link.dtype)[None]
+    d_link = (1 - write[:, :, None] - write[:, None, :]) * d_new_link
+    product = d_new_link * link
+    d_write = jnp.einsum("mij,mj->mi", d_new_link, precedence)
+    d_write -= product.sum(axis=2) + product.sum(axis=1)
+    d_precedence = jnp.einsum("mij,mi->mj", d_new_link, write)
+    d_read = jnp.einsum("mij,rmi->rj", new_link, d_forward)
+    d_read += jnp.einsum("mij,rmj->ri", new_link, d_backward)
+    return d_link, d_precedence, d_write, d_read
+
+
+_follow.defvjp(_follow_forward, _follow_backward)
+
+
+@jax.custom_vjp
+def erase_and_write(
+    memory: Memory, write_weights: WriteWeights, erase_vectors: Any, write_vectors: Any
+) -> Memory:
+    """What `access.erase_and_write` does."""
+    keep = product_over_heads(1 - write_weights[:, :, None] * erase_vectors[:, None, :])
+    return memory * keep + write_weights.T @ write_vectors
+
+
+def _write_forward(*given: Any) -> Any:
+    return erase_and_write(*given), given
+
+
+def _write_backward(given: Any, d_memory: jax.Array) -> Any:
+    memory, write, erase, vectors = given
+    factors = [1 - w[:, None] * e[None, :] for w, e in zip(write, erase, strict=True)]
+    d_keep = d_memory * memory
+    d_write, d_erase = [], []
+    for head, (w, e) in enumerate(zip(write, erase, strict=True)):
+        others = factors[:head] + factors[head + 1 :]
+        d_factor = d_keep * product_over_heads(jnp.stack(others)) if others else d_keep
+        d_write.append(-(d_factor @ e))
+        d_erase.append(-(w @ d_factor))
+    return (
+        d_memory * product_over_heads(jnp.stack(factors)),
+        jnp.stack(d_write) + vectors @ d_memory.T,
+        jnp.stack(d_erase),
+        write @ d_memory,
+    )
+
+
+erase_and_write.defvjp(_write_forward, _write_backward)

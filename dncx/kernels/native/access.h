@@ -1,0 +1,585 @@
+// One step of the memory access for one example, forward and backward, with one pass over the
+// link matrix each.
+//
+// The equations are those of dncx/addressing.py and dncx/access.py for one write head, in the
+// same order and under the same names. All pointers of a step may be in place: what goes in may
+// be where the same thing comes out.
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include "vectors.h"
+
+namespace dncx {
+
+struct Sizes {
+  int64_t slots, word, reads;     // N, W, R
+  int64_t padded, padded_word;    // rounded up to whole vectors; the tail of every row is 0
+};
+
+struct Options {
+  double cosine_epsilon, allocation_epsilon;
+  bool write_gradient;
+};
+
+// ---- Content weighting ------------------------------------------------------------------------
+
+// sqrt(squares + epsilon); vectors shorter than SHORTEST_VECTOR (addressing.py) count as zero.
+template <class T>
+T norm_of(T squares, T epsilon) {
+  squares += epsilon;
+  return squares >= T(1e-6) * T(1e-6) ? std::sqrt(squares) : T(0);
+}
+
+// dots[h, n] = keys[h] . memory[n], and norms[n] = |memory[n]|.
+template <class T, int HEADS>
+void compare(const Sizes& z, const T* memory, const T* keys, T epsilon, T* dots, T* norms) {
+  for (int64_t n = 0; n < z.slots; ++n) {
+    const T* row = memory + n * z.padded_word;
+    V<T> squares{}, products[HEADS] = {};
+    each_vector<T>(z.padded_word, [&](int64_t j) {
+      V<T> m = load(row + j);
+      squares += m * m;
+      for (int h = 0; h < HEADS; ++h) products[h] += m * load(keys + h * z.padded_word + j);
+    });
+    norms[n] = norm_of(sum<T>(squares), epsilon);
+    for (int h = 0; h < HEADS; ++h) dots[h * z.padded + n] = sum<T>(products[h]);
+  }
+}
+
+// Turns dots into cosine similarities.
+template <class T>
+void to_similarity(const Sizes& z, T* dots, const T* norms, T key_norm, T epsilon) {
+  for (int64_t n = 0; n < z.slots; ++n) {
+    T scale = key_norm * norms[n] + epsilon;
+    dots[n] = scale > 0 ? dots[n] / scale : T(0);
+  }
+}
+
+template <class T>
+void softmax(const Sizes& z, const T* similarity, T strength, T* weights) {
+  T highest = strength * similarity[0];
+  for (int64_t n = 1; n < z.slots; ++n) highest = std::max(highest, strength * similarity[n]);
+  T total = 0;
+  each_vector<T>(z.padded, [&](int64_t j) {
+    store(weights + j, exponential<T>(strength * load(similarity + j) - highest).value);
+  });
+  std::fill(weights + z.slots, weights + z.padded, T(0));
+  each_vector<T>(z.padded, [&](int64_t j) { total += sum<T>(load(weights + j)); });
+  T scale = 1 / total;
+  each_vector<T>(z.padded, [&](int64_t j) { store(weights + j, load(weights + j) * scale); });
+}
+
+// C(memory, keys, strengths); `similarity` and `norms` are scratch of HEADS rows and one row.
+template <class T, int HEADS>
+void content_weights(const Sizes& z, const T* memory, const T* keys, const T* strengths,
+                     T epsilon, T* similarity, T* norms, T* weights) {
+  compare<T, HEADS>(z, memory, keys, epsilon, similarity, norms);
+  for (int h = 0; h < HEADS; ++h) {
+    const T* key = keys + h * z.padded_word;
+    T key_norm = norm_of(dot(key, key, z.padded_word), epsilon);
+    to_similarity(z, similarity + h * z.padded, norms, key_norm, epsilon);
+    softmax(z, similarity + h * z.padded, strengths[h], weights + h * z.padded);
+  }
+}
+
+// The gradients of `content_weights`: adds to d_memory, sets d_keys and d_strengths.
+// d_weights is overwritten; similarity, norms and slope (a row) are scratch.
+template <class T, int HEADS>
+void content_weights_backward(const Sizes& z, const T* memory, const T* keys,
+                              const T* strengths, T epsilon, const T* weights, T* d_weights,
+                              T* similarity, T* norms, T* slope, T* d_memory, T* d_keys,
+                              T* d_strengths) {
+  compare<T, HEADS>(z, memory, keys, epsilon, similarity, norms);
+  std::fill(slope, slope + z.padded, T(0));
+  std::fill(d_keys, d_keys + HEADS * z.padded_word, T(0));
+  for (int h = 0; h < HEADS; ++h) {
+    const T *key = keys + h * z.padded_word, *y = weights + h * z.padded;
+    T *dy = d_weights + h * z.padded, *cosine = similarity + h * z.padded;
+    T key_norm = norm_of(dot(key, key, z.padded_word), epsilon);
+    to_similarity(z, cosine, norms, key_norm, epsilon);
+    T mean = dot(y, dy, z.padded), d_strength = 0, d_key_norm = 0;
+    for (int64_t n = 0; n < z.slots; ++n) {
+      T scale = key_norm * norms[n] + epsilon;
+      T d_logit = y[n] * (dy[n] - mean);
+      d_strength += d_logit * cosine[n];
+      T d_dot = scale > 0 ? d_logit * strengths[h] / scale : T(0);
+      T d_scale = -d_dot * cosine[n];
+      d_key_norm += d_scale * norms[n];
+      slope[n] += d_scale * key_norm;  // by the slot's norm
+      dy[n] = d_dot;                   // from here on the gradient by the dot product
+    }
+    d_strengths[h] = d_strength;
+    if (key_norm > 0) add_scaled(d_keys + h * z.padded_word, d_key_norm / key_norm, key, z.padded_word);
+  }
+  for (int64_t n = 0; n < z.slots; ++n) {
+    const T* row = memory + n * z.padded_word;
+    T along = norms[n] > 0 ? slope[n] / norms[n] : T(0);
+    each_vector<T>(z.padded_word, [&](int64_t j) {
+      V<T> m = load(row + j), d = load(d_memory + n * z.padded_word + j) + along * m;
+      for (int h = 0; h < HEADS; ++h) {
+        T d_dot = d_weights[h * z.padded + n];
+        T* d_key = d_keys + h * z.padded_word + j;
+        d += d_dot * load(keys + h * z.padded_word + j);
+        store(d_key, load(d_key) + d_dot * m);
+      }
+      store(d_memory + n * z.padded_word + j, d);
+    });
+  }
+}
+
+// ---- Allocation -------------------------------------------------------------------------------
+
+// The slots in order of their free share, freest first, equal ones in their own order: each
+// slot's place is the number of slots before it, counted without a branch. Padding is minus
+// infinity, which is before no slot.
+template <class T>
+void order_by_freeness(const Sizes& z, const T* free, int32_t* order) {
+  using L = Lanes<T>;
+  using Integer = typename L::Integer;
+  typename L::Integers index;
+  for (int k = 0; k < L::count; ++k) index[k] = Integer(k);
+  std::fill(order, order + z.slots, 0);  // with NaN, places collide and leave gaps
+  for (int64_t n = 0; n < z.slots; ++n) {
+    const T own = free[n];
+    typename L::Integers before{};
+    const int64_t around = n / L::count * L::count;
+    each_vector<T>(around, [&](int64_t j) { before -= load(free + j) >= own; });
+    const V<T> here = load(free + around);
+    before -= (here > own) | ((here == own) & (index < Integer(n - around)));
+    for (int64_t j = around + L::count; j < z.padded; j += L::count) before -= load(free + j) > own;
+    Integer place = 0;
+    for (int k = 0; k < L::count; ++k) place += before[k];
+    order[place] = static_cast<int32_t>(n);
+  }
+}
+
+template <class T>
+void free_shares(const Sizes& z, const T* usage, T epsilon, T* free) {
+  for (int64_t n = 0; n < z.slots; ++n) free[n] = 1 - (epsilon + (1 - epsilon) * usage[n]);
+  std::fill(free + z.slots, free + z.padded, -std::numeric_limits<T>::infinity());
+}
+
+template <class T>
+void allocation_weights(const Sizes& z, const T* usage, T epsilon, T* free, int32_t* order,
+                        T* allocation) {
+  free_shares(z, usage, epsilon, free);
+  order_by_freeness(z, free, order);
+  T used_before = 1;
+  std::fill(allocation, allocation + z.padded, T(0));
+  for (int64_t k = 0; k < z.slots; ++k) {
+    T share = free[order[k]];
+    allocation[order[k]] = share * used_before;
+    used_before *= 1 - share;
+  }
+}
+
+// Adds to d_usage. `before` is a row of scratch.
+template <class T>
+void allocation_weights_backward(const Sizes& z, const T* usage, T epsilon,
+                                 const T* d_allocation, T* free, int32_t* order, T* before,
+                                 T* d_usage) {
+  free_shares(z, usage, epsilon, free);
+  order_by_freeness(z, free, order);
+  T used_before = 1;
+  for (int64_t k = 0; k < z.slots; ++k) {
+    before[k] = used_before;
+    used_before *= 1 - free[order[k]];
+  }
+  T later = 0;  // how the allocations of later slots change with the product up to here
+  for (int64_t k = z.slots - 1; k >= 0; --k) {
+    int32_t n = order[k];
+    d_usage[n] -= (1 - epsilon) * before[k] * (d_allocation[n] - later);
+    later = d_allocation[n] * free[n] + (1 - free[n]) * later;
+  }
+}
+
+// ---- The link matrix ----------------------------------------------------------------------------
+
+// Rows of the link in whole vectors, in place where its rows are such, through `staged` else.
+template <class T, class Body>
+inline void with_rows(const Sizes& z, const T* from, T* to, int64_t row, int count, T* staged,
+                      Body body) {
+  if (z.padded == z.slots) return body(from + row * z.slots, to + row * z.slots);
+  for (int i = 0; i < count; ++i) {
+    copy(from + (row + i) * z.slots, z.slots, staged + i * z.padded);
+    std::fill(staged + i * z.padded + z.slots, staged + (i + 1) * z.padded, T(0));
+  }
+  body(staged, staged);
+  unpad(to + row * z.slots, staged, count, z.slots, z.padded);
+}
+
+// Runs body(j, std::bool_constant) over the vectors of ROWS rows from `row` on; the flag tells
+// the one vector that holds their diagonal.
+template <class T, int ROWS, class Body>
+inline void around_diagonal(int64_t padded, int64_t row, Body body) {
+  static_assert(Lanes<T>::count % ROWS == 0);
+  int64_t diagonal = row / Lanes<T>::count * Lanes<T>::count, j = 0;
+  for (; j < diagonal; j += Lanes<T>::count) body(j, std::false_type{});
+  body(j, std::true_type{});
+  for (j += Lanes<T>::count; j < padded; j += Lanes<T>::count) body(j, std::false_type{});
+}
+
+template <class T, int R, int ROWS>
+void link_rows(int64_t padded, int64_t row, const T* link, T* new_link, const T* write,
+               const T* precedence, const T* read, T* forward, T* backward) {
+  V<T> f[ROWS][R] = {};
+  T to[ROWS], from[ROWS][R];
+  for (int i = 0; i < ROWS; ++i) {
+    to[i] = write[row + i];
+    for (int h = 0; h < R; ++h) from[i][h] = read[h * padded + row + i];
+  }
+  around_diagonal<T, ROWS>(padded, row, [&](int64_t j, auto holds_diagonal) {
+    V<T> w = load(write + j), p = load(precedence + j), r[R], b[R];
+    for (int h = 0; h < R; ++h) r[h] = load(read + h * padded + j), b[h] = load(backward + h * padded + j);
+    for (int i = 0; i < ROWS; ++i) {
+      V<T> l = (1 - to[i] - w) * load(link + i * padded + j) + to[i] * p;
+      if constexpr (holds_diagonal) l[row + i - j] = 0;
+      store(new_link + i * padded + j, l);
+      for (int h = 0; h < R; ++h) f[i][h] += l * r[h], b[h] += l * from[i][h];
+    }
+    for (int h = 0; h < R; ++h) store(backward + h * padded + j, b[h]);
+  });
+  for (int i = 0; i < ROWS; ++i)
+    for (int h = 0; h < R; ++h) forward[h * padded + row + i] = sum<T>(f[i][h]);
+}
+
+// L <- (1 - w_i - w_j) L + w_i p_j, f = L r, b = L^T r. `backward` must be zero.
+template <class T, int R>
+void link_step(const Sizes& z, const T* link, T* new_link, const T* write, const T* precedence,
+               const T* read, T* forward, T* backward, T* staged) {
+  constexpr int ROWS = R <= 4 ? 4 : 2;
+  int64_t row = 0;
+  for (; row + ROWS <= z.slots; row += ROWS)
+    with_rows(z, link, new_link, row, ROWS, staged, [&](const T* in, T* out) {
+      link_rows<T, R, ROWS>(z.padded, row, in, out, write, precedence, read, forward, backward);
+    });
+  for (; row < z.slots; ++row)
+    with_rows(z, link, new_link, row, 1, staged, [&](const T* in, T* out) {
+      link_rows<T, R, 1>(z.padded, row, in, out, write, precedence, read, forward, backward);
+    });
+}
+
+template <class T>
+struct LinkGradients {
+  const T *forward, *backward;          // given: by f and b, R rows each
+  T *write, *precedence, *read;         // added to
+};
+
+template <class T, int R, int ROWS>
+void link_rows_backward(int64_t padded, int64_t row, const T* link, const T* d_new_link,
+                        T* d_link, const T* write, const T* precedence, const T* read,
+                        const LinkGradients<T>& d) {
+  V<T> read_sum[ROWS][R] = {}, write_sum[ROWS] = {};
+  T to[ROWS], from[ROWS][R], df[ROWS][R];
+  for (int i = 0; i < ROWS; ++i) {
+    to[i] = write[row + i];
+    for (int h = 0; h < R; ++h) {
+      from[i][h] = read[h * padded + row + i];
+      df[i][h] = d.forward[h * padded + row + i];
+    }
+  }
+  around_diagonal<T, ROWS>(padded, row, [&](int64_t j, auto holds_diagonal) {
+    V<T> w = load(write + j), p = load(precedence + j), r[R], db[R], dr[R];
+    V<T> dw = load(d.write + j), dp = load(d.precedence + j);
+    for (int h = 0; h < R; ++h) {
+      r[h] = load(read + h * padded + j);
+      db[h] = load(d.backward + h * padded + j);
+      dr[h] = load(d.read + h * padded + j);
+    }
+    for (int i = 0; i < ROWS; ++i) {
+      V<T> l = load(link + i * padded + j), g = load(d_new_link + i * padded + j);
+      for (int h = 0; h < R; ++h) g += df[i][h] * r[h] + from[i][h] * db[h];
+      V<T> keep = 1 - to[i] - w, new_l = keep * l + to[i] * p;
+      if constexpr (holds_diagonal) g[row + i - j] = 0, new_l[row + i - j] = 0;
+      store(d_link + i * padded + j, keep * g);
+      V<T> gl = g * l;
+      write_sum[i] += g * p - gl;
+      dw -= gl;
+      dp += to[i] * g;
+      for (int h = 0; h < R; ++h) dr[h] += new_l * df[i][h], read_sum[i][h] += new_l * db[h];
+    }
+    store(d.write + j, dw);
+    store(d.precedence + j, dp);
+    for (int h = 0; h < R; ++h) store(d.read + h * padded + j, dr[h]);
+  });
+  for (int i = 0; i < ROWS; ++i) {
+    d.write[row + i] += sum<T>(write_sum[i]);
+    for (int h = 0; h < R; ++h) d.read[h * padded + row + i] += sum<T>(read_sum[i][h]);
+  }
+}
+
+template <class T, int R>
+void link_step_backward(const Sizes& z, const T* link, const T* d_new_link, T* d_link,
+                        const T* write, const T* precedence, const T* read,
+                        const LinkGradients<T>& d, T* staged) {
+  constexpr int ROWS = 2;
+  auto run = [&](int64_t row, auto rows) {
+    constexpr int count = decltype(rows)::value;
+    const T* in = link + row * z.slots;
+    if (z.padded != z.slots) {
+      T* rows_of_link = staged + count * z.padded;
+      for (int i = 0; i < count; ++i) {
+        copy(in + i * z.slots, z.slots, rows_of_link + i * z.padded);
+        zero(rows_of_link + i * z.padded + z.slots, z.padded - z.slots);
+      }
+      in = rows_of_link;
+    }
+    with_rows(z, d_new_link, d_link, row, count, staged, [&](const T* d_in, T* d_out) {
+      link_rows_backward<T, R, count>(z.padded, row, in, d_in, d_out, write, precedence, read, d);
+    });
+  };
+  int64_t row = 0;
+  for (; row + ROWS <= z.slots; row += ROWS) run(row, std::integral_constant<int, ROWS>{});
+  for (; row < z.slots; ++row) run(row, std::integral_constant<int, 1>{});
+}
+
+// ---- One step -------------------------------------------------------------------------------------
+
+// What a step takes (AccessState, then Interface), in the order of the fields.
+enum Input {
+  kMemory, kReadWeights, kWriteWeights, kLink, kPrecedence, kUsage,
+  kReadKeys, kReadStrengths, kWriteKey, kWriteStrength, kErase, kWriteVector, kFreeGate,
+  kAllocationGate, kWriteGate, kReadMode, kInputs
+};
+// What it gives: AccessState again, the words read, and the rest of AccessTrace.
+enum Output {
+  kReadWords = kUsage + 1, kAllocation, kWriteContent, kReadContent, kForward, kBackward, kOutputs
+};
+// What of that the backward step takes.
+constexpr int kKept[] = {kReadWeights, kWriteWeights, kAllocation, kWriteContent,
+                         kReadContent, kForward, kBackward};
+constexpr int kKeptCount = sizeof kKept / sizeof *kKept;
+
+// How many numbers each of them has.
+int64_t size_of_input(const Sizes& z, int which) {
+  const int64_t N = z.slots, W = z.word, R = z.reads;
+  const int64_t sizes[] = {N * W, R * N, N, N * N, N, N, R * W, R, W, 1, W, W, R, 1, 1, 3 * R};
+  return sizes[which];
+}
+
+int64_t size_of_output(const Sizes& z, int which) {
+  const int64_t N = z.slots, W = z.word, R = z.reads;
+  const int64_t rest[] = {R * W, N, N, R * N, R * N, R * N};
+  return which < kReadWords ? size_of_input(z, which) : rest[which - kReadWords];
+}
+
+// memory <- memory * (1 - w e^T) + w v^T
+template <class T>
+void erase_and_write(const Sizes& z, const T* memory, const T* write, const T* erase,
+                     const T* vector, T* new_memory) {
+  for (int64_t n = 0; n < z.slots; ++n)
+    each_vector<T>(z.padded_word, [&](int64_t j) {
+      V<T> m = load(memory + n * z.padded_word + j);
+      store(new_memory + n * z.padded_word + j,
+            m * (1 - write[n] * load(erase + j)) + write[n] * load(vector + j));
+    });
+}
+
+template <class T, int R>
+void forward(const Sizes& z, const Options& options, const T* const* in, T* const* out,
+             Scratch<T>& scratch) {
+  const int64_t N = z.slots, P = z.padded, PW = z.padded_word;
+  const T cosine_epsilon = T(options.cosine_epsilon);
+  scratch.reserve((N + 2 * R + 3) * PW + (5 * R + 10) * P + 16);
+  T* memory = scratch.copy(in[kMemory], N, z.word, PW);
+  T* read_keys = scratch.copy(in[kReadKeys], R, z.word, PW);
+  T* write_key = scratch.copy(in[kWriteKey], 1, z.word, PW);
+  T* erase = scratch.copy(in[kErase], 1, z.word, PW);
+  T* vector = scratch.copy(in[kWriteVector], 1, z.word, PW);
+  T* read = scratch.copy(in[kReadWeights], R, N, P);
+  T* precedence = scratch.copy(in[kPrecedence], 1, N, P);
+  T *similarity = scratch.zeros(R, P), *norms = scratch.zeros(1, P), *free = scratch.rows(1, P);
+  T *allocation = scratch.rows(1, P), *content = scratch.rows(R, P), *write = scratch.zeros(1, P);
+  T *forward = scratch.zeros(R, P), *backward = scratch.zeros(R, P);
+  static thread_local std::vector<int32_t> order;
+  order.resize(N);
+
+  const T *previous = in[kWriteWeights], *free_gate = in[kFreeGate];
+  T* usage = out[kUsage];
+  for (int64_t n = 0; n < N; ++n) {
+    T retention = 1 - free_gate[0] * read[n];
+    for (int h = 1; h < R; ++h) retention *= 1 - free_gate[h] * read[h * P + n];
+    T old = in[kUsage][n];
+    usage[n] = (old + (1 - old) * (1 - (1 - previous[n]))) * retention;
+  }
+  allocation_weights(z, usage, T(options.allocation_epsilon), free, order.data(), allocation);
+  copy(allocation, N, out[kAllocation]);
+  content_weights<T, 1>(z, memory, write_key, in[kWriteStrength], cosine_epsilon, similarity,
+                        norms, content);
+  copy(content, N, out[kWriteContent]);
+  const T gate = *in[kAllocationGate], write_gate = *in[kWriteGate];
+  T written = 0;
+  for (int64_t n = 0; n < N; ++n) {
+    write[n] = write_gate * (gate * allocation[n] + (1 - gate) * content[n]);
+    written += write[n];
+  }
+  copy(write, N, out[kWriteWeights]);
+  erase_and_write(z, memory, write, erase, vector, memory);
+  unpad(out[kMemory], memory, N, z.word, PW);
+
+  link_step<T, R>(z, in[kLink], out[kLink], write, precedence, read, forward, backward,
+                  scratch.rows(4, P));
+  unpad(out[kForward], forward, R, N, P);
+  unpad(out[kBackward], backward, R, N, P);
+  for (int64_t n = 0; n < N; ++n)
+    out[kPrecedence][n] = (1 - written) * precedence[n] + write[n];
+
+  content_weights<T, R>(z, memory, read_keys, in[kReadStrengths], cosine_epsilon, similarity,
+                        norms, content);
+  unpad(out[kReadContent], content, R, N, P);
+  for (int h = 0; h < R; ++h) {
+    const T* mode = in[kReadMode] + 3 * h;
+    for (int64_t j = h * P; j < h * P + N; ++j)
+      read[j] = mode[0] * backward[j] + mode[1] * forward[j] + mode[2] * content[j];
+  }
+  unpad(out[kReadWeights], read, R, N, P);
+  T* words = scratch.zeros(R, PW);
+  for (int64_t n = 0; n < N; ++n)
+    for (int h = 0; h < R; ++h) add_scaled(words + h * PW, read[h * P + n], memory + n * PW, PW);
+  unpad(out[kReadWords], words, R, z.word, PW);
+}
+
+// in: the inputs of `forward`; kept: of its outputs, those in kKept; d_out: the gradients by all
+// of its outputs; d_in: set to those by its inputs.
+template <class T, int R>
+void backward(const Sizes& z, const Options& options, const T* const* in, const T* const* kept,
+              const T* const* d_out, T* const* d_in, Scratch<T>& scratch) {
+  const int64_t N = z.slots, P = z.padded, PW = z.padded_word;
+  const T cosine_epsilon = T(options.cosine_epsilon);
+  scratch.reserve((3 * N + 3 * R + 5) * PW + (7 * R + 18) * P + 16);
+  T* memory = scratch.copy(in[kMemory], N, z.word, PW);
+  T* read_keys = scratch.copy(in[kReadKeys], R, z.word, PW);
+  T* write_key = scratch.copy(in[kWriteKey], 1, z.word, PW);
+  T* erase = scratch.copy(in[kErase], 1, z.word, PW);
+  T* vector = scratch.copy(in[kWriteVector], 1, z.word, PW);
+  T* read = scratch.copy(in[kReadWeights], R, N, P);
+  T* precedence = scratch.copy(in[kPrecedence], 1, N, P);
+  const T* new_read = kept[0];
+  T* write = scratch.copy(kept[1], 1, N, P);
+  const T *allocation = kept[2], *write_content = kept[3];
+  T* read_content = scratch.copy(kept[4], R, N, P);
+  const T *forward = kept[5], *backward = kept[6];
+
+  T* new_memory = scratch.rows(N, PW);
+  erase_and_write(z, memory, write, erase, vector, new_memory);
+  T* d_memory = scratch.copy(d_out[kMemory], N, z.word, PW);
+  T* d_words = scratch.copy(d_out[kReadWords], R, z.word, PW);
+
+  // The words read, and the mix of the three read weightings.
+  T *d_forward = scratch.zeros(R, P), *d_backward = scratch.zeros(R, P);
+  T* d_content = scratch.zeros(R, P);
+  for (int h = 0; h < R; ++h) {
+    const T* mode = in[kReadMode] + 3 * h;
+    T* d_mode = d_in[kReadMode] + 3 * h;
+    d_mode[0] = d_mode[1] = d_mode[2] = 0;
+    for (int64_t n = 0; n < N; ++n) {
+      const int64_t k = h * N + n, j = h * P + n;
+      T d_read = d_out[kReadWeights][k] + dot(d_words + h * PW, new_memory + n * PW, PW);
+      add_scaled(d_memory + n * PW, new_read[k], d_words + h * PW, PW);
+      d_mode[0] += d_read * backward[k];
+      d_mode[1] += d_read * forward[k];
+      d_mode[2] += d_read * read_content[j];
+      d_backward[j] = d_out[kBackward][k] + mode[0] * d_read;
+      d_forward[j] = d_out[kForward][k] + mode[1] * d_read;
+      d_content[j] = d_out[kReadContent][k] + mode[2] * d_read;
+    }
+  }
+  T *similarity = scratch.zeros(R, P), *norms = scratch.zeros(1, P), *slope = scratch.rows(1, P);
+  T* d_keys = scratch.rows(R, PW);
+  content_weights_backward<T, R>(z, new_memory, read_keys, in[kReadStrengths], cosine_epsilon,
+                                 read_content, d_content, similarity, norms, slope, d_memory,
+                                 d_keys, d_in[kReadStrengths]);
+  unpad(d_in[kReadKeys], d_keys, R, z.word, PW);
+
+  // The link, and the precedence weighting p <- (1 - sum w) p + w.
+  T *d_write = scratch.copy(d_out[kWriteWeights], 1, N, P), *d_read = scratch.zeros(R, P);
+  T* d_precedence = scratch.zeros(1, P);
+  T written = 0, d_written = 0;
+  for (int64_t n = 0; n < N; ++n) {
+    written += write[n];
+    d_written -= d_out[kPrecedence][n] * precedence[n];
+  }
+  for (int64_t n = 0; n < N; ++n) {
+    d_precedence[n] = (1 - written) * d_out[kPrecedence][n];
+    d_write[n] += d_out[kPrecedence][n] + d_written;
+  }
+  link_step_backward<T, R>(z, in[kLink], d_out[kLink], d_in[kLink], write, precedence, read,
+                           {d_forward, d_backward, d_write, d_precedence, d_read},
+                           scratch.rows(4, P));
+  copy(d_precedence, N, d_in[kPrecedence]);
+
+  // Erasing and writing.
+  T *d_erase = scratch.zeros(1, PW), *d_vector = scratch.zeros(1, PW);
+  for (int64_t n = 0; n < N; ++n) {
+    V<T> d_slot{};
+    each_vector<T>(PW, [&](int64_t j) {
+      V<T> g = load(d_memory + n * PW + j), e = load(erase + j);
+      V<T> erased = g * load(memory + n * PW + j);
+      d_slot += g * load(vector + j) - erased * e;
+      store(d_erase + j, load(d_erase + j) - write[n] * erased);
+      store(d_vector + j, load(d_vector + j) + write[n] * g);
+      store(d_memory + n * PW + j, g * (1 - write[n] * e));
+    });
+    d_write[n] += sum<T>(d_slot);
+  }
+  unpad(d_in[kErase], d_erase, 1, z.word, PW);
+  unpad(d_in[kWriteVector], d_vector, 1, z.word, PW);
+
+  // The write weighting from its gates.
+  const T gate = *in[kAllocationGate], write_gate = *in[kWriteGate];
+  T d_gate = 0, d_write_gate = 0;
+  T *d_allocation = scratch.zeros(1, P), *d_write_content = scratch.zeros(1, P);
+  for (int64_t n = 0; n < N; ++n) {
+    d_write_gate += d_write[n] * (gate * allocation[n] + (1 - gate) * write_content[n]);
+    d_gate += d_write[n] * write_gate * (allocation[n] - write_content[n]);
+    d_allocation[n] = d_out[kAllocation][n] + d_write[n] * write_gate * gate;
+    d_write_content[n] = d_out[kWriteContent][n] + d_write[n] * write_gate * (1 - gate);
+  }
+  *d_in[kWriteGate] = d_write_gate;
+  *d_in[kAllocationGate] = d_gate;
+  T* content = scratch.copy(write_content, 1, N, P);
+  content_weights_backward<T, 1>(z, memory, write_key, in[kWriteStrength], cosine_epsilon, content,
+                                 d_write_content, similarity, norms, slope, d_memory, d_keys,
+                                 d_in[kWriteStrength]);
+  unpad(d_in[kWriteKey], d_keys, 1, z.word, PW);
+  unpad(d_in[kMemory], d_memory, N, z.word, PW);
+
+  // Allocation, and the usage (u + (1 - u) w) * product of (1 - f r).
+  const T *free_gate = in[kFreeGate], *previous = in[kWriteWeights];
+  T *usage = scratch.rows(1, P), *d_usage = scratch.copy(d_out[kUsage], 1, N, P);
+  T *free = scratch.rows(1, P), *before = scratch.rows(1, P);
+  for (int64_t n = 0; n < N; ++n) {
+    T old = in[kUsage][n], retention = 1 - free_gate[0] * read[n];
+    for (int h = 1; h < R; ++h) retention *= 1 - free_gate[h] * read[h * P + n];
+    usage[n] = (old + (1 - old) * (1 - (1 - previous[n]))) * retention;
+  }
+  static thread_local std::vector<int32_t> order;
+  order.resize(N);
+  allocation_weights_backward(z, usage, T(options.allocation_epsilon), d_allocation, free,
+                              order.data(), before, d_usage);
+  T d_free_gate[R] = {};
+  for (int64_t n = 0; n < N; ++n) {
+    T old = in[kUsage][n], in_use = old + (1 - old) * (1 - (1 - previous[n]));
+    T keep[R], up_to[R + 1];
+    up_to[0] = 1;
+    for (int h = 0; h < R; ++h) {
+      keep[h] = 1 - free_gate[h] * read[h * P + n];
+      up_to[h + 1] = up_to[h] * keep[h];
+    }
+    T d_in_use = d_usage[n] * up_to[R], after = d_usage[n] * in_use;
+    for (int h = R - 1; h >= 0; --h) {
+      T d_keep = up_to[h] * after;
+      d_free_gate[h] -= d_keep * read[h * P + n];
+      d_read[h * P + n] -= d_keep * free_gate[h];
+      after *= keep[h];
+    }
+    d_in[kUsage][n] = d_in_use * (1 - previous[n]);
+    d_in[kWriteWeights][n] = options.write_gradient ? d_in_use * (1 - old) : T(0);
+  }
+  copy(d_free_gate, R, d_in[kFreeGate]);
+  unpad(d_in[kReadWeights], d_read, R, N, P);
+}
+
+}  // namespace dncx

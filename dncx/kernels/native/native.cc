@@ -1,0 +1,274 @@
+// What XLA calls: one step of the memory access, and whole sequences; each forward and backward.
+//
+// Compiled for one type of numbers and one number of read heads (native.py), so that loops over
+// heads unroll.
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <thread>
+
+#include "sequence.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace dncx {
+namespace {
+
+namespace ffi = xla::ffi;
+
+using Number = DNCX_NUMBER;
+constexpr int kHeads = DNCX_READS;
+
+// Runs run(job) for every job, on XLA's threads and on this one. This thread takes
+// jobs itself and waits only for those that another has begun, so it cannot wait for a
+// thread that never comes.
+template <class Run>
+void for_each(ffi::ThreadPool& pool, int64_t jobs, int64_t numbers, Run run) {
+  constexpr int64_t kWorthAThread = 1 << 14;
+  const int64_t helpers = std::min({pool.num_threads() - 1, jobs - 1, jobs * numbers / kWorthAThread});
+  if (helpers < 1) {
+    for (int64_t i = 0; i < jobs; ++i) run(i);
+    return;
+  }
+  struct Shared {
+    std::atomic<int64_t> next{0}, done{0};
+  };
+  auto shared = std::make_shared<Shared>();
+  const Run* body = &run;  // outlives the last job, which this call waits for
+  auto work = [shared, body, jobs] {
+    for (int64_t i; (i = shared->next.fetch_add(1)) < jobs;) {
+      (*body)(i);
+      shared->done.fetch_add(1, std::memory_order_release);
+    }
+  };
+  for (int64_t i = 0; i < helpers; ++i) pool.Schedule(std::function<void()>(work));
+  work();
+  while (shared->done.load(std::memory_order_acquire) < jobs) std::this_thread::yield();
+}
+
+
+// The arrays of a call, one after the other. Axes in front of those that a handler knows come
+// from vmap and are the same for all; `group` counts along them.
+template <class List>
+struct Arrays {
+  List list;
+  int64_t groups = 1, group = 0;
+  size_t next = 0;
+
+  ffi::AnyBuffer buffer(size_t i) {
+    if constexpr (std::is_same_v<List, ffi::RemainingArgs>) return *list.template get<ffi::AnyBuffer>(i);
+    else return **list.template get<ffi::AnyBuffer>(i);
+  }
+  // The length of an axis, counted from the last.
+  int64_t axis(size_t i, int back) {
+    auto shape = buffer(i).dimensions();
+    return shape[shape.size() - back];
+  }
+  template <class T = Number>
+  T* take() {
+    ffi::AnyBuffer array = buffer(next++);
+    return static_cast<T*>(array.untyped_data()) + group * (array.element_count() / groups);
+  }
+  template <class Pointer>
+  void take(Pointer* to, int count) {
+    for (int i = 0; i < count; ++i) to[i] = take();
+  }
+};
+
+Sizes sizes_of(Arrays<ffi::RemainingArgs>& args, size_t memory) {
+  constexpr int64_t lanes = Lanes<Number>::count;
+  Sizes z;
+  z.slots = args.axis(memory, 2);
+  z.word = args.axis(memory, 1);
+  z.reads = kHeads;
+  z.padded = (z.slots + lanes - 1) / lanes * lanes;
+  z.padded_word = (z.word + lanes - 1) / lanes * lanes;
+  return z;
+}
+
+Options options_of(ffi::Dictionary attributes) {
+  return {*attributes.get<double>("cosine_epsilon"), *attributes.get<double>("allocation_epsilon"),
+          *attributes.get<bool>("write_gradient")};
+}
+
+Network network_of(ffi::Dictionary attributes, Arrays<ffi::RemainingArgs>& args, size_t hidden) {
+  return {*attributes.get<int64_t>("inputs"),    args.axis(hidden, 2),
+          args.axis(hidden, 1),                  *attributes.get<double>("clip_value"),
+          *attributes.get<double>("forget_bias"), *attributes.get<double>("gradient_clip"),
+          *attributes.get<bool>("oneplus"),      *attributes.get<bool>("content_mode_second")};
+}
+
+// ---- One step ------------------------------------------------------------------------------------
+
+ffi::Error step(ffi::ThreadPool pool, ffi::Dictionary attributes, ffi::RemainingArgs args,
+                ffi::RemainingRets rets) {
+  Arrays<ffi::RemainingArgs> from{args};
+  Arrays<ffi::RemainingRets> to{rets};
+  const Sizes z = sizes_of(from, kMemory);
+  const Options options = options_of(attributes);
+  const int64_t examples = from.buffer(kMemory).element_count() / (z.slots * z.word);
+  const Number* all_in[kInputs];
+  Number* all_out[kOutputs];
+  from.take(all_in, kInputs);
+  to.take(all_out, kOutputs);
+  for_each(pool, examples, z.slots * (z.slots + z.word), [&](int64_t b) {
+    static thread_local Scratch<Number> scratch;
+    const Number* in[kInputs];
+    Number* out[kOutputs];
+    for (int i = 0; i < kInputs; ++i) in[i] = all_in[i] + b * size_of_input(z, i);
+    for (int i = 0; i < kOutputs; ++i) out[i] = all_out[i] + b * size_of_output(z, i);
+    forward<Number, kHeads>(z, options, in, out, scratch);
+  });
+  return ffi::Error::Success();
+}
+
+ffi::Error step_backward(ffi::ThreadPool pool, ffi::Dictionary attributes,
+                         ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  Arrays<ffi::RemainingArgs> from{args};
+  Arrays<ffi::RemainingRets> to{rets};
+  const Sizes z = sizes_of(from, kMemory);
+  const Options options = options_of(attributes);
+  const int64_t examples = from.buffer(kMemory).element_count() / (z.slots * z.word);
+  const Number *all_in[kInputs], *all_kept[kKeptCount], *all_d_out[kOutputs];
+  Number* all_d_in[kInputs];
+  from.take(all_in, kInputs);
+  from.take(all_kept, kKeptCount);
+  from.take(all_d_out, kOutputs);
+  to.take(all_d_in, kInputs);
+  for_each(pool, examples, 2 * z.slots * (z.slots + z.word), [&](int64_t b) {
+    static thread_local Scratch<Number> scratch;
+    const Number *in[kInputs], *kept[kKeptCount], *d_out[kOutputs];
+    Number* d_in[kInputs];
+    for (int i = 0; i < kInputs; ++i) {
+      in[i] = all_in[i] + b * size_of_input(z, i);
+      d_in[i] = all_d_in[i] + b * size_of_input(z, i);
+    }
+    for (int i = 0; i < kKeptCount; ++i) kept[i] = all_kept[i] + b * size_of_output(z, kKept[i]);
+    for (int i = 0; i < kOutputs; ++i) d_out[i] = all_d_out[i] + b * size_of_output(z, i);
+    backward<Number, kHeads>(z, options, in, kept, d_out, d_in, scratch);
+  });
+  return ffi::Error::Success();
+}
+
+// ---- Sequences -----------------------------------------------------------------------------------
+
+// Shares the examples of all groups out: run(group, first, count) for blocks of neighbours.
+template <class Run>
+void for_each_block(ffi::ThreadPool& pool, int64_t groups, int64_t batch, Run run) {
+  const int64_t threads = std::max<int64_t>(1, pool.num_threads());
+  const int64_t size = std::min<int64_t>(kRows, (batch * groups + threads - 1) / threads);
+  const int64_t blocks = (batch + size - 1) / size;
+  for_each(pool, groups * blocks, int64_t{1} << 20, [&](int64_t job) {
+    const int64_t first = job % blocks * size;
+    run(job / blocks, first, std::min(size, batch - first));
+  });
+}
+
+// The weights, packed as they are or transposed.
+Weights<Number> pack(const Sizes& z, const Network& net, Arrays<ffi::RemainingArgs>& from,
+                     bool transpose) {
+  Weights<Number> weights;
+  auto packed = [&](Packed<Number>& matrix, int64_t rows, int64_t columns) {
+    const Number* w = from.take();
+    if (transpose) matrix.pack(columns, rows, w, 1, columns);
+    else matrix.pack(rows, columns, w, columns, 1);
+  };
+  packed(weights.interface, net.layers * net.hidden, interface_size(z));
+  weights.layers.resize(net.layers);
+  for (int64_t l = 0; l < net.layers; ++l) packed(weights.layers[l], layer_depth(z, net, l), 4 * net.hidden);
+  return weights;
+}
+
+// args: flags, inputs, the start, kernels of interface and layers, their biases.
+ffi::Error sequence(ffi::ThreadPool pool, ffi::Dictionary attributes, ffi::RemainingArgs args,
+                    ffi::RemainingRets rets) {
+  Arrays<ffi::RemainingArgs> from{args};
+  constexpr int kFirst = 2;
+  const Sizes z = sizes_of(from, kFirst + kMemory);
+  const Network net = network_of(attributes, from, kFirst + kHidden);
+  const Options options = options_of(attributes);
+  const int64_t steps = from.axis(0, 2), batch = from.axis(0, 1);
+  const int64_t chunk = *attributes.get<int64_t>("chunk");
+  const bool keep = *attributes.get<bool>("keep");
+  const int64_t groups = from.buffer(0).element_count() / (steps * batch);
+  std::vector<ForwardArrays<Number>> arrays(groups);
+  std::vector<Weights<Number>> weights;
+  for (int64_t group = 0; group < groups; ++group) {
+    Arrays<ffi::RemainingArgs> in{args, groups, group};
+    Arrays<ffi::RemainingRets> out{rets, groups, group};
+    ForwardArrays<Number>& a = arrays[group];
+    a.flags = in.take<int32_t>();
+    a.inputs = in.take();
+    in.take(a.start, kStateParts);
+    weights.push_back(pack(z, net, in, false));
+    a.interface_bias = in.take();
+    for (int64_t l = 0; l < net.layers; ++l) a.biases.push_back(in.take());
+    a.features = out.take();
+    out.take(a.state, kStateParts);
+    a.layer_inputs = out.take();
+    a.lstm = out.take();
+    a.records = out.take();
+    a.memories = out.take();
+    a.links = out.take();
+  }
+  for_each_block(pool, groups, batch, [&](int64_t group, int64_t first, int64_t count) {
+    forward_block<Number, kHeads>(z, net, options, weights[group], arrays[group], steps, batch,
+                                  first, count, chunk, keep);
+  });
+  return ffi::Error::Success();
+}
+
+// args: flags, the start, what `sequence` kept (but what entered the layers), the gradients by
+// what it gave, kernels of interface and layers.
+ffi::Error sequence_backward(ffi::ThreadPool pool, ffi::Dictionary attributes,
+                             ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  Arrays<ffi::RemainingArgs> from{args};
+  constexpr int kFirst = 1;
+  const Sizes z = sizes_of(from, kFirst + kMemory);
+  const Network net = network_of(attributes, from, kFirst + kHidden);
+  const Options options = options_of(attributes);
+  const int64_t steps = from.axis(0, 2), batch = from.axis(0, 1);
+  const int64_t chunk = *attributes.get<int64_t>("chunk");
+  const int64_t groups = from.buffer(0).element_count() / (steps * batch);
+  std::vector<BackwardArrays<Number>> arrays(groups);
+  std::vector<Weights<Number>> transposed;
+  for (int64_t group = 0; group < groups; ++group) {
+    Arrays<ffi::RemainingArgs> in{args, groups, group};
+    Arrays<ffi::RemainingRets> out{rets, groups, group};
+    BackwardArrays<Number>& a = arrays[group];
+    a.flags = in.take<int32_t>();
+    in.take(a.start, kStateParts);
+    a.lstm = in.take();
+    a.records = in.take();
+    a.memories = in.take();
+    a.links = in.take();
+    a.d_features = in.take();
+    const Number* d_last[kStateParts];
+    in.take(d_last, kStateParts);
+    transposed.push_back(pack(z, net, in, true));
+    a.d_inputs = out.take();
+    a.d_gates = out.take();
+    a.d_interface = out.take();
+    out.take(a.d_state, kStateParts);
+    for (int p = 0; p < kStateParts; ++p)
+      if (d_last[p] != a.d_state[p]) copy(d_last[p], batch * size_of_state(z, net, p), a.d_state[p]);
+  }
+  for_each_block(pool, groups, batch, [&](int64_t group, int64_t first, int64_t count) {
+    backward_block<Number, kHeads>(z, net, options, transposed[group], arrays[group], steps, batch,
+                                   first, count, chunk);
+  });
+  return ffi::Error::Success();
+}
+
+auto binding() {
+  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Attrs().RemainingArgs().RemainingRets();
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(dncx_step, step, binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(dncx_step_backward, step_backward, binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(dncx_sequence, sequence, binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(dncx_sequence_backward, sequence_backward, binding());
+
+}  // namespace dncx

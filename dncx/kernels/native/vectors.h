@@ -1,0 +1,251 @@
+// Vectors of 64 bytes, elementary functions on them, scratch memory, and small matrix products.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+
+namespace dncx {
+
+// The compiler splits these vectors where the machine's are shorter.
+template <class T>
+struct Lanes {
+  typedef T Vector __attribute__((vector_size(64)));
+  using Integer = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  typedef Integer Integers __attribute__((vector_size(64)));
+  static constexpr int count = 64 / sizeof(T);
+};
+
+template <class T>
+using V = typename Lanes<T>::Vector;
+
+template <class T>
+inline V<T> load(const T* from) {
+  V<T> v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+template <class T>
+inline void store(T* to, V<T> v) {
+  std::memcpy(to, &v, sizeof v);
+}
+
+template <class T>
+inline T sum(V<T> v) {
+  typedef T Half __attribute__((vector_size(32)));
+  typedef T Quarter __attribute__((vector_size(16)));
+  Half a, b;
+  std::memcpy(&a, &v, 32);
+  std::memcpy(&b, reinterpret_cast<const char*>(&v) + 32, 32);
+  a += b;
+  Quarter c, d;
+  std::memcpy(&c, &a, 16);
+  std::memcpy(&d, reinterpret_cast<const char*>(&a) + 16, 16);
+  c += d;
+  T total = 0;
+  for (size_t i = 0; i < 16 / sizeof(T); ++i) total += c[i];
+  return total;
+}
+
+// Loads and stores of the first `count` numbers; the rest of the vector is 0.
+template <class T>
+inline V<T> load(const T* from, int64_t count) {
+  if (count >= Lanes<T>::count) return load(from);
+  V<T> v{};
+  std::memcpy(&v, from, count * sizeof(T));
+  return v;
+}
+
+template <class T>
+inline void store(T* to, V<T> v, int64_t count) {
+  std::memcpy(to, &v, std::min<int64_t>(count, Lanes<T>::count) * sizeof(T));
+}
+
+// Copies numbers, and returns the end of the copy. Most runs are a few whole vectors.
+template <class T>
+inline T* copy(const T* from, int64_t count, T* to) {
+  int64_t i = 0;
+  for (; i + Lanes<T>::count <= count; i += Lanes<T>::count) store(to + i, load(from + i));
+  if (i < count) std::memcpy(to + i, from + i, (count - i) * sizeof(T));
+  return to + count;
+}
+
+template <class T>
+inline void zero(T* to, int64_t count) {
+  int64_t i = 0;
+  for (; i + Lanes<T>::count <= count; i += Lanes<T>::count) store(to + i, V<T>{});
+  if (i < count) std::memset(to + i, 0, (count - i) * sizeof(T));
+}
+
+template <class T>
+struct Exponential {
+  V<T> value, minus_one;  // e^x and e^x - 1, each without cancellation
+};
+
+// e^x for x <= 0: x = n log 2 + r with a Taylor series in r, and 2^n from its bits.
+template <class T>
+inline Exponential<T> exponential(V<T> x) {
+  using Integers = typename Lanes<T>::Integers;
+  constexpr bool single = sizeof(T) == 4;
+  constexpr int terms = single ? 7 : 13, mantissa = single ? 23 : 52, bias = single ? 127 : 1023;
+  constexpr T log2_high = single ? T(0.693359375) : T(0.69314718036912381649);
+  constexpr T log2_low = single ? T(-2.12194440e-4) : T(1.90821492927058770002e-10);
+  constexpr T lowest = single ? T(-87) : T(-708);
+  x = x < lowest ? V<T>{} + lowest : x;
+  Integers n = __builtin_convertvector(x * T(1.44269504088896340736) - T(0.5), Integers);
+  V<T> whole = __builtin_convertvector(n, V<T>);
+  V<T> r = (x - whole * log2_high) - whole * log2_low;
+  V<T> series = V<T>{} + T(1);
+  for (int k = terms; k > 1; --k) series = T(1) + series * r * T(1.0 / k);
+  series *= r;
+  Integers bits = (n + bias) << mantissa;
+  V<T> power;
+  std::memcpy(&power, &bits, sizeof power);
+  return {power + power * series, power * series + (power - 1)};
+}
+
+template <class T>
+inline V<T> sigmoid(V<T> x) {
+  V<T> e = exponential<T>(x < 0 ? x : -x).value;
+  return (x < 0 ? e : V<T>{} + T(1)) / (1 + e);
+}
+
+template <class T>
+inline V<T> tanh(V<T> x) {
+  V<T> m = exponential<T>(x < 0 ? 2 * x : -2 * x).minus_one;
+  V<T> magnitude = -m / (2 + m);
+  return x < 0 ? -magnitude : magnitude;
+}
+
+// ---- Scratch -------------------------------------------------------------------------------
+
+// Rows of whole vectors, cut from one block that a thread keeps.
+template <class T>
+class Scratch {
+ public:
+  void reserve(size_t numbers) {
+    if (block_.size() < numbers) block_.resize(numbers);
+    next_ = reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(block_.data()) + 63) / 64 * 64);
+    // Alignment costs up to 64 bytes, which `reserve`'s callers add.
+  }
+  T* rows(int64_t count, int64_t padded) {
+    T* start = next_;
+    next_ += count * padded;
+    return start;
+  }
+  T* zeros(int64_t count, int64_t padded) {
+    T* start = rows(count, padded);
+    zero(start, count * padded);
+    return start;
+  }
+  T* copy(const T* from, int64_t count, int64_t length, int64_t padded) {
+    T* start = rows(count, padded);
+    for (int64_t i = 0; i < count; ++i) {
+      T* end = dncx::copy(from + i * length, length, start + i * padded);
+      zero(end, padded - length);
+    }
+    return start;
+  }
+
+ private:
+  std::vector<T> block_;
+  T* next_ = nullptr;
+};
+
+template <class T>
+void unpad(T* to, const T* from, int64_t count, int64_t length, int64_t padded) {
+  for (int64_t i = 0; i < count; ++i)
+    copy(from + i * padded, length, to + i * length);
+}
+
+// The vectors of a row of `padded` numbers.
+template <class T, class Body>
+inline void each_vector(int64_t padded, Body body) {
+  for (int64_t j = 0; j < padded; j += Lanes<T>::count) body(j);
+}
+
+template <class T>
+T dot(const T* a, const T* b, int64_t padded) {
+  V<T> total{};
+  each_vector<T>(padded, [&](int64_t j) { total += load(a + j) * load(b + j); });
+  return sum<T>(total);
+}
+
+template <class T>
+void add_scaled(T* to, T scale, const T* from, int64_t padded) {
+  each_vector<T>(padded, [&](int64_t j) { store(to + j, load(to + j) + scale * load(from + j)); });
+}
+
+// ---- Products of a few rows with a matrix ----------------------------------------------------
+
+// How many rows and vectors one pass keeps in registers.
+#ifdef __AVX512F__
+constexpr int kRows = 8, kPanel = 2;
+#else
+constexpr int kRows = 4, kPanel = 1;
+#endif
+
+// A matrix [depth, width] cut into panels of columns, each panel contiguous.
+template <class T>
+class Packed {
+ public:
+  static constexpr int64_t kWidth = kPanel * Lanes<T>::count;
+
+  // The number of row k and column j is from[k * row_stride + j * column_stride].
+  void pack(int64_t depth, int64_t width, const T* from, int64_t row_stride, int64_t column_stride) {
+    depth_ = depth;
+    width_ = (width + kWidth - 1) / kWidth * kWidth;
+    numbers_.assign(depth_ * width_, T(0));
+    T* to = numbers_.data();
+    for (int64_t j = 0; j < width; j += kWidth) {
+      const int64_t count = std::min(kWidth, width - j);
+      for (int64_t k = 0; k < depth; ++k, to += kWidth)
+        for (int64_t i = 0; i < count; ++i) to[i] = from[k * row_stride + (j + i) * column_stride];
+    }
+  }
+
+  int64_t depth() const { return depth_; }
+  int64_t width() const { return width_; }  // rounded up to whole panels
+
+  // out[rows, width()] += in[rows, depth()], with the given distances between rows.
+  void multiply(int64_t rows, const T* in, int64_t in_stride, T* out, int64_t out_stride) const {
+    int64_t i = 0;
+    auto step = [&](auto count) {
+      constexpr int ROWS = decltype(count)::value;
+      for (; i + ROWS <= rows; i += ROWS)
+        multiply_rows<ROWS>(in + i * in_stride, in_stride, out + i * out_stride, out_stride);
+    };
+    step(std::integral_constant<int, kRows>{});
+    step(std::integral_constant<int, 4>{});
+    step(std::integral_constant<int, 2>{});
+    step(std::integral_constant<int, 1>{});
+  }
+
+ private:
+  template <int ROWS>
+  void multiply_rows(const T* in, int64_t in_stride, T* out, int64_t out_stride) const {
+    constexpr int lanes = Lanes<T>::count;
+    for (int64_t j = 0; j < width_; j += kWidth) {
+      V<T> total[ROWS][kPanel];
+      for (int i = 0; i < ROWS; ++i)
+        for (int p = 0; p < kPanel; ++p) total[i][p] = load(out + i * out_stride + j + p * lanes);
+      const T* row = numbers_.data() + j * depth_;
+      for (int64_t k = 0; k < depth_; ++k, row += kWidth) {
+        V<T> panel[kPanel];
+        for (int p = 0; p < kPanel; ++p) panel[p] = load(row + p * lanes);
+        for (int i = 0; i < ROWS; ++i)
+          for (int p = 0; p < kPanel; ++p) total[i][p] += in[i * in_stride + k] * panel[p];
+      }
+      for (int i = 0; i < ROWS; ++i)
+        for (int p = 0; p < kPanel; ++p) store(out + i * out_stride + j + p * lanes, total[i][p]);
+    }
+  }
+
+  int64_t depth_ = 0, width_ = 0;
+  std::vector<T> numbers_;
+};
+
+}  // namespace dncx

@@ -1,0 +1,111 @@
+"""One step of the memory access by the native kernel."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dncx.interface import Interface
+from dncx.kernels import library
+
+# Where the memory and the link stand among the leaves of an AccessState; they are worked on in
+# place. The state is memory, read weights, write weights, link, precedence weights, usage.
+_MEMORY, _LINK = 0, 3
+_STATE, _INTERFACE = 6, len(Interface._fields)
+
+
+class Options(NamedTuple):
+    """What the equations of an access depend on."""
+
+    cosine_epsilon: float
+    allocation_epsilon: float
+    write_gradient: bool
+
+
+def options_of(access: Any) -> Options:
+    """Those of a `MemoryAccess` with dncx's own `Freeness`."""
+    freeness = access.freeness
+    return Options(
+        float(access.cosine_epsilon), float(freeness.epsilon), bool(freeness.write_gradient)
+    )
+
+
+def call(
+    handler: str, given: Any, results: Any, aliases: dict[int, int], attributes: dict[str, Any]
+) -> Any:
+    """Calls a handler of native.cc.
+
+    Args:
+      handler: one of `library.HANDLERS`.
+      given: a tree of arrays, in the handler's order; the read weights are the second with N.
+      results: a tree of shapes.
+      aliases: which leaf of `given` may be overwritten by which result.
+      attributes: numbers by name.
+    """
+    shapes, tree = jax.tree.flatten(results)
+    read_heads = int(attributes.pop("read_heads"))
+    function = jax.ffi.ffi_call(
+        library.target(handler, str(shapes[0].dtype), read_heads),
+        shapes,
+        vmap_method="broadcast_all",
+        input_output_aliases=aliases,
+    )
+    kinds = {bool: np.bool_, int: np.int64, float: np.float64}
+    typed = {name: kinds[type(value)](value) for name, value in attributes.items()}
+    return jax.tree.unflatten(tree, function(*jax.tree.leaves(given), **typed))
+
+
+def shapes_of(tree: Any) -> Any:
+    """The shapes and dtypes of a tree of arrays."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def access_step(options: Options, state: Any, interface: Interface) -> tuple[Any, Any, tuple]:
+    """One step of `MemoryAccess` with one write head, for one example.
+
+    Args:
+      options: see `options_of`.
+      state: an `AccessState`.
+      interface: ξ.
+
+    Returns:
+      The new state, the words read, and the fields of `AccessTrace` after the interface.
+    """
+    heads, slots = state.read_weights.shape
+    word, dtype = state.memory.shape[-1], state.memory.dtype
+
+    def array(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    directional, write = array(heads, 1, slots), array(1, slots)
+    trace = (write, write, array(heads, slots), directional, directional)
+    return call(
+        "step",
+        (state, interface),
+        (shapes_of(state), array(heads, word), trace),
+        {_MEMORY: _MEMORY, _LINK: _LINK},
+        options._asdict() | {"read_heads": heads},
+    )
+
+
+def _forward(options: Options, state: Any, interface: Interface) -> Any:
+    made: Any = access_step(options, state, interface)
+    new_state, _, trace = made
+    return made, (state, interface, (new_state.read_weights, new_state.write_weights, *trace))
+
+
+def _backward(options: Options, kept: Any, gradients: Any) -> Any:
+    state, interface, _ = kept
+    first = len(jax.tree.leaves(kept))
+    return call(
+        "step_backward",
+        (kept, gradients),
+        shapes_of((state, interface)),
+        {first + _MEMORY: _MEMORY, first + _LINK: _LINK},
+        options._asdict() | {"read_heads": state.read_weights.shape[0]},
+    )
+
+
+access_step.defvjp(_forward, _backward)
