@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAMES ...]`: runs benchmarks, prints their tables, keeps JSON and figures."""
+"""`python -m benchmarks [NAMES ...]`: prints tables, keeps JSON and figures."""
 
 import dataclasses
 from pathlib import Path
@@ -46,21 +46,23 @@ def main() -> None:
     timed = sizes
     if asked.batch:
         timed = {f"{k}, B={asked.batch}": s._replace(batch=asked.batch) for k, s in sizes.items()}
-    small = next(iter(models.TINY.values()))
     runs = {
         "step_time": lambda: step_time.run(timed),
-        "memory": lambda: memory.run(
-            {"tiny": (small, ("plain", "xla", "native"))} if asked.tiny else None
-        ),
-        "compile_time": lambda: compile_time.run(small if asked.tiny else models.SIZES["S"]),
-        "scaling": lambda: (
-            scaling.run(small, {"time": (2, 4, 8)})
-            if asked.tiny
-            else scaling.run(models.SIZES["M"])
-        ),
-        "training": lambda: training.run(5, 1) if asked.tiny else training.run(),
-        "streaming": lambda: streaming.run(sizes, 5 if asked.tiny else 300),
+        "memory": memory.run,
+        "compile_time": lambda: compile_time.run(models.SIZES["S"]),
+        "scaling": lambda: scaling.run(models.SIZES["M"]),
+        "training": training.run,
+        "streaming": lambda: streaming.run(sizes),
     }
+    if asked.tiny:
+        small = models.TINY["tiny"]
+        runs |= {
+            "memory": lambda: memory.run({"tiny": (small, ("plain", "xla", "native"))}),
+            "compile_time": lambda: compile_time.run(small),
+            "scaling": lambda: scaling.run(small, {"time": (2, 4, 8)}),
+            "training": lambda: training.run(5, 1),
+            "streaming": lambda: streaming.run(sizes, 5),
+        }
     for name in asked.names or get_args(Name):
         report = runs[name]()
         report.show()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import platform
 import shlex
 import statistics
@@ -55,7 +56,9 @@ def machine() -> dict[str, Any]:
     """Where this runs."""
     found: dict[str, Any] = {
         "processor": _processor(),
-        "cores": len(jax.devices("cpu")) and _cores(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "device": f"{jax.devices()[0].platform}: {jax.devices()[0].device_kind}",
         "python": platform.python_version(),
         "jax": jax.__version__,
@@ -84,12 +87,6 @@ def round_robin(
         for name, function in functions.items():
             times[name].append(median_seconds(function, runs))
     return {name: statistics.median(found) for name, found in times.items()}
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -1,6 +1,7 @@
 """Forward and backward of a batch: every implementation beside eager PyTorch."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,11 +20,11 @@ def run(sizes: dict[str, Size], rounds: int = 3) -> Report:
     for name, size in sizes.items():
         inputs = make_inputs(size)
         calls: dict[str, Callable[[], Any]] = {}
-        for implementation in (
-            IMPLEMENTATIONS if jax.default_backend() == "cpu" else ("plain", "xla")
-        ):
+        for implementation in IMPLEMENTATIONS:
+            if implementation == "native" and jax.default_backend() != "cpu":
+                continue
             gradient, params = make_gradient(make_cell(size, implementation))
-            calls[implementation] = lambda g=gradient, p=params: g(p, inputs)
+            calls[implementation] = partial(gradient, params, inputs)
         eager = _torch_call(size, inputs, calls["plain"])
         if eager:
             calls["PyTorch eager"] = eager

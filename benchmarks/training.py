@@ -1,4 +1,4 @@
-"""Whole training iterations at the defaults of `dncx train repeat-copy`, beside the gradient alone."""
+"""Whole iterations of `dncx train repeat-copy` at its defaults, beside the gradient alone."""
 
 import jax
 import jax.numpy as jnp

@@ -1,5 +1,6 @@
 """The DNC: a recurrent cell that joins a controller and a memory access."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from jaxtyping import Array, Float
 from dncx.access import AccessState, AccessTrace
 from dncx.config import DNCConfig, check_size
 from dncx.initializers import fan_in_normal
+from dncx.kernels import recurrence
 from dncx.kernels.choice import Implementation
 
 
@@ -140,6 +142,10 @@ class DNC(nnx.RNNCellBase):
         Returns:
           The new state and y_t.
         """
+        if math.prod(inputs.shape[:-1]) == 1 and type(self) is DNC and recurrence.suits(self):
+            self._check_step(carry, inputs)
+            state, outputs = recurrence.run(self, inputs[None], carry, None, None)
+            return state, outputs[0]
         return self._step(self.access, carry, inputs)
 
     def step_with_trace(
@@ -150,12 +156,7 @@ class DNC(nnx.RNNCellBase):
 
     def _step(self, access_step: Callable[..., Any], carry: DNCState, inputs: Array) -> Any:
         """One step of every example in the batch, with or without the access's trace."""
-        self._check_inputs(inputs.shape)
-        if carry.access_output.shape[:-2] != inputs.shape[:-1]:
-            raise ValueError(
-                f"the state is of a batch of shape {carry.access_output.shape[:-2]}, the inputs "
-                f"are of {inputs.shape[:-1]}; for whole sequences use dncx.unroll(cell, inputs)"
-            )
+        self._check_step(carry, inputs)
 
         def one_example(state: DNCState, inputs: Float[Array, " F"]) -> Any:
             controller_inputs = jnp.concatenate([inputs, state.access_output.ravel()])
@@ -171,11 +172,20 @@ class DNC(nnx.RNNCellBase):
             step = jax.vmap(step)
         return step(carry, inputs.astype(self.dtype))
 
+    def _check_step(self, carry: DNCState, inputs: Array) -> None:
+        self._check_inputs(inputs.shape)
+        if carry.access_output.shape[:-2] != inputs.shape[:-1]:
+            raise ValueError(
+                f"the state is of a batch of shape {carry.access_output.shape[:-2]}, the inputs "
+                f"are of {inputs.shape[:-1]}; for whole sequences use dncx.unroll(cell, inputs)"
+            )
+
     def clip(self, x: Array) -> Array:
         """x within ±clip_value; what is not a floating number stays as it is."""
         if not self.clip_value or not jnp.issubdtype(x.dtype, jnp.floating):
             return x
-        return jnp.clip(x, -self.clip_value, self.clip_value)
+        limit = jnp.asarray(self.clip_value, x.dtype)
+        return jax.lax.clamp(-limit, x, limit)  # its gradient is one selection
 
     def _check_inputs(self, shape: tuple[int, ...]) -> None:
         if not shape or shape[-1] != self.input_size:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.core import Tracer
 from jax.typing import ArrayLike
@@ -54,7 +55,7 @@ def unroll(
       (16, 9, 5)
     """
     sequence = _prepare(cell, inputs, initial_state, lengths, resets, time_major)
-    if recurrence.suits(cell):
+    if type(cell) is DNC and recurrence.suits(cell):
         state, outputs = recurrence.run(
             cell, sequence.inputs, sequence.state, sequence.live, sequence.resets
         )
@@ -206,7 +207,7 @@ def _live_steps(lengths: ArrayLike, batch: tuple[int, ...], time: int) -> Array:
             f"got {lengths.dtype} of shape {lengths.shape}"
         )
     if not isinstance(lengths, Tracer) and lengths.size:
-        low, high = int(lengths.min()), int(lengths.max())
+        low, high = int(np.min(lengths)), int(np.max(lengths))  # NumPy, as jit may be tracing
         if low < 0 or high > time:
             raise ValueError(
                 f"lengths must lie in 0..{time}, the time axis of inputs; got {low}..{high}"

@@ -26,9 +26,9 @@ ORDER = [
     "kernels.step",
     "access",
     "controllers",
+    "kernels.recurrence",
     "config",
     "dnc",
-    "kernels.recurrence",
     "sequence",
 ]
 CORE = [name for name in ORDER if not name.startswith("kernels.")]

@@ -1,6 +1,6 @@
 """Which form of the memory access to use."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 
@@ -24,9 +24,14 @@ def choose(access: Any, dtype: Any) -> Implementation:
       dtype: of its state.
 
     Raises:
-      ValueError: it asks for "native", and that cannot be; the message says why.
+      ValueError: it asks for none of them, or for "native" where that cannot be; the message
+        says why.
     """
     asked = access.implementation
+    if asked not in (None, *get_args(Implementation)):
+        raise ValueError(
+            f"implementation={asked!r}: must be None or one of {get_args(Implementation)}"
+        )
     if asked in ("plain", "xla"):
         return asked
     reason = _why_not_native(access, str(dtype))

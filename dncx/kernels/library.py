@@ -95,7 +95,9 @@ def _compiler() -> list[str]:
 
 def _fingerprint(command: list[str]) -> str:
     """Of all that the compiled code depends on; caches are shared between machines."""
-    content = hashlib.sha256(repr((command, jaxlib.version.__version__, platform.platform())).encode())
+    content = hashlib.sha256(
+        repr((command, jaxlib.version.__version__, platform.platform())).encode()
+    )
     for path in sorted(SOURCES.iterdir()):
         content.update(path.read_bytes())
     compiler = subprocess.run([command[0], "--version"], capture_output=True, check=False)

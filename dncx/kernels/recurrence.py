@@ -16,7 +16,6 @@ from jaxtyping import Array, Bool, Float
 
 from dncx.access import AccessState, MemoryAccess
 from dncx.controllers import LSTM, DeepLSTM, LSTMState
-from dncx.dnc import DNC, DNCState
 from dncx.kernels.choice import choose
 from dncx.kernels.step import Options, call, options_of, shapes_of
 
@@ -51,28 +50,27 @@ class _State(NamedTuple):
 
 
 def suits(cell: Any) -> bool:
-    """Whether the kernel computes this cell: a DNC of dncx's own parts, with LSTM layers."""
+    """Whether the kernel computes this `DNC`: one of dncx's own parts, with LSTM layers."""
     return (
-        type(cell) is DNC
-        and type(cell.access) is MemoryAccess
+        type(cell.access) is MemoryAccess
         and type(cell.controller) in (LSTM, DeepLSTM)
         and choose(cell.access, cell.dtype) == "native"
     )
 
 
 def run(
-    cell: DNC,
-    inputs: Float[Array, "time *batch F"],
-    state: DNCState,
-    live: Bool[Array, "time *batch"] | None,
-    resets: Bool[Array, "time *batch"] | None,
-) -> tuple[DNCState, Float[Array, "time *batch O"]]:
+    cell: Any,
+    inputs: Float[Array, "T *batch F"],
+    state: Any,
+    live: Bool[Array, "T *batch"] | None,
+    resets: Bool[Array, "T *batch"] | None,
+) -> tuple[Any, Float[Array, "T *batch O"]]:
     """What `dncx.unroll` does, with the time first.
 
     Args:
-      cell: one that `suits`.
+      cell: a `DNC` that `suits`.
       inputs: x.
-      state: the one to start from.
+      state: a `DNCState`, the one to start from.
       live: whether a step is within its sequence: at first, and then no more.
       resets: whether to start anew before a step.
     """
@@ -84,23 +82,26 @@ def run(
     if resets is not None:
         flags += _RESET * resets.astype(jnp.int32)
     # The kernel has one batch axis.
-    flags = flags.reshape(time, -1)
-    inputs = inputs.reshape(*flags.shape, -1).astype(cell.dtype)
-    start = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(batch) :]), state)
+    examples = math.prod(batch)
+    flags = flags.reshape(time, examples)
+    inputs = inputs.reshape(time, examples, inputs.shape[-1]).astype(cell.dtype)
+    start = jax.tree.map(lambda x: x.reshape(examples, *x.shape[len(batch) :]), state)
     layers = _layers(cell)
     linears = [cell.access.interface_linear, *(layer.gates for layer in layers)]
     kernels = [linear.kernel[...] for linear in linears]
     biases = [_bias(linear) for linear in linears]
     network = _network(cell, layers[0], inputs.shape)
-    features, last = _recurrence(network, flags, inputs, _packed(start), kernels, biases)
-    outputs = cell.clip(cell.output_linear(features)).reshape(time, *batch, -1)
+    made: Any = _recurrence(network, flags, inputs, _packed(start), kernels, biases)
+    features, last = made
+    outputs = cell.clip(cell.output_linear(features))
+    outputs = outputs.reshape(time, *batch, outputs.shape[-1])
     if live is not None:
         outputs = jnp.where(live[..., None], outputs, 0)
     last = jax.tree.map(lambda x: x.reshape(*batch, *x.shape[1:]), _unpacked(last, start))
     return last, outputs
 
 
-def _layers(cell: DNC) -> list[LSTM]:
+def _layers(cell: Any) -> list[LSTM]:
     controller = cell.controller
     return [controller] if isinstance(controller, LSTM) else list(controller.layers)
 
@@ -110,7 +111,7 @@ def _bias(linear: nnx.Linear) -> Array:
     return jnp.zeros(kernel.shape[1], kernel.dtype) if linear.bias is None else linear.bias[...]
 
 
-def _network(cell: DNC, layer: LSTM, shape: tuple[int, ...]) -> _Network:
+def _network(cell: Any, layer: LSTM, shape: tuple[int, ...]) -> _Network:
     limit = layer.gradient_clip
     return _Network(
         options=options_of(cell.access),
@@ -125,20 +126,20 @@ def _network(cell: DNC, layer: LSTM, shape: tuple[int, ...]) -> _Network:
     )
 
 
-def _packed(state: DNCState) -> _State:
+def _packed(state: Any) -> _State:
     layers = state.controller_state
     layers = (layers,) if isinstance(layers, LSTMState) else layers
     hidden, cell = (jnp.stack(parts, axis=1) for parts in zip(*layers, strict=True))
     return _State(state.access_state, state.access_output, hidden, cell)
 
 
-def _unpacked(state: _State, like: DNCState) -> DNCState:
+def _unpacked(state: _State, like: Any) -> Any:
     layers = tuple(
         LSTMState(state.hidden[:, layer], state.cell[:, layer])
         for layer in range(state.hidden.shape[1])
     )
     single = isinstance(like.controller_state, LSTMState)
-    return DNCState(state.access_output, state.access, layers[0] if single else layers)
+    return type(like)(state.access_output, state.access, layers[0] if single else layers)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -216,22 +217,25 @@ def _backward(network: _Network, residuals: Any, gradients: Any) -> Any:
     def array(*shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((steps, batch, *shape), features.dtype)
 
-    given = (flags, start, kept, d_features)
-    first = len(jax.tree.leaves(given))
     d_inputs, d_gates, d_interface, d_start = call(
         "sequence_backward",
-        (*given, d_last, kernels),
+        (flags, start, kept, d_features, d_last, kernels),
         (array(shape[-1]), array(layers, 4 * hidden), array(kernels[0].shape[1]), shapes_of(start)),
-        {first + i: 3 + i for i in range(len(jax.tree.leaves(start)))},
+        {},
         network.attributes(),
     )
-    outputs = [d_interface, *(d_gates[:, :, layer] for layer in range(layers))]
+    given = [d_interface, *(d_gates[:, :, layer] for layer in range(layers))]
     entered = [features[..., : layers * hidden]]
     entered += [layer_inputs[:, :, i, : kernels[1 + i].shape[0]] for i in range(layers)]
-    d_kernels = [jnp.einsum("tbi,tbo->io", i, o) for i, o in zip(entered, outputs, strict=True)]
-    d_biases = [o.sum(axis=(0, 1)) for o in outputs]
+    d_kernels = [_over_time(i).T @ _over_time(g) for i, g in zip(entered, given, strict=True)]
+    d_biases = [_over_time(g).sum(axis=0) for g in given]
     no_gradient = np.zeros(flags.shape, jax.dtypes.float0)
     return no_gradient, d_inputs, d_start, d_kernels, d_biases
+
+
+def _over_time(x: Array) -> Array:
+    """[time, batch, numbers] as the rows of one matrix."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 _recurrence.defvjp(_forward, _backward)

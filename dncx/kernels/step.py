@@ -48,7 +48,7 @@ def call(
     function = jax.ffi.ffi_call(
         library.target(handler, str(shapes[0].dtype), read_heads),
         shapes,
-        vmap_method="broadcast_all",
+        vmap_method="expand_dims" if handler.startswith("sequence") else "broadcast_all",
         input_output_aliases=aliases,
     )
     kinds = {bool: np.bool_, int: np.int64, float: np.float64}

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <thread>
 
 #include "sequence.h"
@@ -48,11 +49,13 @@ void for_each(ffi::ThreadPool& pool, int64_t jobs, int64_t numbers, Run run) {
 
 
 // The arrays of a call, one after the other. Axes in front of those that a handler knows come
-// from vmap and are the same for all; `group` counts along them.
+// from vmap: all arrays have as many, of length 1 where they are the same for all. `group`
+// counts along them.
 template <class List>
 struct Arrays {
   List list;
-  int64_t groups = 1, group = 0;
+  std::vector<int64_t> axes = {};
+  int64_t group = 0;
   size_t next = 0;
 
   ffi::AnyBuffer buffer(size_t i) {
@@ -67,13 +70,33 @@ struct Arrays {
   template <class T = Number>
   T* take() {
     ffi::AnyBuffer array = buffer(next++);
-    return static_cast<T*>(array.untyped_data()) + group * (array.element_count() / groups);
+    auto shape = array.dimensions();
+    int64_t place = 0, own = 1, rest = group, stride = 1;
+    for (size_t k = axes.size(); k-- > 0; rest /= axes[k]) {
+      if (shape[k] > 1) place += rest % axes[k] * stride;
+      stride *= shape[k];
+    }
+    for (size_t k = axes.size(); k < shape.size(); ++k) own *= shape[k];
+    return static_cast<T*>(array.untyped_data()) + place * own;
   }
   template <class Pointer>
   void take(Pointer* to, int count) {
     for (int i = 0; i < count; ++i) to[i] = take();
   }
 };
+
+// The axes in front of the first array's last two; each as long as in any array.
+std::vector<int64_t> axes_of_vmap(Arrays<ffi::RemainingArgs>& args) {
+  const size_t count = args.buffer(0).dimensions().size() - 2;
+  std::vector<int64_t> axes(count, 1);
+  for (size_t i = 0; i < args.list.size(); ++i)
+    for (size_t k = 0; k < count; ++k) axes[k] = std::max(axes[k], args.buffer(i).dimensions()[k]);
+  return axes;
+}
+
+int64_t product(const std::vector<int64_t>& axes) {
+  return std::accumulate(axes.begin(), axes.end(), int64_t{1}, std::multiplies<int64_t>());
+}
 
 Sizes sizes_of(Arrays<ffi::RemainingArgs>& args, size_t memory) {
   constexpr int64_t lanes = Lanes<Number>::count;
@@ -156,7 +179,7 @@ ffi::Error step_backward(ffi::ThreadPool pool, ffi::Dictionary attributes,
 template <class Run>
 void for_each_block(ffi::ThreadPool& pool, int64_t groups, int64_t batch, Run run) {
   const int64_t threads = std::max<int64_t>(1, pool.num_threads());
-  const int64_t size = std::min<int64_t>(kRows, (batch * groups + threads - 1) / threads);
+  const int64_t size = std::clamp<int64_t>((batch * groups + threads - 1) / threads, 1, kRows);
   const int64_t blocks = (batch + size - 1) / size;
   for_each(pool, groups * blocks, int64_t{1} << 20, [&](int64_t job) {
     const int64_t first = job % blocks * size;
@@ -164,20 +187,43 @@ void for_each_block(ffi::ThreadPool& pool, int64_t groups, int64_t batch, Run ru
   });
 }
 
-// The weights, packed as they are or transposed.
-Weights<Number> pack(const Sizes& z, const Network& net, Arrays<ffi::RemainingArgs>& from,
-                     bool transpose) {
-  Weights<Number> weights;
-  auto packed = [&](Packed<Number>& matrix, int64_t rows, int64_t columns) {
-    const Number* w = from.take();
-    if (transpose) matrix.pack(columns, rows, w, 1, columns);
-    else matrix.pack(rows, columns, w, columns, 1);
-  };
-  packed(weights.interface, net.layers * net.hidden, interface_size(z));
-  weights.layers.resize(net.layers);
-  for (int64_t l = 0; l < net.layers; ++l) packed(weights.layers[l], layer_depth(z, net, l), 4 * net.hidden);
-  return weights;
-}
+enum class Layout { kPacked, kTransposed, kAsItIs };
+
+// The weights of a call; packed once where several groups have the same.
+class WeightsOfGroups {
+ public:
+  WeightsOfGroups(const Sizes& z, const Network& net, Layout layout) : z_(z), net_(net), layout_(layout) {}
+
+  void take(Arrays<ffi::RemainingArgs>& from) {
+    std::vector<const Number*> kernels;
+    for (int64_t i = 0; i <= net_.layers; ++i) kernels.push_back(from.take());
+    if (kernels_.empty() || kernels_.back() != kernels) {
+      auto weights = std::make_shared<Weights<Number>>();
+      set(weights->interface, net_.layers * net_.hidden, interface_size(z_), kernels[0]);
+      weights->layers.resize(net_.layers);
+      for (int64_t l = 0; l < net_.layers; ++l)
+        set(weights->layers[l], layer_depth(z_, net_, l), 4 * net_.hidden, kernels[1 + l]);
+      latest_ = weights;
+    }
+    kernels_.push_back(kernels);
+    weights_.push_back(latest_);
+  }
+  const Weights<Number>& operator[](int64_t group) const { return *weights_[group]; }
+
+ private:
+  void set(Matrix<Number>& matrix, int64_t rows, int64_t columns, const Number* from) {
+    if (layout_ == Layout::kAsItIs) matrix.view(rows, columns, from);
+    else if (layout_ == Layout::kPacked) matrix.pack(rows, columns, from, columns, 1);
+    else matrix.pack(columns, rows, from, 1, columns);
+  }
+
+  Sizes z_;
+  Network net_;
+  Layout layout_;
+  std::vector<std::vector<const Number*>> kernels_;
+  std::vector<std::shared_ptr<Weights<Number>>> weights_;
+  std::shared_ptr<Weights<Number>> latest_;
+};
 
 // args: flags, inputs, the start, kernels of interface and layers, their biases.
 ffi::Error sequence(ffi::ThreadPool pool, ffi::Dictionary attributes, ffi::RemainingArgs args,
@@ -190,17 +236,18 @@ ffi::Error sequence(ffi::ThreadPool pool, ffi::Dictionary attributes, ffi::Remai
   const int64_t steps = from.axis(0, 2), batch = from.axis(0, 1);
   const int64_t chunk = *attributes.get<int64_t>("chunk");
   const bool keep = *attributes.get<bool>("keep");
-  const int64_t groups = from.buffer(0).element_count() / (steps * batch);
+  const std::vector<int64_t> axes = axes_of_vmap(from);
+  const int64_t groups = product(axes);
   std::vector<ForwardArrays<Number>> arrays(groups);
-  std::vector<Weights<Number>> weights;
+  WeightsOfGroups weights(z, net, steps * batch == 1 ? Layout::kAsItIs : Layout::kPacked);
   for (int64_t group = 0; group < groups; ++group) {
-    Arrays<ffi::RemainingArgs> in{args, groups, group};
-    Arrays<ffi::RemainingRets> out{rets, groups, group};
+    Arrays<ffi::RemainingArgs> in{args, axes, group};
+    Arrays<ffi::RemainingRets> out{rets, axes, group};
     ForwardArrays<Number>& a = arrays[group];
     a.flags = in.take<int32_t>();
     a.inputs = in.take();
     in.take(a.start, kStateParts);
-    weights.push_back(pack(z, net, in, false));
+    weights.take(in);
     a.interface_bias = in.take();
     for (int64_t l = 0; l < net.layers; ++l) a.biases.push_back(in.take());
     a.features = out.take();
@@ -229,12 +276,13 @@ ffi::Error sequence_backward(ffi::ThreadPool pool, ffi::Dictionary attributes,
   const Options options = options_of(attributes);
   const int64_t steps = from.axis(0, 2), batch = from.axis(0, 1);
   const int64_t chunk = *attributes.get<int64_t>("chunk");
-  const int64_t groups = from.buffer(0).element_count() / (steps * batch);
+  const std::vector<int64_t> axes = axes_of_vmap(from);
+  const int64_t groups = product(axes);
   std::vector<BackwardArrays<Number>> arrays(groups);
-  std::vector<Weights<Number>> transposed;
+  WeightsOfGroups transposed(z, net, Layout::kTransposed);
   for (int64_t group = 0; group < groups; ++group) {
-    Arrays<ffi::RemainingArgs> in{args, groups, group};
-    Arrays<ffi::RemainingRets> out{rets, groups, group};
+    Arrays<ffi::RemainingArgs> in{args, axes, group};
+    Arrays<ffi::RemainingRets> out{rets, axes, group};
     BackwardArrays<Number>& a = arrays[group];
     a.flags = in.take<int32_t>();
     in.take(a.start, kStateParts);
@@ -245,12 +293,12 @@ ffi::Error sequence_backward(ffi::ThreadPool pool, ffi::Dictionary attributes,
     a.d_features = in.take();
     const Number* d_last[kStateParts];
     in.take(d_last, kStateParts);
-    transposed.push_back(pack(z, net, in, true));
+    transposed.take(in);
     a.d_inputs = out.take();
     a.d_gates = out.take();
     a.d_interface = out.take();
     out.take(a.d_state, kStateParts);
-    for (int p = 0; p < kStateParts; ++p)
+    for (int p = 0; p < kStateParts; ++p)  // the last state's may be in the place of the first's
       if (d_last[p] != a.d_state[p]) copy(d_last[p], batch * size_of_state(z, net, p), a.d_state[p]);
   }
   for_each_block(pool, groups, batch, [&](int64_t group, int64_t first, int64_t count) {

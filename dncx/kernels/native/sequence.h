@@ -181,8 +181,8 @@ void lstm_backward(const Network& net, const T* kept, const T* previous_cell, bo
 
 template <class T>
 struct Weights {
-  std::vector<Packed<T>> layers;  // [inputs; words read; below; hidden] -> gates (or transposed)
-  Packed<T> interface;            // controller output -> interface (or transposed)
+  std::vector<Matrix<T>> layers;  // [inputs; words read; below; hidden] -> gates (or transposed)
+  Matrix<T> interface;            // controller output -> interface (or transposed)
 };
 
 // How many numbers enter a layer: [inputs; words read; hidden layer below, if any; hidden].
@@ -217,7 +217,7 @@ void forward_block(const Sizes& z, const Network& net, const Options& options,
   const Record record(z);
   const int64_t H = net.hidden, L = net.layers, xi = interface_size(z);
   const int64_t depth = layer_depth(z, net, L - 1), features = feature_count(z, net);
-  const int64_t wide = std::max(4 * H + Packed<T>::kWidth, weights.interface.width());
+  const int64_t wide = std::max(4 * H + Matrix<T>::kWidth, weights.interface.width());
   block.assign(count * (L * depth + wide + H + L * 5 * H + record.size), T(0));
   T *in_here = block.data(), *out = in_here + count * L * depth, *above = out + count * wide;
   T *kept_here = above + count * H, *records_here = kept_here + count * L * 5 * H;

@@ -188,11 +188,19 @@ constexpr int kRows = 8, kPanel = 2;
 constexpr int kRows = 4, kPanel = 1;
 #endif
 
-// A matrix [depth, width] cut into panels of columns, each panel contiguous.
+// A matrix [depth, width] to multiply rows with: cut into panels of columns, each contiguous, for
+// many products; or as it stands, for a single one.
 template <class T>
-class Packed {
+class Matrix {
  public:
   static constexpr int64_t kWidth = kPanel * Lanes<T>::count;
+
+  // The matrix as it stands, row by row; multiplies one row only.
+  void view(int64_t depth, int64_t width, const T* from) {
+    depth_ = depth;
+    width_ = width;
+    view_ = from;
+  }
 
   // The number of row k and column j is from[k * row_stride + j * column_stride].
   void pack(int64_t depth, int64_t width, const T* from, int64_t row_stride, int64_t column_stride) {
@@ -212,6 +220,7 @@ class Packed {
 
   // out[rows, width()] += in[rows, depth()], with the given distances between rows.
   void multiply(int64_t rows, const T* in, int64_t in_stride, T* out, int64_t out_stride) const {
+    if (view_) return multiply_view(in, out);
     int64_t i = 0;
     auto step = [&](auto count) {
       constexpr int ROWS = decltype(count)::value;
@@ -225,6 +234,18 @@ class Packed {
   }
 
  private:
+  // Goes through the matrix once, in the order of its numbers.
+  void multiply_view(const T* in, T* __restrict out) const {
+    const T* row = view_;
+    int64_t k = 0;
+    for (; k + 4 <= depth_; k += 4, row += 4 * width_)
+      for (int64_t j = 0; j < width_; ++j)
+        out[j] += in[k] * row[j] + in[k + 1] * row[width_ + j] + in[k + 2] * row[2 * width_ + j] +
+                  in[k + 3] * row[3 * width_ + j];
+    for (; k < depth_; ++k, row += width_)
+      for (int64_t j = 0; j < width_; ++j) out[j] += in[k] * row[j];
+  }
+
   template <int ROWS>
   void multiply_rows(const T* in, int64_t in_stride, T* out, int64_t out_stride) const {
     constexpr int lanes = Lanes<T>::count;
@@ -245,6 +266,7 @@ class Packed {
   }
 
   int64_t depth_ = 0, width_ = 0;
+  const T* view_ = nullptr;
   std::vector<T> numbers_;
 };
 
