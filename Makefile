@@ -1,6 +1,7 @@
 # make train: set up and train a DNC on repeat copy (ARGS="--max_length=3" adds flags)
 # make test:  set up and run all tests
 # make lint:  style and types
+# make benchmarks: set up and measure all that docs/performance.md shows (ARGS="step_time" one)
 # PYTHON chooses the interpreter, VENV the folder of the virtual environment.
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: train test lint clean
+.PHONY: train test lint benchmarks clean
 
 train: $(VENV)/.ready
 	$(BIN)/python train.py $(ARGS)
@@ -20,6 +21,9 @@ lint: $(VENV)/.ready-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+benchmarks: $(VENV)/.ready-benchmarks
+	$(BIN)/python -m benchmarks $(ARGS)
 
 $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
@@ -35,6 +39,10 @@ $(VENV)/.ready-test: $(VENV)/.ready
 
 $(VENV)/.ready-lint: $(VENV)/.ready-test
 	$(BIN)/python -m pip install --quiet --group lint
+	@touch $@
+
+$(VENV)/.ready-benchmarks: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --group benchmarks
 	@touch $@
 
 clean:

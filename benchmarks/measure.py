@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
@@ -87,6 +88,15 @@ def round_robin(
         for name, function in functions.items():
             times[name].append(median_seconds(function, runs))
     return {name: statistics.median(found) for name, found in times.items()}
+
+
+def rates() -> dict[str, float]:
+    """What the device does in this moment: GFLOP/s of a matrix product, GB/s of a copy."""
+    a, b = jnp.ones((1024, 1024)), jnp.ones(1 << 25)
+    square, increment = jax.jit(lambda a: a @ a), jax.jit(lambda b: b + 1)
+    product = median_seconds(lambda: square(a), 9)
+    copied = median_seconds(lambda: increment(b), 9)
+    return {"GFLOP/s": 2 * 1024**3 / product / 1e9, "GB/s": 2 * b.nbytes / copied / 1e9}
 
 
 def _processor() -> str:

@@ -33,6 +33,23 @@ SIZES = {
 TINY = {"tiny": Size(4, 2, 3, 2, 5, 3, 2, 6)}
 
 
+def operations(size: Size) -> float:
+    """Additions and multiplications that a gradient of the whole batch needs, forward + backward.
+
+    Counted a step of an example: products with weights once forward and twice backward; for
+    each of the N x N links 4 to update it, 4 R to read it forwards and backwards, 8 R + 10
+    backward, 4 to compute it again; for each of the N x W numbers 2 a comparison with a key
+    (R + 1), 2 R to read, 4 to write, each about three and a half times with its gradient.
+    """
+    reads, slots, word, hidden = size.reads, size.slots, size.word, size.hidden
+    interface = reads * word + 3 * word + 5 * reads + 3
+    weights = (size.inputs + reads * word + hidden) * 4 * hidden
+    weights += hidden * interface + (hidden + reads * word) * size.outputs
+    link = slots * slots * (4 + 4 * reads + 8 * reads + 10 + 4)
+    memory = slots * word * (2 * (reads + 1) + 2 * reads + 4) * 3.5
+    return size.time * size.batch * (6 * weights + link + memory)
+
+
 def make_cell(size: Size, implementation: Implementation | None = None) -> DNC:
     """A DNC of this size, the same at every call."""
     config = DNCConfig(

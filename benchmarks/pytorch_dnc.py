@@ -4,6 +4,8 @@ Written as such code usually is: a Python loop over time, batched tensors, autog
 the weights of a `dncx.DNC`, so that the two can be checked to compute the same.
 """
 
+# pyright: reportMissingImports=false
+
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +58,8 @@ class PyTorchDNC(torch.nn.Module):
             (heads, word), (slots, word), (heads, slots), (slots,), (slots, slots), (slots,),
             (slots,), (self.hidden,), (self.hidden,),
         )  # fmt: skip
-        return State(*(torch.zeros(batch, *shape) for shape in shapes))
+        device = self.outputs.weight.device
+        return State(*(torch.zeros(batch, *shape, device=device) for shape in shapes))
 
     def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """inputs [batch, time, features] -> outputs of the same axes, and the last state."""
@@ -95,7 +98,7 @@ class PyTorchDNC(torch.nn.Module):
 
         link = (1 - write[:, :, None] - write[:, None, :]) * s.link
         link = link + write[:, :, None] * s.precedence[:, None, :]
-        link = link * (1 - torch.eye(self.slots))
+        link = link * (1 - torch.eye(self.slots, device=link.device))
         precedence = (1 - write.sum(1, keepdim=True)) * s.precedence + write
 
         forward = s.read_weights @ link.transpose(1, 2)

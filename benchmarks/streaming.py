@@ -1,6 +1,11 @@
 """One step at a time with batch 1, the state kept on the device; forward only."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,20 +16,39 @@ from benchmarks.measure import Report, round_robin
 from benchmarks.models import Size, make_cell
 from dncx import DNC
 
+# Each step is waited for, so handing it to another thread only costs time.
+SETTINGS = {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}
+
 
 def run(sizes: dict[str, Size], steps: int = 300) -> Report:
-    """Microseconds a step."""
+    """Microseconds a step, in a process of its own, for its settings."""
+    child = subprocess.run(
+        [sys.executable, "-m", "benchmarks.streaming", json.dumps(sizes), str(steps)],
+        env=os.environ | SETTINGS,
+        cwd=Path(__file__).parent.parent,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    notes = [f"with {name}={value}" for name, value in SETTINGS.items()]
+    title = "Stepping: batch 1, one call a step, forward only"
+    return Report("streaming", title, json.loads(child.stdout), notes)
+
+
+def measure(sizes: dict[str, Size], steps: int) -> list[dict[str, Any]]:
+    """The rows of the report."""
     rows = []
     for name, size in sizes.items():
         inputs = np.random.default_rng(0).normal(size=(steps, 1, size.inputs)).astype(np.float32)
-        calls = {"dncx": _ours(make_cell(size), inputs), "PyTorch eager": _torch(size, inputs)}
-        seconds = round_robin({k: v for k, v in calls.items() if v}, 1, 5)
+        calls = {"dncx": _ours(make_cell(size), inputs)}
+        calls |= _torch(size, inputs)
+        seconds = round_robin(calls, 1, 7)
         for call, time in seconds.items():
             row = {"size": name, "by": call, "us a step": 1e6 * time / steps}
             if "PyTorch eager" in seconds:
                 row["times faster than PyTorch"] = seconds["PyTorch eager"] / time
             rows.append(row)
-    return Report("streaming", "Stepping: batch 1, one call a step, forward only", rows)
+    return rows
 
 
 def _ours(cell: DNC, inputs: np.ndarray) -> Callable[[], Any]:
@@ -32,35 +56,42 @@ def _ours(cell: DNC, inputs: np.ndarray) -> Callable[[], Any]:
     params = jax.device_put(nnx.to_pure_dict(state))
 
     @jax.jit
-    def step(params, carry, x):
+    def step(params: Any, carry: Any, x: jax.Array) -> Any:
         return nnx.merge(graph, params)(carry, x)
 
     start = cell.initialize_carry(inputs.shape[1:])
 
     def call() -> Any:
-        carry = start
+        carry, outputs = start, []
         for x in inputs:
             carry, y = step(params, carry, x)
-            y.block_until_ready()
-        return y
+            outputs.append(np.asarray(y))
+        return outputs
 
     return call
 
 
-def _torch(size: Size, inputs: np.ndarray) -> Callable[[], Any] | None:
+def _torch(size: Size, inputs: np.ndarray) -> dict[str, Callable[[], Any]]:
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
 
         from benchmarks.pytorch_dnc import PyTorchDNC
     except ImportError:
-        return None
+        return {}
     model, xs = PyTorchDNC(make_cell(size, "plain")), torch.from_numpy(inputs)
 
     def call() -> Any:
+        outputs = []
         with torch.inference_mode():
             state = model.start(1)
             for x in xs:
                 y, state = model.step(x, state)
-        return y.numpy()
+                outputs.append(y.numpy())
+        return outputs
 
-    return call
+    return {"PyTorch eager": call}
+
+
+if __name__ == "__main__":
+    asked = {name: Size(*size) for name, size in json.loads(sys.argv[1]).items()}
+    print(json.dumps(measure(asked, int(sys.argv[2]))))

@@ -93,23 +93,27 @@ def _say(message: str, code: int) -> int:
 
 
 def _train(settings: TrainRepeatCopy) -> None:
-    _cache_compilations()
+    _cache_compilations(settings.run.compilation_cache)
     from dncx.training.loop import train
 
     train(settings)
 
 
 def _eval(settings: Eval) -> None:
-    _cache_compilations()
+    _cache_compilations(settings.compilation_cache)
     from dncx.training.evaluation import evaluate, report
 
     print(report(evaluate(settings)))
 
 
-def _cache_compilations() -> None:
+def _cache_compilations(on: bool) -> None:
     """Before JAX loads: compiled programs stay in the user's cache, unless a place is set."""
+    if not on:
+        os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "dncx"))
+    # The small programs that make the first weights are worth keeping, too.
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 if __name__ == "__main__":

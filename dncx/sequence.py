@@ -1,6 +1,5 @@
 """Running a cell over whole sequences."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from jaxtyping import Array
 
 from dncx.dnc import DNC, DNCState, DNCTrace
 from dncx.kernels import recurrence
+from dncx.kernels.chunks import scan_in_chunks
 
 
 def unroll(
@@ -91,9 +91,6 @@ def unroll_with_trace(
     return sequence.time_back(outputs), state, sequence.time_back(trace)
 
 
-_WORTH_CHUNKS = 32  # steps; fewer keep little, and compile faster in one piece
-
-
 class _Sequence(NamedTuple):
     """What was given to `unroll`, checked and with the time axis first."""
 
@@ -105,11 +102,7 @@ class _Sequence(NamedTuple):
     time_major: bool  # whether outputs have the time axis first, too
 
     def scan(self, step: Callable[[Any, Array], Any], saves_memory: bool = False) -> Any:
-        """The last state, and what the steps gave.
-
-        With `saves_memory` the backward pass keeps the state of every √time steps and computes
-        those between again.
-        """
+        """The last state, and what the steps gave."""
 
         def masked_step(state: Any, xs: tuple[Array, Array | None, Array | None]) -> Any:
             x, reset, alive = xs
@@ -124,9 +117,8 @@ class _Sequence(NamedTuple):
             return new_state, outputs
 
         xs = (self.inputs, self.resets, self.live)
-        if not saves_memory or self.inputs.shape[0] < _WORTH_CHUNKS:
-            return jax.lax.scan(masked_step, self.state, xs)
-        return _scan_in_chunks(masked_step, self.state, xs)
+        scan = scan_in_chunks if saves_memory else jax.lax.scan
+        return scan(masked_step, self.state, xs)
 
     def time_back(self, outputs: Any) -> Any:
         """The time axis where the caller's inputs had it."""
@@ -139,24 +131,6 @@ class _Sequence(NamedTuple):
 def _saves_memory(cell: Any) -> bool:
     """Whether to compute again what the backward pass needs: a DNC keeps N x N numbers a step."""
     return isinstance(cell, DNC) and getattr(cell.access, "implementation", None) != "plain"
-
-
-def _scan_in_chunks(step: Callable[[Any, Any], Any], state: Any, xs: Any) -> Any:
-    """`lax.scan` over √time steps at a time, each such chunk computed again for its gradient."""
-    time = jax.tree.leaves(xs)[0].shape[0]
-    length = max(1, round(math.sqrt(time)))
-    whole = time // length * length
-
-    def scan(state: Any, xs: Any) -> Any:
-        return jax.lax.scan(step, state, xs)
-
-    chunks = jax.tree.map(lambda x: x[:whole].reshape(-1, length, *x.shape[1:]), xs)
-    state, outputs = jax.lax.scan(jax.checkpoint(scan, prevent_cse=False), state, chunks)
-    outputs = jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), outputs)
-    if whole == time:
-        return state, outputs
-    state, rest = scan(state, jax.tree.map(lambda x: x[whole:], xs))
-    return state, jax.tree.map(lambda *parts: jnp.concatenate(parts), outputs, rest)
 
 
 def _prepare(
@@ -207,7 +181,8 @@ def _live_steps(lengths: ArrayLike, batch: tuple[int, ...], time: int) -> Array:
             f"got {lengths.dtype} of shape {lengths.shape}"
         )
     if not isinstance(lengths, Tracer) and lengths.size:
-        low, high = int(np.min(lengths)), int(np.max(lengths))  # NumPy, as jit may be tracing
+        known = np.asarray(lengths)  # NumPy, as jit may be tracing
+        low, high = int(known.min()), int(known.max())
         if low < 0 or high > time:
             raise ValueError(
                 f"lengths must lie in 0..{time}, the time axis of inputs; got {low}..{high}"

@@ -15,9 +15,9 @@ MODELS = ["a_default", "b_multiwrite", "d_tiny"]
 ROBUST = ["d_tiny"]
 
 
-def model(golden, dtype):
+def model(golden, dtype, implementation=None):
     config = golden.info["config"]
-    return from_variables(
+    cell = from_variables(
         {name: array.astype(dtype) for name, array in golden.under("var/").items()},
         memory_size=config["memory_size"],
         word_size=config["word_size"],
@@ -25,6 +25,8 @@ def model(golden, dtype):
         num_write_heads=config["num_writes"],
         clip_value=config["clip_value"],
     )
+    cell.access.implementation = implementation
+    return cell
 
 
 def state_of(arrays):
@@ -43,11 +45,15 @@ def state_of(arrays):
     )
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(
+    ("dtype", "implementation"),
+    [(np.float64, "plain"), (np.float64, "xla"), (np.float64, None), (np.float32, None)],
+)
 @pytest.mark.parametrize("name", MODELS)
-def test_outputs_and_gradients(name, dtype, golden, x64):
+def test_outputs_and_gradients(name, dtype, implementation, golden, x64):
+    """In every form; None is the fastest: native with one write head."""
     file = golden(name)
-    arrays, cell = file.arrays, model(file, dtype)
+    arrays, cell = file.arrays, model(file, dtype, implementation)
     graph, params = nnx.split(cell)
 
     def loss(params, inputs):

@@ -24,6 +24,7 @@ ORDER = [
     "kernels.choice",
     "kernels.gradients",
     "kernels.step",
+    "kernels.chunks",
     "access",
     "controllers",
     "kernels.recurrence",

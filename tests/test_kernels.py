@@ -19,10 +19,10 @@ SMALL = {"memory_size": 5, "word_size": 3, "num_read_heads": 2, "hidden_size": 6
 # Sizes of whole vectors and others; every controller; limits that bite; both sets of equations.
 CONFIGS = {
     "deepmind": DNCConfig(memory_size=16, word_size=16, num_read_heads=4, hidden_size=16),
-    "odd sizes": DNCConfig(**SMALL | {"memory_size": 21, "word_size": 18, "hidden_size": 11}),
-    "clipped": DNCConfig(**SMALL, clip_value=0.1),
+    "odd sizes, clipped": DNCConfig(
+        memory_size=21, word_size=18, num_read_heads=2, hidden_size=11, clip_value=0.1
+    ),
     "nature": DNCConfig.nature(**SMALL, num_layers=3, controller_gradient_clip=0.05),
-    "modes in the other order": DNCConfig(**SMALL, read_mode_order="backward, content, forward"),
     "least": DNCConfig(memory_size=1, word_size=1, num_read_heads=1, hidden_size=1),
     "feedforward": DNCConfig(**SMALL, controller="feedforward"),
     "two write heads": DNCConfig(**SMALL, num_write_heads=2),
@@ -109,14 +109,14 @@ def test_sequences_agree(name, x64):
         assert_same(found, expected, 1e-10)
 
 
-@pytest.mark.parametrize("name", ["deepmind", "odd sizes", "nature"])
+@pytest.mark.parametrize("name", ["deepmind", "nature"])
 def test_sequences_agree_in_float32(name):
     expected = everything(make(name, "plain"), jnp.float32)
     for form in fast_forms(name):
         assert_same(everything(make(name, form), jnp.float32), expected, 2e-4)
 
 
-@pytest.mark.parametrize("name", ["odd sizes", "nature", "feedforward"])
+@pytest.mark.parametrize("name", ["odd sizes, clipped", "nature", "feedforward"])
 def test_steps_and_traces_agree(name):
     """One step of one example and of a batch, the whole trace, and gradients through the trace."""
     results = {}

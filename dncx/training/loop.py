@@ -48,7 +48,18 @@ def train(settings: TrainRepeatCopy) -> Path:
     check_folder(run.checkpoints, "checkpoint_dir")
 
     weights = nnx.Rngs(params=stream(run.seed, WEIGHTS))
-    graph, params = nnx.split(DNC(task.input_size, task.output_size, config, rngs=weights))
+    implementation = None if run.implementation == "fastest" else run.implementation
+    try:
+        cell = DNC(
+            task.input_size,
+            task.output_size,
+            config,
+            implementation=implementation,
+            rngs=weights,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    graph, params = nnx.split(cell)
     optimizer = make_optimizer(settings.optimizer)
     state = initial_state(nnx.to_pure_dict(params), optimizer)
     description = runs.describe(settings, task, config)

@@ -72,6 +72,10 @@ class RunSettings:
     resume: Annotated[bool, tyro.conf.arg(help="Go on from the newest checkpoint, if any.")] = True
     seed: int = 0
     """Seed of weights and data."""
+    implementation: Literal["fastest", "plain", "xla", "native"] = "fastest"
+    """How to compute; the numbers are the same but for rounding (dncx/kernels/README.md)."""
+    compilation_cache: bool = True
+    """Keep compiled programs in ~/.cache/dncx for the next start."""
 
     @property
     def checkpoints(self) -> Path:
@@ -129,6 +133,8 @@ class Eval:
     """Sequences at a time."""
     seed: int = 1
     """Seed of the episodes; training draws from others."""
+    compilation_cache: bool = True
+    """Keep compiled programs in ~/.cache/dncx for the next start."""
 
     def check(self) -> None:
         """Refuses numbers that cannot be measured with."""

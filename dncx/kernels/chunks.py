@@ -1,0 +1,35 @@
+"""A scan whose gradient keeps few states, for a state as large as a memory and its links."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+_WORTH_CHUNKS = 32  # steps; fewer keep little, and compile faster in one piece
+
+
+def scan_in_chunks(step: Callable[[Any, Any], Any], state: Any, xs: Any) -> tuple[Any, Any]:
+    """`jax.lax.scan(step, state, xs)` over √time steps at a time.
+
+    The backward pass has kept the state of every √time-th step only, and computes those between
+    again, a chunk at a time: memory for 2 √time states instead of `time`, for one more forward
+    pass.
+    """
+    time = jax.tree.leaves(xs)[0].shape[0]
+    if time < _WORTH_CHUNKS:
+        return jax.lax.scan(step, state, xs)
+    length = round(math.sqrt(time))
+    whole = time // length * length
+
+    def scan(state: Any, xs: Any) -> tuple[Any, Any]:
+        return jax.lax.scan(step, state, xs)
+
+    chunks = jax.tree.map(lambda x: x[:whole].reshape(-1, length, *x.shape[1:]), xs)
+    state, outputs = jax.lax.scan(jax.checkpoint(scan, prevent_cse=False), state, chunks)
+    outputs = jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), outputs)
+    if whole == time:
+        return state, outputs
+    state, rest = scan(state, jax.tree.map(lambda x: x[whole:], xs))
+    return state, jax.tree.map(lambda *parts: jnp.concatenate(parts), outputs, rest)
