@@ -6,13 +6,14 @@ import sys
 from types import SimpleNamespace
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from dncx import DNC, DNCConfig, Freeness, TemporalLinkage, unroll, unroll_with_trace
-from dncx.kernels import library
+from dncx.kernels import library, recurrence
 from dncx.kernels.choice import choose
 
 SMALL = {"memory_size": 5, "word_size": 3, "num_read_heads": 2, "hidden_size": 6}
@@ -20,14 +21,14 @@ SMALL = {"memory_size": 5, "word_size": 3, "num_read_heads": 2, "hidden_size": 6
 CONFIGS = {
     "deepmind": DNCConfig(memory_size=16, word_size=16, num_read_heads=4, hidden_size=16),
     "odd sizes, clipped": DNCConfig(
-        memory_size=21, word_size=18, num_read_heads=2, hidden_size=11, clip_value=0.1
+        memory_size=21, word_size=18, num_read_heads=5, hidden_size=11, clip_value=0.1
     ),
     "nature": DNCConfig.nature(**SMALL, num_layers=3, controller_gradient_clip=0.05),
     "least": DNCConfig(memory_size=1, word_size=1, num_read_heads=1, hidden_size=1),
     "feedforward": DNCConfig(**SMALL, controller="feedforward"),
     "two write heads": DNCConfig(**SMALL, num_write_heads=2),
 }
-BATCH, TIME, INPUTS, OUTPUTS = 3, 7, 4, 2
+BATCH, TIME, INPUTS, OUTPUTS = 19, 7, 4, 2  # more examples than a block has
 
 
 def make(name, implementation, dtype=jnp.float32):
@@ -101,8 +102,9 @@ def assert_same(found, expected, tolerance):
 def test_sequences_agree(name, x64):
     """Of several lengths, with resets; in float64, where nothing but a mistake makes 1e-10."""
     resets = np.zeros((BATCH, TIME), bool)
-    resets[0, 3] = resets[1, 0] = resets[2, 6] = True
-    given = {"lengths": jnp.array([TIME, 4, 0]), "resets": jnp.asarray(resets)}
+    resets[0, [3, 4]] = resets[1, 0] = resets[2, 6] = True
+    lengths = jnp.array([TIME, 4, 0, *[TIME] * (BATCH - 3)])
+    given = {"lengths": lengths, "resets": jnp.asarray(resets)}
     expected = everything(make(name, "plain", jnp.float64), jnp.float64, **given)
     for form in fast_forms(name):
         found = everything(make(name, form, jnp.float64), jnp.float64, **given)
@@ -256,6 +258,49 @@ def test_what_cannot_be_is_refused(implementation, changes, says):
         DNC(2, 2, DNCConfig(**changes), implementation=implementation, rngs=nnx.Rngs(0))
 
 
+def test_states_that_do_not_fit_are_refused():
+    """Of another memory size, and of another dtype: the kernel would read past their ends."""
+    cell, inputs = make("deepmind", "native"), jnp.ones((1, INPUTS))
+    other = make("least", "native").initialize_carry((1, INPUTS))
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), cell.initialize_carry((1, INPUTS)))
+    batch = jax.tree.map(lambda x: x.astype(jnp.bfloat16), cell.initialize_carry((2, INPUTS)))
+    for state, x in ((other, inputs), (half, inputs), (batch, jnp.ones((2, INPUTS)))):
+        with pytest.raises((ValueError, TypeError)):
+            cell(state, x)
+
+
+def test_parts_that_look_alike_are_not_taken_for_ours():
+    """A layer of another kind in the place of ours is computed by itself, not by the kernel."""
+    cell = make("deepmind", None)
+    assert recurrence.suits(cell)
+    gates = cell.controller.gates
+    cell.controller.gates = nnx.LoRALinear(
+        gates.in_features, gates.out_features, lora_rank=2, rngs=nnx.Rngs(0)
+    )
+    assert not recurrence.suits(cell)
+    outputs, _ = jax.jit(unroll)(cell, jnp.ones((2, 3, INPUTS)))
+    assert np.isfinite(outputs).all()
+
+
+def test_forward_mode_and_export_are_for_the_other_forms():
+    """What the kernels' page says: derivatives forwards by "plain", export by "xla"."""
+    inputs = jnp.ones((2, 3, INPUTS))
+
+    def outputs(cell, x):
+        return unroll(cell, x)[0]
+
+    plain = make("least", "plain")
+    _, tangent = jax.jvp(lambda x: outputs(plain, x), (inputs,), (inputs,))
+    assert tangent.shape == (2, 3, OUTPUTS)
+    graph, params = nnx.split(make("least", "xla"))
+    exported = jax.export.export(jax.jit(lambda params, x: outputs(nnx.merge(graph, params), x)))(
+        nnx.to_pure_dict(params), inputs
+    )
+    np.testing.assert_allclose(
+        exported.call(nnx.to_pure_dict(params), inputs), outputs(plain, inputs), atol=1e-6
+    )
+
+
 def test_names_of_implementations():
     with pytest.raises(ValueError, match=r"implementation='fast': must be None or one of"):
         choose(SimpleNamespace(implementation="fast"), jnp.dtype(jnp.float32))
@@ -294,10 +339,10 @@ except ValueError as error:
 def test_compiled_kernels_are_kept(tmp_path, monkeypatch):
     """In the cache folder, under a name that tells compiler, processor and sources apart."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    path = library._compiled("float32", 1)
+    path = library.compiled("float32", 1)
     assert path.parent.parent == tmp_path / "dncx" / "kernels"
     made = path.stat().st_mtime_ns
-    assert library._compiled("float32", 1).stat().st_mtime_ns == made
+    assert library.compiled("float32", 1).stat().st_mtime_ns == made
     assert [p.name for p in path.parent.iterdir()] == ["float32-1.so"]
     monkeypatch.setattr(library, "_FLAGS", (*library._FLAGS, "-DANOTHER"))
-    assert library._compiled("float32", 1).parent != path.parent
+    assert library.compiled("float32", 1).parent != path.parent

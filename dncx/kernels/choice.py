@@ -3,6 +3,7 @@
 from typing import Any, Literal, get_args
 
 import jax
+import jax.numpy as jnp
 
 from dncx.addressing import Freeness, TemporalLinkage
 from dncx.kernels import library
@@ -34,7 +35,7 @@ def choose(access: Any, dtype: Any) -> Implementation:
         )
     if asked in ("plain", "xla"):
         return asked
-    reason = _why_not_native(access, str(dtype))
+    reason = _why_not_native(access, jnp.dtype(dtype).name)
     if reason and asked == "native":
         raise ValueError(f"implementation='native' cannot be used here: {reason}")
     return "xla" if reason else "native"
@@ -47,6 +48,9 @@ def _why_not_native(access: Any, dtype: str) -> str | None:
         return f"it takes 1 write head, not {access.num_write_heads}"
     if access.num_read_heads > MOST_READ_HEADS:
         return f"it takes at most {MOST_READ_HEADS} read heads, not {access.num_read_heads}"
+    settings = (access.cosine_epsilon, access.freeness.epsilon)
+    if not all(isinstance(setting, int | float) for setting in settings):
+        return "it takes settings that are plain numbers"
     if dtype not in library.NUMBERS:
         return f"it computes in {' or '.join(library.NUMBERS)}, not in {dtype}"
     if jax.default_backend() != "cpu":

@@ -1,7 +1,8 @@
 """Gradients written by hand for the two operations that autodiff makes slow; any device.
 
 Autodiff of the link's update goes over N x N a dozen times and keeps several N x N arrays a
-step. Here the forward pass keeps the link alone, and the backward pass is a few products.
+step. Here the forward pass keeps the link before the step alone, and the backward pass is a few
+products.
 """
 
 from typing import Any
@@ -40,12 +41,12 @@ def _follow(
 
 
 def _follow_forward(*given: Any) -> Any:
-    made = _follow(*given)
-    return made, (*given, made[0])
+    return _follow(*given), given
 
 
 def _follow_backward(kept: Any, gradients: Any) -> Any:
-    link, precedence, write, read, new_link = kept
+    link, precedence, write, read = kept
+    new_link = updated_link(link, precedence, write)
     d_new_link, d_forward, d_backward = gradients
     reads = jnp.broadcast_to(read[:, None], d_forward.shape)
     rows = jnp.concatenate([d_forward, reads])  # f = L r and b = Lᵀ r, as one product

@@ -4,12 +4,13 @@ Compiled here rather than into the package, so that it uses all that the process
 the installed jaxlib, and the package itself runs anywhere.
 """
 
+import atexit
 import ctypes
 import functools
 import hashlib
 import logging
 import os
-import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -24,12 +25,14 @@ HANDLERS = ("step", "step_backward", "sequence", "sequence_backward")
 NUMBERS = {"float32": "float", "float64": "double"}
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
 _FLAGS += ("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
+_LOG = logging.getLogger("dncx")
 _lock = threading.Lock()
 
 
 def cache_folder() -> Path:
     """Where compiled kernels are kept: dncx/kernels in XDG_CACHE_HOME, or in ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dncx" / "kernels"
+    asked = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (asked if asked.is_absolute() else Path.home() / ".cache") / "dncx" / "kernels"
 
 
 def target(handler: str, dtype: str, read_heads: int) -> str:
@@ -50,43 +53,67 @@ def load(dtype: str, read_heads: int) -> str | None:
 @functools.cache
 def _load(dtype: str, read_heads: int) -> str | None:
     try:
-        library = ctypes.CDLL(str(_compiled(dtype, read_heads)))
+        path = compiled(dtype, read_heads)
+        try:
+            library = ctypes.CDLL(str(path))
+        except OSError:  # cut short by a full disk, say, or on a disk that runs no programs
+            library = ctypes.CDLL(str(compiled(dtype, read_heads, Path(_temporary_folder()))))
         for handler in HANDLERS:
             jax.ffi.register_ffi_target(
                 target(handler, dtype, read_heads),
                 jax.ffi.pycapsule(getattr(library, f"dncx_{handler}")),
                 platform="cpu",
             )
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        logging.getLogger("dncx").warning("no native kernels, the plain form is used: %s", error)
+    except (AttributeError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+        _LOG.warning("no native kernels, the xla form is used: %s", error)
         return str(error)
     return None
 
 
-def _compiled(dtype: str, read_heads: int) -> Path:
-    """The path of the library, compiled now if it is not there yet."""
+def compiled(dtype: str, read_heads: int, folder: Path | None = None) -> Path:
+    """The path of the library, compiled now if it is not there yet.
+
+    Args:
+      dtype: "float32" or "float64".
+      read_heads: R.
+      folder: where it is kept; by default in `cache_folder()`, or where that cannot be written
+        in a folder for this process only.
+
+    Raises:
+      RuntimeError: there is no compiler, or it failed.
+    """
     command = [*_compiler(), *_FLAGS, "-isystem", jax.ffi.include_dir(), str(SOURCES / "native.cc")]
-    folder = cache_folder() / _fingerprint(command)[:16]
-    path = folder / f"{dtype}-{read_heads}.so"
-    if path.exists():
-        return path
-    command += [f"-DDNCX_NUMBER={NUMBERS[dtype]}", f"-DDNCX_READS={read_heads}"]
+    name = f"{dtype}-{read_heads}.so"
+    defines = [f"-DDNCX_NUMBER={NUMBERS[dtype]}", f"-DDNCX_READS={read_heads}"]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:  # kept for this process only
-        folder = Path(tempfile.mkdtemp(prefix="dncx-kernels-"))
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        path = (folder or cache_folder() / _fingerprint(command)[:16]) / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _compile([*command, *defines], path)
+        return path
+    except OSError:
+        if folder:
+            raise
+        return compiled(dtype, read_heads, Path(_temporary_folder()))
+
+
+def _compile(command: list[str], path: Path) -> None:
+    _LOG.info("compiling the kernels for this machine: %s", path)
+    with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
         made = Path(temporary) / path.name
-        result = subprocess.run(
-            [*command, "-o", str(made)], capture_output=True, text=True, timeout=300, check=False
-        )
-        if result.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{result.stderr[-2000:]}")
-        return made.replace(folder / path.name)  # whole or not at all, whoever else compiles it
+        _output([*command, "-o", str(made)])
+        made.replace(path)  # whole or not at all, whoever else compiles it
+
+
+@functools.cache
+def _temporary_folder() -> str:
+    folder = tempfile.mkdtemp(prefix="dncx-kernels-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _compiler() -> list[str]:
-    asked = os.environ.get("CXX", "").split()
+    asked = shlex.split(os.environ.get("CXX", ""))
     for command in (asked,) if asked else (["c++"], ["g++"], ["clang++"]):
         if shutil.which(command[0]):
             return command
@@ -94,16 +121,19 @@ def _compiler() -> list[str]:
 
 
 def _fingerprint(command: list[str]) -> str:
-    """Of all that the compiled code depends on; caches are shared between machines."""
-    content = hashlib.sha256(
-        repr((command, jaxlib.version.__version__, platform.platform())).encode()
-    )
+    """Of all that the compiled code depends on; a cache may be shared between machines."""
+    content = hashlib.sha256(repr((command, jaxlib.version.__version__)).encode())
     for path in sorted(SOURCES.iterdir()):
         content.update(path.read_bytes())
-    compiler = subprocess.run([command[0], "--version"], capture_output=True, check=False)
-    content.update(compiler.stdout)
-    processor = Path("/proc/cpuinfo")
-    if processor.exists():
-        lines = processor.read_text().splitlines()
-        content.update(repr([line for line in lines if line.startswith("flags")][:1]).encode())
+    macros = ["-march=native", "-dM", "-E", "-x", "c++", os.devnull]
+    content.update(_output([*_compiler(), *macros]).encode())  # compiler and processor
     return content.hexdigest()
+
+
+def _output(command: list[str]) -> str:
+    result = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", timeout=300, check=False
+    )
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{result.stderr[-2000:]}")
+    return result.stdout

@@ -51,10 +51,16 @@ class _State(NamedTuple):
 
 def suits(cell: Any) -> bool:
     """Whether the kernel computes this `DNC`: one of dncx's own parts, with LSTM layers."""
+    if type(cell.access) is not MemoryAccess or choose(cell.access, cell.dtype) != "native":
+        return False
+    if type(cell.controller) not in (LSTM, DeepLSTM):
+        return False
+    layers = _layers(cell)
+    linears = [cell.access.interface_linear, *(getattr(layer, "gates", None) for layer in layers)]
     return (
-        type(cell.access) is MemoryAccess
-        and type(cell.controller) in (LSTM, DeepLSTM)
-        and choose(cell.access, cell.dtype) == "native"
+        all(type(layer) is LSTM for layer in layers)
+        and len({(layer.forget_bias, layer.gradient_clip) for layer in layers}) == 1
+        and all(type(x) is nnx.Linear and x.kernel.dtype == cell.dtype for x in linears)
     )
 
 
@@ -81,6 +87,9 @@ def run(
         inputs = jnp.where(live[..., None], inputs, 0)
     if resets is not None:
         flags += _RESET * resets.astype(jnp.int32)
+    expected = jax.eval_shape(lambda: cell.initialize_carry(inputs.shape[1:]))
+    if shapes_of(state) != expected:
+        raise ValueError(f"the state must have these shapes and dtypes: {expected}")
     # The kernel has one batch axis.
     examples = math.prod(batch)
     flags = flags.reshape(time, examples)
@@ -205,13 +214,13 @@ def _call_forward(
 
 def _forward(network: _Network, flags: Array, inputs: Array, start: Any, kernels: Any, biases: Any):
     features, last, *kept = _call_forward(network, True, flags, inputs, start, kernels, biases)
-    return (features, last), (flags, inputs.shape, start, features, kept, kernels)
+    return (features, last), (flags, start, features, kept, kernels)
 
 
 def _backward(network: _Network, residuals: Any, gradients: Any) -> Any:
-    flags, shape, start, features, (layer_inputs, *kept), kernels = residuals
+    flags, start, features, (layer_inputs, *kept), kernels = residuals
     d_features, d_last = gradients
-    steps, batch, _ = shape
+    steps, batch = flags.shape
     layers, hidden = start.hidden.shape[1:]
 
     def array(*shape: int) -> jax.ShapeDtypeStruct:
@@ -220,7 +229,12 @@ def _backward(network: _Network, residuals: Any, gradients: Any) -> Any:
     d_inputs, d_gates, d_interface, d_start = call(
         "sequence_backward",
         (flags, start, kept, d_features, d_last, kernels),
-        (array(shape[-1]), array(layers, 4 * hidden), array(kernels[0].shape[1]), shapes_of(start)),
+        (
+            array(network.inputs),
+            array(layers, 4 * hidden),
+            array(kernels[0].shape[1]),
+            shapes_of(start),
+        ),
         {},
         network.attributes(),
     )

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dncx.interface import Interface
@@ -38,12 +39,16 @@ def call(
 
     Args:
       handler: one of `library.HANDLERS`.
-      given: a tree of arrays, in the handler's order; the read weights are the second with N.
+      given: a tree of arrays, in the handler's order: all of one dtype but for int32 flags.
       results: a tree of shapes.
       aliases: which leaf of `given` may be overwritten by which result.
       attributes: numbers by name.
     """
     shapes, tree = jax.tree.flatten(results)
+    dtypes = {x.dtype for x in jax.tree.leaves((given, shapes))} - {jnp.dtype(jnp.int32)}
+    if len(dtypes) != 1:
+        found = ", ".join(sorted(map(str, dtypes)))
+        raise ValueError(f"the native kernel takes arrays of one dtype, not {found}")
     read_heads = int(attributes.pop("read_heads"))
     function = jax.ffi.ffi_call(
         library.target(handler, str(shapes[0].dtype), read_heads),
@@ -74,7 +79,11 @@ def access_step(options: Options, state: Any, interface: Interface) -> tuple[Any
       The new state, the words read, and the fields of `AccessTrace` after the interface.
     """
     heads, slots = state.read_weights.shape
-    word, dtype = state.memory.shape[-1], state.memory.dtype
+    word, dtype = interface.write_keys.shape[-1], state.memory.dtype
+    sizes = ((slots, word), (heads, slots), (1, slots), (1, slots, slots), (1, slots), (slots,))
+    found = tuple(x.shape for x in jax.tree.leaves(state))
+    if found != sizes or interface.read_keys.shape != (heads, word):
+        raise ValueError(f"the state has arrays of shapes {found}, the interface wants {sizes}")
 
     def array(*shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, dtype)

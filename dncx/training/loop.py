@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.stages import Wrapped
 
+from dncx.config import DNCConfig
 from dncx.dnc import DNC
 from dncx.errors import TrainingError, UsageError
 from dncx.tasks.base import Task
@@ -48,17 +49,7 @@ def train(settings: TrainRepeatCopy) -> Path:
     check_folder(run.checkpoints, "checkpoint_dir")
 
     weights = nnx.Rngs(params=stream(run.seed, WEIGHTS))
-    implementation = None if run.implementation == "fastest" else run.implementation
-    try:
-        cell = DNC(
-            task.input_size,
-            task.output_size,
-            config,
-            implementation=implementation,
-            rngs=weights,
-        )
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    cell = _network(task, config, run, weights)
     graph, params = nnx.split(cell)
     optimizer = make_optimizer(settings.optimizer)
     state = initial_state(nnx.to_pure_dict(params), optimizer)
@@ -83,6 +74,15 @@ def train(settings: TrainRepeatCopy) -> Path:
         model = runs.save_model(run.run_dir, state.params, int(state.iteration))
         reporter.say(f"trained model: {model}")
     return run.run_dir
+
+
+def _network(task: Task, config: DNCConfig, run: RunSettings, weights: nnx.Rngs) -> DNC:
+    implementation = None if run.implementation == "fastest" else run.implementation
+    sizes = task.input_size, task.output_size
+    try:
+        return DNC(*sizes, config, implementation=implementation, rngs=weights)
+    except ValueError as error:  # it cannot be computed so
+        raise UsageError(str(error)) from error
 
 
 @dataclasses.dataclass

@@ -353,16 +353,30 @@ constexpr int kKept[] = {kReadWeights, kWriteWeights, kAllocation, kWriteContent
 constexpr int kKeptCount = sizeof kKept / sizeof *kKept;
 
 // How many numbers each of them has.
-int64_t size_of_input(const Sizes& z, int which) {
+inline int64_t size_of_input(const Sizes& z, int which) {
   const int64_t N = z.slots, W = z.word, R = z.reads;
   const int64_t sizes[] = {N * W, R * N, N, N * N, N, N, R * W, R, W, 1, W, W, R, 1, 1, 3 * R};
   return sizes[which];
 }
 
-int64_t size_of_output(const Sizes& z, int which) {
+inline int64_t size_of_output(const Sizes& z, int which) {
   const int64_t N = z.slots, W = z.word, R = z.reads;
   const int64_t rest[] = {R * W, N, N, R * N, R * N, R * N};
   return which < kReadWords ? size_of_input(z, which) : rest[which - kReadWords];
+}
+
+// How much of a slot stays in use after reading: the product of 1 - f r over the read heads.
+template <class T, int R>
+inline T retention(const T* free_gate, const T* read, int64_t stride) {
+  T kept = 1 - free_gate[0] * read[0];
+  for (int h = 1; h < R; ++h) kept *= 1 - free_gate[h] * read[h * stride];
+  return kept;
+}
+
+// u + (1 - u) w
+template <class T>
+inline T usage_after_write(T usage, T write) {
+  return usage + (1 - usage) * (1 - (1 - write));
 }
 
 // memory <- memory * (1 - w e^T) + w v^T
@@ -398,12 +412,8 @@ void forward(const Sizes& z, const Options& options, const T* const* in, T* cons
 
   const T *previous = in[kWriteWeights], *free_gate = in[kFreeGate];
   T* usage = out[kUsage];
-  for (int64_t n = 0; n < N; ++n) {
-    T retention = 1 - free_gate[0] * read[n];
-    for (int h = 1; h < R; ++h) retention *= 1 - free_gate[h] * read[h * P + n];
-    T old = in[kUsage][n];
-    usage[n] = (old + (1 - old) * (1 - (1 - previous[n]))) * retention;
-  }
+  for (int64_t n = 0; n < N; ++n)
+    usage[n] = usage_after_write(in[kUsage][n], previous[n]) * retention<T, R>(free_gate, read + n, P);
   allocation_weights(z, usage, T(options.allocation_epsilon), free, order.data(), allocation);
   copy(allocation, N, out[kAllocation]);
   content_weights<T, 1>(z, memory, write_key, in[kWriteStrength], cosine_epsilon, similarity,
@@ -550,18 +560,15 @@ void backward(const Sizes& z, const Options& options, const T* const* in, const 
   const T *free_gate = in[kFreeGate], *previous = in[kWriteWeights];
   T *usage = scratch.rows(1, P), *d_usage = scratch.copy(d_out[kUsage], 1, N, P);
   T *free = scratch.rows(1, P), *before = scratch.rows(1, P);
-  for (int64_t n = 0; n < N; ++n) {
-    T old = in[kUsage][n], retention = 1 - free_gate[0] * read[n];
-    for (int h = 1; h < R; ++h) retention *= 1 - free_gate[h] * read[h * P + n];
-    usage[n] = (old + (1 - old) * (1 - (1 - previous[n]))) * retention;
-  }
+  for (int64_t n = 0; n < N; ++n)
+    usage[n] = usage_after_write(in[kUsage][n], previous[n]) * retention<T, R>(free_gate, read + n, P);
   static thread_local std::vector<int32_t> order;
   order.resize(N);
   allocation_weights_backward(z, usage, T(options.allocation_epsilon), d_allocation, free,
                               order.data(), before, d_usage);
   T d_free_gate[R] = {};
   for (int64_t n = 0; n < N; ++n) {
-    T old = in[kUsage][n], in_use = old + (1 - old) * (1 - (1 - previous[n]));
+    T old = in[kUsage][n], in_use = usage_after_write(old, previous[n]);
     T keep[R], up_to[R + 1];
     up_to[0] = 1;
     for (int h = 0; h < R; ++h) {

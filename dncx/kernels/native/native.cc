@@ -1,11 +1,13 @@
 // What XLA calls: one step of the memory access, and whole sequences; each forward and backward.
 //
-// Compiled for one type of numbers and one number of read heads (native.py), so that loops over
-// heads unroll.
+// Compiled for one type of numbers and one number of read heads (library.py), so that loops
+// over heads unroll.
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
+#include <new>
 #include <numeric>
 #include <thread>
 
@@ -33,18 +35,24 @@ void for_each(ffi::ThreadPool& pool, int64_t jobs, int64_t numbers, Run run) {
   }
   struct Shared {
     std::atomic<int64_t> next{0}, done{0};
+    std::atomic<bool> failed{false};
   };
   auto shared = std::make_shared<Shared>();
   const Run* body = &run;  // outlives the last job, which this call waits for
   auto work = [shared, body, jobs] {
     for (int64_t i; (i = shared->next.fetch_add(1)) < jobs;) {
-      (*body)(i);
+      try {
+        (*body)(i);
+      } catch (...) {  // no memory; a thread of XLA's must not see it
+        shared->failed = true;
+      }
       shared->done.fetch_add(1, std::memory_order_release);
     }
   };
   for (int64_t i = 0; i < helpers; ++i) pool.Schedule(std::function<void()>(work));
   work();
   while (shared->done.load(std::memory_order_acquire) < jobs) std::this_thread::yield();
+  if (shared->failed) throw std::bad_alloc();
 }
 
 
@@ -89,8 +97,14 @@ struct Arrays {
 std::vector<int64_t> axes_of_vmap(Arrays<ffi::RemainingArgs>& args) {
   const size_t count = args.buffer(0).dimensions().size() - 2;
   std::vector<int64_t> axes(count, 1);
+  bool empty = false;
   for (size_t i = 0; i < args.list.size(); ++i)
-    for (size_t k = 0; k < count; ++k) axes[k] = std::max(axes[k], args.buffer(i).dimensions()[k]);
+    for (size_t k = 0; k < count; ++k) {
+      const int64_t length = args.buffer(i).dimensions()[k];
+      empty |= length == 0;
+      axes[k] = std::max(axes[k], length);
+    }
+  if (empty) axes.assign(count, 0);
   return axes;
 }
 
@@ -197,16 +211,15 @@ class WeightsOfGroups {
   void take(Arrays<ffi::RemainingArgs>& from) {
     std::vector<const Number*> kernels;
     for (int64_t i = 0; i <= net_.layers; ++i) kernels.push_back(from.take());
-    if (kernels_.empty() || kernels_.back() != kernels) {
-      auto weights = std::make_shared<Weights<Number>>();
+    std::shared_ptr<Weights<Number>>& weights = packed_[kernels];
+    if (!weights) {
+      weights = std::make_shared<Weights<Number>>();
       set(weights->interface, net_.layers * net_.hidden, interface_size(z_), kernels[0]);
       weights->layers.resize(net_.layers);
       for (int64_t l = 0; l < net_.layers; ++l)
         set(weights->layers[l], layer_depth(z_, net_, l), 4 * net_.hidden, kernels[1 + l]);
-      latest_ = weights;
     }
-    kernels_.push_back(kernels);
-    weights_.push_back(latest_);
+    weights_.push_back(weights);
   }
   const Weights<Number>& operator[](int64_t group) const { return *weights_[group]; }
 
@@ -220,9 +233,8 @@ class WeightsOfGroups {
   Sizes z_;
   Network net_;
   Layout layout_;
-  std::vector<std::vector<const Number*>> kernels_;
+  std::map<std::vector<const Number*>, std::shared_ptr<Weights<Number>>> packed_;
   std::vector<std::shared_ptr<Weights<Number>>> weights_;
-  std::shared_ptr<Weights<Number>> latest_;
 };
 
 // args: flags, inputs, the start, kernels of interface and layers, their biases.
@@ -298,8 +310,8 @@ ffi::Error sequence_backward(ffi::ThreadPool pool, ffi::Dictionary attributes,
     a.d_gates = out.take();
     a.d_interface = out.take();
     out.take(a.d_state, kStateParts);
-    for (int p = 0; p < kStateParts; ++p)  // the last state's may be in the place of the first's
-      if (d_last[p] != a.d_state[p]) copy(d_last[p], batch * size_of_state(z, net, p), a.d_state[p]);
+    for (int p = 0; p < kStateParts; ++p)
+      copy(d_last[p], batch * size_of_state(z, net, p), a.d_state[p]);
   }
   for_each_block(pool, groups, batch, [&](int64_t group, int64_t first, int64_t count) {
     backward_block<Number, kHeads>(z, net, options, transposed[group], arrays[group], steps, batch,
@@ -308,15 +320,26 @@ ffi::Error sequence_backward(ffi::ThreadPool pool, ffi::Dictionary attributes,
   return ffi::Error::Success();
 }
 
+// A handler that says so when there is no memory.
+template <ffi::Error (*handler)(ffi::ThreadPool, ffi::Dictionary, ffi::RemainingArgs, ffi::RemainingRets)>
+ffi::Error guarded(ffi::ThreadPool pool, ffi::Dictionary attributes, ffi::RemainingArgs args,
+                   ffi::RemainingRets rets) {
+  try {
+    return handler(pool, attributes, args, rets);
+  } catch (const std::bad_alloc&) {
+    return ffi::Error(ffi::ErrorCode::kResourceExhausted, "RESOURCE_EXHAUSTED: dncx: out of memory");
+  }
+}
+
 auto binding() {
   return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Attrs().RemainingArgs().RemainingRets();
 }
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(dncx_step, step, binding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(dncx_step_backward, step_backward, binding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(dncx_sequence, sequence, binding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(dncx_sequence_backward, sequence_backward, binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(dncx_step, guarded<step>, binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(dncx_step_backward, guarded<step_backward>, binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(dncx_sequence, guarded<sequence>, binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(dncx_sequence_backward, guarded<sequence_backward>, binding());
 
 }  // namespace dncx

@@ -7,6 +7,8 @@
 // Source: dncx/controllers.py, dncx/interface.py, dncx/dnc.py.
 #pragma once
 
+#include <memory>
+
 #include "access.h"
 
 namespace dncx {
@@ -158,7 +160,9 @@ void lstm_backward(const Network& net, const T* kept, const T* previous_cell, bo
                    const T* d_hidden, const T* d_above, T* d_cell, T* d_gates) {
   const int64_t H = net.hidden;
   const T limit = T(net.clip_value), gradient_limit = T(net.gradient_clip);
-  auto within = [&](V<T> x, V<T> gradient) { return (x > limit) | (x < -limit) ? V<T>{} : gradient; };
+  auto within = [&](V<T> x, V<T> gradient) {
+    return (x >= limit) | (x <= -limit) ? V<T>{} : gradient;
+  };
   for (int64_t k = 0; k < H; k += Lanes<T>::count) {
     const int64_t n = H - k;
     V<T> i = load(kept + k, n), j = load(kept + H + k, n), f = load(kept + 2 * H + k, n);
@@ -202,7 +206,7 @@ struct ForwardArrays {
   const T *interface_bias;
   std::vector<const T*> biases;  // of the layers
   T *features;                   // [T, B, LH + RW]: what enters the output layer
-  T *state[kStateParts];         // [B, ...]: the last one; worked on in place
+  T *state[kStateParts];         // [B, ...]: the last one, and on the way the present one
   T *layer_inputs, *lstm;        // [T, B, L, depth of the last layer], [T, B, L, 5H]
   T *records, *memories, *links;  // [T, B, record], [chunks, B, N, W], [chunks, B, N, N]
 };
@@ -226,8 +230,7 @@ void forward_block(const Sizes& z, const Network& net, const Options& options,
   for (int part = 0; part < kStateParts; ++part) {
     const int64_t size = size_of_state(z, net, part);
     state[part] = a.state[part] + first * size;
-    const T* from = a.start[part] + first * size;
-    if (from != state[part]) copy(from, count * size, state[part]);
+    copy(a.start[part] + first * size, count * size, state[part]);
   }
   int64_t sizes[kStateParts];
   for (int p = 0; p < kStateParts; ++p) sizes[p] = size_of_state(z, net, p);
@@ -319,7 +322,7 @@ void backward_block(const Sizes& z, const Network& net, const Options& options,
                     const Weights<T>& transposed, const BackwardArrays<T>& a, int64_t steps,
                     int64_t batch, int64_t first, int64_t count, int64_t chunk) {
   static thread_local Scratch<T> scratch;
-  static thread_local std::vector<T> block, stack;
+  static thread_local std::vector<T> block;
   const Record record(z);
   const int64_t H = net.hidden, L = net.layers, words = z.reads * z.word, xi = interface_size(z);
   const int64_t features = feature_count(z, net);
@@ -330,7 +333,7 @@ void backward_block(const Sizes& z, const Network& net, const Options& options,
   block.assign(count * (wide + H) + none_size + xi, T(0));
   T *out = block.data(), *d_above = out + count * wide;
   T *none = d_above + count * H, *d_parts = none + none_size;  // `none` stays zero
-  if (int64_t(stack.size()) < count * chunk * entry) stack.resize(count * chunk * entry);
+  const std::unique_ptr<T[]> stack(new T[count * chunk * entry]);  // too large to be kept
 
   auto d_part = [&](int which, int64_t b) {
     return a.d_state[which] + (first + b) * size_of_state(z, net, which);
@@ -347,7 +350,7 @@ void backward_block(const Sizes& z, const Network& net, const Options& options,
 
   for (int64_t begin = (steps - 1) / chunk * chunk; begin >= 0; begin -= chunk) {
     const int64_t end = std::min(begin + chunk, steps);
-    auto stacked = [&](int64_t t, int64_t b) { return stack.data() + (b * chunk + t - begin) * entry; };
+    auto stacked = [&](int64_t t, int64_t b) { return stack.get() + (b * chunk + t - begin) * entry; };
     for (int64_t b = 0; b < count; ++b) {
       const int64_t place = begin / chunk * batch + first + b;
       T* to = copy(a.links + place * link_size, link_size, stacked(begin, b));
