@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <type_traits>
 #include <vector>
 
@@ -206,12 +207,13 @@ class Matrix {
   void pack(int64_t depth, int64_t width, const T* from, int64_t row_stride, int64_t column_stride) {
     depth_ = depth;
     width_ = (width + kWidth - 1) / kWidth * kWidth;
-    numbers_.assign(depth_ * width_, T(0));
-    T* to = numbers_.data();
+    numbers_.reset(new T[depth_ * width_]);
+    T* to = numbers_.get();
     for (int64_t j = 0; j < width; j += kWidth) {
       const int64_t count = std::min(kWidth, width - j);
       for (int64_t k = 0; k < depth; ++k, to += kWidth)
-        for (int64_t i = 0; i < count; ++i) to[i] = from[k * row_stride + (j + i) * column_stride];
+        for (int64_t i = 0; i < kWidth; ++i)
+          to[i] = i < count ? from[k * row_stride + (j + i) * column_stride] : T(0);
     }
   }
 
@@ -253,7 +255,7 @@ class Matrix {
       V<T> total[ROWS][kPanel];
       for (int i = 0; i < ROWS; ++i)
         for (int p = 0; p < kPanel; ++p) total[i][p] = load(out + i * out_stride + j + p * lanes);
-      const T* row = numbers_.data() + j * depth_;
+      const T* row = numbers_.get() + j * depth_;
       for (int64_t k = 0; k < depth_; ++k, row += kWidth) {
         V<T> panel[kPanel];
         for (int p = 0; p < kPanel; ++p) panel[p] = load(row + p * lanes);
@@ -267,7 +269,7 @@ class Matrix {
 
   int64_t depth_ = 0, width_ = 0;
   const T* view_ = nullptr;
-  std::vector<T> numbers_;
+  std::unique_ptr<T[]> numbers_;
 };
 
 }  // namespace dncx
