@@ -1,6 +1,7 @@
 """How things are measured, stated and kept."""
 
 import dataclasses
+import gc
 import json
 import os
 import platform
@@ -69,13 +70,21 @@ def machine() -> dict[str, Any]:
 
 
 def median_seconds(function: Callable[[], Any], runs: int) -> float:
-    """The median time of a call, after one that is not counted; waits for the device."""
+    """The median time of a call, after one that is not counted; waits for the device.
+
+    As in `timeit`, Python's garbage collector rests.
+    """
     jax.block_until_ready(function())
     times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        jax.block_until_ready(function())
-        times.append(time.perf_counter() - start)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(runs):
+            start = time.perf_counter()
+            jax.block_until_ready(function())
+            times.append(time.perf_counter() - start)
+    finally:
+        gc.enable()
     return statistics.median(times)
 
 
