@@ -42,8 +42,10 @@ def _grouped(pyplot, report: Report, group: str, value: str, label: str):
         places = [
             k + (i - (len(series) - 1) / 2) * width for k, g in enumerate(groups) if g in found
         ]
-        bars = axes.bar(places, [found[g] for g in groups if g in found], width * 0.92, label=name)
-        axes.bar_label(bars, fmt="%.3g", fontsize=7)
+        heights = [found[g] for g in groups if g in found]
+        bars = axes.bar(places, heights, width * 0.92, label=name)
+        labels = [f"{height:,.0f}" if height >= 100 else f"{height:.3g}" for height in heights]
+        axes.bar_label(bars, labels, fontsize=6)
     axes.set_xticks(range(len(groups)), groups)
     axes.set_yscale("log")
     axes.set_ylabel(f"{label} (log)")
@@ -53,6 +55,8 @@ def _grouped(pyplot, report: Report, group: str, value: str, label: str):
 
 
 def _lines(pyplot, report: Report):
+    from matplotlib import ticker
+
     axes_names = list(dict.fromkeys(row["axis"] for row in report.rows))
     figure, panels = pyplot.subplots(
         1, len(axes_names), figsize=(2.4 * len(axes_names), 2.6), sharey=True, squeeze=False
@@ -64,5 +68,7 @@ def _lines(pyplot, report: Report):
         panel.set_xticks([row["value"] for row in rows], [str(row["value"]) for row in rows])
         panel.minorticks_off()
         panel.grid(alpha=0.3)
+    panels[0][0].yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    panels[0][0].yaxis.set_major_formatter("{x:g}")
     panels[0][0].set_ylabel("milliseconds")
     return figure
