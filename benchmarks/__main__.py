@@ -57,6 +57,7 @@ def main() -> None:
     if asked.tiny:
         small = models.TINY["tiny"]
         runs |= {
+            "step_time": lambda: step_time.run(timed, rounds=1, turn=0),
             "memory": lambda: memory.run({"tiny": (small, ("plain", "xla", "native"))}),
             "compile_time": lambda: compile_time.run(small),
             "scaling": lambda: scaling.run(small, {"time": (2, 4, 8)}),

@@ -69,17 +69,22 @@ def machine() -> dict[str, Any]:
     return found | ({"torch": torch.__version__} if torch else {})
 
 
-def median_seconds(function: Callable[[], Any], runs: int) -> float:
-    """The median time of a call, after one that is not counted; waits for the device.
+def median_seconds(function: Callable[[], Any], runs: int = 3, turn: float = 0.0) -> float:
+    """The median time of a call; waits for the device.
 
-    As in `timeit`, Python's garbage collector rests.
+    At least `runs` calls and as many as fit into `turn` seconds, after a tenth of that (and one
+    call at least) that is not counted. As in `timeit`, Python's garbage collector rests.
     """
-    jax.block_until_ready(function())
-    times = []
+    times: list[float] = []
     gc.collect()
     gc.disable()
     try:
-        for _ in range(runs):
+        began = time.perf_counter()
+        jax.block_until_ready(function())
+        while time.perf_counter() - began < turn / 10:
+            jax.block_until_ready(function())
+        began = time.perf_counter()
+        while len(times) < runs or time.perf_counter() - began < turn:
             start = time.perf_counter()
             jax.block_until_ready(function())
             times.append(time.perf_counter() - start)
@@ -89,13 +94,13 @@ def median_seconds(function: Callable[[], Any], runs: int) -> float:
 
 
 def round_robin(
-    functions: dict[str, Callable[[], Any]], runs: int, rounds: int
+    functions: dict[str, Callable[[], Any]], rounds: int, turn: float = 1.0
 ) -> dict[str, float]:
     """The median times of several functions that take turns, so that a slow spell hits all."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
-            times[name].append(median_seconds(function, runs))
+            times[name].append(median_seconds(function, turn=turn))
     return {name: statistics.median(found) for name, found in times.items()}
 
 

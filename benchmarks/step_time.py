@@ -14,7 +14,7 @@ from dncx.kernels.choice import Implementation
 IMPLEMENTATIONS: tuple[Implementation, ...] = ("plain", "xla", "native")
 
 
-def run(sizes: dict[str, Size], rounds: int = 3) -> Report:
+def run(sizes: dict[str, Size], rounds: int = 3, turn: float = 1.0) -> Report:
     """Milliseconds, and the share of PyTorch's."""
     rows = []
     for name, size in sizes.items():
@@ -28,8 +28,7 @@ def run(sizes: dict[str, Size], rounds: int = 3) -> Report:
         eager = _torch_call(size, inputs, calls["plain"])
         if eager:
             calls["PyTorch eager"] = eager
-        runs = max(3, min(50, 20_000 // (size.time * size.slots)))
-        seconds = round_robin(calls, runs, rounds)
+        seconds = round_robin(calls, rounds, turn)
         for call, time in seconds.items():
             row = {"size": name, "implementation": call, "ms": 1e3 * time}
             if eager:

@@ -41,7 +41,7 @@ def measure(sizes: dict[str, Size], steps: int) -> list[dict[str, Any]]:
         inputs = np.random.default_rng(0).normal(size=(steps, 1, size.inputs)).astype(np.float32)
         calls = {"dncx": _ours(make_cell(size), inputs)}
         calls |= _torch(size, inputs)
-        seconds = round_robin(calls, 1, 7)
+        seconds = round_robin(calls, 3, turn=0)
         for call, time in seconds.items():
             row = {"size": name, "by": call, "us a step": 1e6 * time / steps}
             if "PyTorch eager" in seconds:

@@ -4,9 +4,13 @@
 // over heads unroll.
 
 #include <atomic>
+#include <cfenv>
+#include <condition_variable>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <numeric>
 #include <thread>
@@ -22,9 +26,47 @@ namespace ffi = xla::ffi;
 using Number = DNCX_NUMBER;
 constexpr int kHeads = DNCX_READS;
 
-// Runs run(job) for every job, on XLA's threads and on this one. This thread takes
-// jobs itself and waits only for those that another has begun, so it cannot wait for a
-// thread that never comes.
+// Threads of our own that help a call, and sleep between calls. (XLA's pool would do, but that a
+// call is often made on one of its threads, and what such a thread hands to the pool may wait
+// until it is done itself: docs/performance.md.) They end with the process.
+class Helpers {
+ public:
+  // Lets `count` helpers run a task, soon.
+  void run(int64_t count, const std::function<void()>& task) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      for (; threads_ < count; ++threads_) std::thread([this] { serve(); }).detach();
+      for (int64_t i = 0; i < count; ++i) tasks_.push_back(task);
+    }
+    for (int64_t i = 0; i < count; ++i) wake_.notify_one();
+  }
+
+ private:
+  void serve() {
+    for (;;) {
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait(lock, [this] { return !tasks_.empty(); });
+      const std::function<void()> task = std::move(tasks_.front());
+      tasks_.pop_front();
+      lock.unlock();
+      task();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::function<void()>> tasks_;
+  int64_t threads_ = 0;
+};
+
+Helpers& helpers_of_this_process() {
+  static Helpers* helpers = new Helpers;  // never destroyed: its threads may outlive main
+  return *helpers;
+}
+
+// Runs run(job) for every job, on this thread and on helpers, as many as XLA has threads. This
+// thread takes jobs itself and waits only for those that another has begun, so it cannot wait
+// for a thread that never comes. Helpers round and flush as this thread does.
 template <class Run>
 void for_each(ffi::ThreadPool& pool, int64_t jobs, int64_t numbers, Run run) {
   constexpr int64_t kWorthAThread = 1 << 14;
@@ -39,7 +81,10 @@ void for_each(ffi::ThreadPool& pool, int64_t jobs, int64_t numbers, Run run) {
   };
   auto shared = std::make_shared<Shared>();
   const Run* body = &run;  // outlives the last job, which this call waits for
-  auto work = [shared, body, jobs] {
+  std::fenv_t rounding;
+  std::fegetenv(&rounding);
+  auto work = [shared, body, jobs, rounding] {
+    std::fesetenv(&rounding);
     for (int64_t i; (i = shared->next.fetch_add(1)) < jobs;) {
       try {
         (*body)(i);
@@ -49,7 +94,7 @@ void for_each(ffi::ThreadPool& pool, int64_t jobs, int64_t numbers, Run run) {
       shared->done.fetch_add(1, std::memory_order_release);
     }
   };
-  for (int64_t i = 0; i < helpers; ++i) pool.Schedule(std::function<void()>(work));
+  helpers_of_this_process().run(helpers, work);
   work();
   while (shared->done.load(std::memory_order_acquire) < jobs) std::this_thread::yield();
   if (shared->failed) throw std::bad_alloc();
