@@ -13,7 +13,6 @@ from dncx.kernels import library
 # Where the memory and the link stand among the leaves of an AccessState; they are worked on in
 # place. The state is memory, read weights, write weights, link, precedence weights, usage.
 _MEMORY, _LINK = 0, 3
-_STATE, _INTERFACE = 6, len(Interface._fields)
 
 
 class Options(NamedTuple):
