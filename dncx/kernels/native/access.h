@@ -202,10 +202,7 @@ template <class T, class Body>
 inline void with_rows(const Sizes& z, const T* from, T* to, int64_t row, int count, T* staged,
                       Body body) {
   if (z.padded == z.slots) return body(from + row * z.slots, to + row * z.slots);
-  for (int i = 0; i < count; ++i) {
-    copy(from + (row + i) * z.slots, z.slots, staged + i * z.padded);
-    std::fill(staged + i * z.padded + z.slots, staged + (i + 1) * z.padded, T(0));
-  }
+  pad(from + row * z.slots, count, z.slots, z.padded, staged);
   body(staged, staged);
   unpad(to + row * z.slots, staged, count, z.slots, z.padded);
 }
@@ -320,10 +317,7 @@ void link_step_backward(const Sizes& z, const T* link, const T* d_new_link, T* d
     const T* in = link + row * z.slots;
     if (z.padded != z.slots) {
       T* rows_of_link = staged + count * z.padded;
-      for (int i = 0; i < count; ++i) {
-        copy(in + i * z.slots, z.slots, rows_of_link + i * z.padded);
-        zero(rows_of_link + i * z.padded + z.slots, z.padded - z.slots);
-      }
+      pad(in, count, z.slots, z.padded, rows_of_link);
       in = rows_of_link;
     }
     with_rows(z, d_new_link, d_link, row, count, staged, [&](const T* d_in, T* d_out) {

@@ -227,13 +227,12 @@ void forward_block(const Sizes& z, const Network& net, const Options& options,
   T *kept_here = above + count * H, *records_here = kept_here + count * L * 5 * H;
 
   T* state[kStateParts];
-  for (int part = 0; part < kStateParts; ++part) {
-    const int64_t size = size_of_state(z, net, part);
-    state[part] = a.state[part] + first * size;
-    copy(a.start[part] + first * size, count * size, state[part]);
-  }
   int64_t sizes[kStateParts];
-  for (int p = 0; p < kStateParts; ++p) sizes[p] = size_of_state(z, net, p);
+  for (int p = 0; p < kStateParts; ++p) {
+    sizes[p] = size_of_state(z, net, p);
+    state[p] = a.state[p] + first * sizes[p];
+    copy(a.start[p] + first * sizes[p], count * sizes[p], state[p]);
+  }
   auto size = [&](int which) { return sizes[which]; };
   auto part = [&](int which, int64_t b) { return state[which] + b * sizes[which]; };
 

@@ -121,6 +121,20 @@ inline V<T> tanh(V<T> x) {
   return x < 0 ? -magnitude : magnitude;
 }
 
+// Rows of `length` numbers to rows of `padded` and back; the tail of a padded row is 0.
+template <class T>
+void pad(const T* from, int64_t count, int64_t length, int64_t padded, T* to) {
+  for (int64_t i = 0; i < count; ++i) {
+    T* end = copy(from + i * length, length, to + i * padded);
+    zero(end, padded - length);
+  }
+}
+
+template <class T>
+void unpad(T* to, const T* from, int64_t count, int64_t length, int64_t padded) {
+  for (int64_t i = 0; i < count; ++i) copy(from + i * padded, length, to + i * length);
+}
+
 // ---- Scratch -------------------------------------------------------------------------------
 
 // Rows of whole vectors, cut from one block that a thread keeps.
@@ -144,10 +158,7 @@ class Scratch {
   }
   T* copy(const T* from, int64_t count, int64_t length, int64_t padded) {
     T* start = rows(count, padded);
-    for (int64_t i = 0; i < count; ++i) {
-      T* end = dncx::copy(from + i * length, length, start + i * padded);
-      zero(end, padded - length);
-    }
+    pad(from, count, length, padded, start);
     return start;
   }
 
@@ -155,12 +166,6 @@ class Scratch {
   std::vector<T> block_;
   T* next_ = nullptr;
 };
-
-template <class T>
-void unpad(T* to, const T* from, int64_t count, int64_t length, int64_t padded) {
-  for (int64_t i = 0; i < count; ++i)
-    copy(from + i * padded, length, to + i * length);
-}
 
 // The vectors of a row of `padded` numbers.
 template <class T, class Body>
@@ -217,10 +222,9 @@ class Matrix {
     }
   }
 
-  int64_t depth() const { return depth_; }
   int64_t width() const { return width_; }  // rounded up to whole panels
 
-  // out[rows, width()] += in[rows, depth()], with the given distances between rows.
+  // out[rows, width()] += in[rows, depth], with the given distances between rows.
   void multiply(int64_t rows, const T* in, int64_t in_stride, T* out, int64_t out_stride) const {
     if (view_) return multiply_view(in, out);
     int64_t i = 0;
