@@ -30,14 +30,14 @@ def run(iterations: int = 500, rounds: int = 5) -> Report:
     @jax.jit
     def gradients(params):  # one after the other, each from what the last one gave
         def once(_, params):
-            _, gradient = loss_and_gradient(graph, params, task, episode)
+            _, gradient = loss_and_gradient(graph, params, task, episode, key)
             return jax.tree.map(lambda p, g: p - 1e-9 * g, params, gradient)
 
         return jax.lax.fori_loop(0, iterations, once, params)
 
     def whole():
         fresh = jax.tree.map(jnp.copy, nnx.to_pure_dict(state))
-        return step(initial_state(fresh, optimizer), key, last)
+        return step(initial_state(fresh, optimizer), key, last, ())
 
     params = nnx.to_pure_dict(state)
     calls = {"gradient alone": lambda: gradients(params), "iteration": whole}

@@ -5,55 +5,57 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import Any
 
 import dncx
+from dncx import commands
 from dncx.errors import TrainingError, UsageError
-from dncx.training.settings import Eval, TrainRepeatCopy
+from dncx.training import presets
+from dncx.training.settings import EvalSettings, TrainSettings
 
 INTERRUPTED = 130
-_STYLE: dict[str, Any] = {
-    "use_underscores": True,
-    "config": (
-        tyro.conf.OmitArgPrefixes,
-        tyro.conf.OmitSubcommandPrefixes,
-        tyro.conf.DisallowNone,
-        tyro.conf.PositionalMetavarFromFieldName,
-    ),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Train:
-    """Train a DNC on a task.
-
-    Options are spelled with _ or with -, and take their value after = or a space.
-    """
-
-    task: Annotated[Literal["repeat-copy"], tyro.conf.Positional]
-    """What to learn."""
-    settings: TrainRepeatCopy
-
-
-_COMMANDS: Any = (
-    Annotated[Train, tyro.conf.subcommand("train")] | Annotated[Eval, tyro.conf.subcommand("eval")]
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`dncx train TASK` and `dncx eval RUN`; returns the exit code."""
-    if (sys.argv[1:] if arguments is None else [*arguments]) == ["--version"]:
-        print(f"dncx {dncx.__version__}")
-        return 0
-    command = tyro.cli(_COMMANDS, args=arguments, prog="dncx", **_STYLE)
-    return _run(_train, command.settings) if isinstance(command, Train) else _run(_eval, command)
+    return _main(presets.DEFAULTS, arguments, "dncx")
 
 
 def train_main(arguments: Sequence[str] | None = None) -> int:
     """The original's `train.py --memory_size=64 ...`; returns the exit code."""
-    return _run(_train, tyro.cli(TrainRepeatCopy, args=arguments, prog="train.py", **_STYLE))
+    default = presets.DEFAULTS["repeat-copy"]
+    return _run(lambda: _train(commands.parse_training(default, arguments, "train.py")))
+
+
+def task_main(task: Any, arguments: Sequence[str] | None = None) -> int:
+    """A command line for one task, your own: `train` and `eval RUN`; returns the exit code.
+
+    Args:
+      task: a class that is a `dncx.tasks.base.Task`: a frozen dataclass whose fields, the flags,
+        have defaults, with a class variable `name`.
+      arguments: by default those of the process.
+    """
+    from dncx.training import runs
+
+    runs.TASKS[task.name] = task
+    # The flags are parsed first and checked afterwards, so that errors look like all others.
+    unchecked = {"__post_init__": lambda self: None, "__doc__": task.__doc__}
+    settings = dataclasses.dataclass(frozen=True)(type(task.__name__, (task,), unchecked))
+    own = {task.name: presets.settings_of(settings())}
+    return _main(own, arguments, Path(sys.argv[0]).name)
+
+
+def _main(tasks: dict[str, Any], arguments: Sequence[str] | None, program: str) -> int:
+    given = [*(sys.argv[1:] if arguments is None else arguments)]
+    if given == ["--version"]:
+        print(f"dncx {dncx.__version__}")
+        return 0
+
+    def command() -> None:
+        settings = commands.parse(tasks, given, program)
+        _eval(settings) if isinstance(settings, EvalSettings) else _train(settings)
+
+    return _run(command)
 
 
 def console() -> None:
@@ -70,9 +72,9 @@ def leave(code: int) -> None:
     sys.exit(code)
 
 
-def _run(command: Callable[[Any], None], settings: Any) -> int:
+def _run(command: Callable[[], None]) -> int:
     try:
-        command(settings)
+        command()
     except KeyboardInterrupt as interrupt:
         return _say(str(interrupt) or "stopped", INTERRUPTED)
     except UsageError as error:
@@ -92,14 +94,14 @@ def _say(message: str, code: int) -> int:
     return code
 
 
-def _train(settings: TrainRepeatCopy) -> None:
+def _train(settings: TrainSettings[Any]) -> None:
     _cache_compilations(settings.run.compilation_cache)
     from dncx.training.loop import train
 
     train(settings)
 
 
-def _eval(settings: Eval) -> None:
+def _eval(settings: EvalSettings[Any]) -> None:
     _cache_compilations(settings.compilation_cache)
     from dncx.training.evaluation import evaluate, report
 

@@ -11,19 +11,14 @@ Inputs have K + 2 channels (bits, start marker, number), targets K + 1 (bits, en
 """
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 from jaxtyping import Array, Float, Int
 
 from dncx.tasks.base import Episode
-from dncx.tasks.settings import RepeatCopySettings
-
-# Added to the number of steps that count, so that an empty mask gives 0 (the original's value).
-EMPTY_MASK = float(np.finfo(np.float32).eps)
+from dncx.tasks.bits import bit_scores, masked_cross_entropy, render_bits
+from dncx.tasks.settings import RepeatCopySettings, check_counts, check_ranges
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,13 +38,8 @@ class RepeatCopy(RepeatCopySettings):
     """The number of repeats is shown as r / norm_max, whatever the range it is drawn from."""
 
     def __post_init__(self) -> None:
-        for name, value in dataclasses.asdict(self).items():
-            if not 1 <= value < 2**31:
-                raise ValueError(f"{name}={value}: must be at least 1, below 2^31")
-        for what in ("length", "repeats"):
-            low, high = getattr(self, f"min_{what}"), getattr(self, f"max_{what}")
-            if low > high:
-                raise ValueError(f"min_{what}={low} is above max_{what}={high}")
+        check_counts(self)
+        check_ranges(self)
         if self.time_steps >= 2**31:
             raise ValueError(f"max_length, max_repeats: sequences of {self.time_steps} steps")
 
@@ -113,64 +103,9 @@ class RepeatCopy(RepeatCopySettings):
     def score(
         self, outputs: Float[Array, "B T O"], episode: Episode
     ) -> dict[str, Float[Array, ""]]:
-        """Shares of wrong bits (of those that count) and of sequences with a wrong bit."""
-        wrong = ((outputs > 0) != (episode.targets > 0.5)) & (episode.mask > 0)[..., None]
-        counted = episode.mask.sum() * self.output_size
-        return {
-            "bit_error": wrong.sum().astype(jnp.float32) / counted,
-            "sequence_error": wrong.any(axis=(1, 2)).astype(jnp.float32).mean(),
-        }
+        """See `bit_scores`."""
+        return bit_scores(outputs, episode)
 
     def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
-        """Channels as rows of bits, step after step, as the original prints them."""
-        inputs, targets, mask, logits = (
-            np.asarray(x[0], np.float64)
-            for x in (episode.inputs, episode.targets, episode.mask, outputs)
-        )
-        steps = int(mask.nonzero()[0][-1]) + 1
-        answers = np.round(mask[:, None] / (1 + np.exp(-logits)))
-        lines = [
-            f"{name:>13} {' '.join(_bits(row) for row in array[:steps])}"
-            for name, array in (
-                ("observation", inputs),
-                ("target", targets),
-                ("model output", answers),
-            )
-        ]
-        return "\n".join(lines)
-
-
-def masked_cross_entropy(
-    logits: Float[Array, "B T O"],
-    targets: Float[Array, "B T O"],
-    mask: Float[Array, "B T"],
-    *,
-    time_average: bool = False,
-    in_bits: bool = False,
-) -> Float[Array, ""]:
-    """-log p(targets) of independent bits, summed over channels and over the steps of the mask.
-
-    Args:
-      logits: of the bits being 1.
-      targets: the bits, 0 or 1.
-      mask: 1 where a step counts.
-      time_average: divide each sequence's sum by the number of its steps that count.
-      in_bits: in bits instead of nats.
-
-    Returns:
-      The mean over the batch.
-    """
-    targets, mask = targets.astype(logits.dtype), mask.astype(logits.dtype)
-    nats = optax.losses.sigmoid_binary_cross_entropy(logits, targets)
-    per_sequence = (nats.sum(axis=-1) * mask).sum(axis=-1)
-    if time_average:
-        per_sequence = per_sequence / (mask.sum(axis=-1) + EMPTY_MASK)
-    mean = per_sequence.mean()
-    return mean / math.log(2) if in_bits else mean
-
-
-def _bits(row: np.ndarray) -> str:
-    """'0', '1', and other numbers as tenths: '00000.2' is four zeros, a zero and 2/10."""
-    return "".join(
-        f"{value:.0f}" if value in (0, 1) else f"{value:.1f}".lstrip("0") for value in row
-    )
+        """See `render_bits`."""
+        return render_bits(outputs, episode)

@@ -1,11 +1,14 @@
-"""The settings of every task, apart from the tasks so that `--help` need not load JAX."""
+"""The settings of the tasks of bits, apart from the tasks so that `--help` need not load JAX."""
 
 import dataclasses
+from typing import Any, ClassVar
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RepeatCopySettings:
     """Lengths and repeats are drawn uniformly between their bounds, both included."""
+
+    name: ClassVar[str] = "repeat-copy"
 
     num_bits: int = 4
     """Bits of each vector to copy."""
@@ -17,3 +20,51 @@ class RepeatCopySettings:
     """Lower bound of how often a pattern is to be repeated."""
     max_repeats: int = 2
     """Upper bound of how often a pattern is to be repeated."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CopySettings:
+    """Lengths are drawn uniformly between their bounds, both included."""
+
+    name: ClassVar[str] = "copy"
+
+    num_bits: int = 8
+    """Bits of each vector to copy."""
+    min_length: int = 1
+    """Lower bound of the number of vectors in a sequence."""
+    max_length: int = 20
+    """Upper bound of the number of vectors in a sequence."""
+    num_sequences: int = 1
+    """Sequences in a series, each to be recalled before the next is shown."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AssociativeRecallSettings:
+    """The number of items is drawn uniformly between its bounds, both included."""
+
+    name: ClassVar[str] = "associative-recall"
+
+    num_bits: int = 6
+    """Bits of each vector."""
+    item_length: int = 3
+    """Vectors of an item."""
+    min_items: int = 2
+    """Lower bound of the number of items."""
+    max_items: int = 6
+    """Upper bound of the number of items."""
+
+
+def check_counts(settings: Any, lowest: int = 1) -> None:
+    """Refuses whole numbers below `lowest`, and those that no array's axis can have."""
+    for name, value in dataclasses.asdict(settings).items():
+        if not lowest <= value < 2**31:
+            raise ValueError(f"{name}={value}: must be at least {lowest}, below 2^31")
+
+
+def check_ranges(settings: Any) -> None:
+    """Refuses a min_... above its max_..."""
+    values = dataclasses.asdict(settings)
+    for name, low in values.items():
+        if name.startswith("min_") and low > values["max_" + name[4:]]:
+            high = "max_" + name[4:]
+            raise ValueError(f"{name}={low} is above {high}={values[high]}")

@@ -18,7 +18,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from dncx.errors import UsageError
-from dncx.training.runs import FORMAT
+from dncx.training.configuration import FORMAT
 from dncx.training.step import TrainState
 
 # Orbax writes this file with every checkpoint; a folder without it is none.

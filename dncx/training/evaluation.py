@@ -1,74 +1,127 @@
-"""Measuring a trained run on fresh episodes."""
+"""Measuring a trained run on fresh episodes, at one setting or at several."""
 
-import dataclasses
+import itertools
+import json
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array
 
-from dncx.tasks.base import Episode
+from dncx.errors import UsageError
+from dncx.tasks.base import Examined
+from dncx.training.files import write_whole
 from dncx.training.runs import load_run
-from dncx.training.settings import Eval
-from dncx.training.step import EVALUATION, make_answer, stream
+from dncx.training.settings import EvalSettings
+from dncx.training.step import (
+    EVALUATION,
+    data_of,
+    make_answer,
+    make_examination,
+    make_measure,
+    stream,
+)
 
 
-def evaluate(settings: Eval) -> dict[str, Any]:
-    """Loss and scores of a run, averaged over fresh episodes, and one episode in print.
+def evaluate(settings: EvalSettings[Any]) -> list[dict[str, Any]]:
+    """Loss and scores of a run, averaged over fresh episodes, for every point of the sweeps.
 
     Returns:
-      "loss" and "loss_unit", the task's "scores" by name, "num_episodes" (whole batches), the
-      "task" settings, "memory_size" and a "sample".
+      A dictionary a point: "swept" (what was set, by name), "loss" and "loss_unit", the task's
+      "scores" by name, "num_episodes" (whole batches), the "task" settings, "memory_size" and a
+      "sample" of one episode in print; of an `Examined` task its "results" on the test set and
+      their "report". Without a sweep there is one point.
 
     Raises:
       UsageError: there is no such run, or it cannot be measured so.
     """
     settings.check()
-    given = dataclasses.asdict(settings)
-    changes = {
-        name: given[name]
-        for name in ("min_length", "max_length", "min_repeats", "max_repeats", "memory_size")
-        if given[name] is not None
-    }
+    points = itertools.product(*(_values(text, settings) for text in settings.sweep))
+    results = [_measure(settings, dict(point)) for point in points]
+    if settings.out:
+        write_whole(settings.out, (json.dumps(results, indent=2, default=str) + "\n").encode())
+    return results
+
+
+def _values(text: str, settings: EvalSettings[Any]) -> list[tuple[str, Any]]:
+    """The points of "name=1,2,3": the name with each value."""
+    name, equals, values = text.partition("=")
+    known = {"memory_size": settings.memory_size} | vars(settings.task)
+    like = known.get(name, known.get(f"min_{name}"))
+    numbers = isinstance(like, int | float) and not isinstance(like, bool)
+    try:
+        if equals and like is not None:
+            return [(name, type(like)(v) if numbers else v) for v in values.split(",")]
+    except ValueError:
+        pass
+    names = sorted({key.removeprefix("min_") for key in known if not key.startswith("max_")})
+    raise UsageError(f"--sweep {text}: must be NAME=VALUE,VALUE,... with one of {', '.join(names)}")
+
+
+def _measure(settings: EvalSettings[Any], swept: dict[str, Any]) -> dict[str, Any]:
+    changes = {"memory_size": settings.memory_size} | vars(settings.task)
+    for name, value in swept.items():
+        names = [name] if name in changes else [f"min_{name}", f"max_{name}"]
+        changes |= dict.fromkeys(names, value)
     task, cell, config = load_run(settings.run_dir, **changes)
     graph, params = nnx.split(cell)
+    params, key = nnx.to_pure_dict(params), stream(settings.seed, EVALUATION)
     batch_size = min(settings.batch_size, settings.num_episodes)
     batches = math.ceil(settings.num_episodes / batch_size)
-    answer = make_answer(graph, task, batch_size)
-
-    @jax.jit
-    def measure(outputs: Array, episode: Episode) -> tuple[Array, dict[str, Array]]:
-        return task.loss(outputs, episode), task.score(outputs, episode)
-
-    params, key = nnx.to_pure_dict(params), stream(settings.seed, EVALUATION)
-    sample, measured = "", []
-    for number in range(batches):
-        outputs, episode = answer(params, key, jnp.asarray(number))
-        sample = sample or task.render(outputs, episode)
-        measured.append(measure(outputs, episode))
-    loss, scores = jax.tree.map(lambda *values: float(sum(values)) / batches, *measured)
-    return {
-        "loss": loss,
+    measure = make_measure(graph, task, batch_size)
+    result = {"swept": swept, "task": config["task"], "memory_size": config["model"]["memory_size"]}
+    if isinstance(task, Examined):
+        results = make_examination(graph, task, settings.batch_size)(params, "test")
+        scores = {"mean_error": results["mean_error"] / 100}
+        return result | {"scores": scores, "results": results, "report": task.report(results)}
+    data = data_of(task)
+    measured = [measure(params, key, jnp.asarray(number), data) for number in range(batches)]
+    means = jax.tree.map(lambda *values: float(sum(values)) / batches, *measured)
+    answer = make_answer(graph, task, 1)
+    return result | {
+        "loss": means.pop("loss"),
         "loss_unit": task.loss_unit,
-        "scores": scores,
+        "scores": means,
         "num_episodes": batches * batch_size,
-        "task": config["task"],
-        "memory_size": config["model"]["memory_size"],
-        "sample": sample,
+        "sample": task.render(*answer(params, key, jnp.asarray(0), data)),
     }
 
 
-def report(results: dict[str, Any]) -> str:
+def report(results: list[dict[str, Any]]) -> str:
     """The results of `evaluate` for people."""
-    task = dict(results["task"])
+    if results[0]["swept"]:
+        return _table(results)
+    (result,) = results
+    if "report" in result:
+        return result["report"]
+    task = dict(result["task"])
     name = task.pop("name")
     settings = ", ".join(f"{key} {value}" for key, value in task.items())
     lines = [
-        f"{name}: {settings}; memory_size {results['memory_size']}",
-        f"{results['num_episodes']} episodes",
-        f"{'loss':15} {results['loss']:.4g} {results['loss_unit']}",
+        f"{name}: {settings}; memory_size {result['memory_size']}",
+        f"{result['num_episodes']} episodes",
+        f"{'loss':15} {result['loss']:.4g} {result['loss_unit']}",
     ]
-    lines += [f"{n.replace('_', ' '):15} {value:.4%}" for n, value in results["scores"].items()]
-    return "\n".join([*lines, results["sample"]])
+    lines += [f"{n.replace('_', ' '):15} {value:.4%}" for n, value in result["scores"].items()]
+    return "\n".join([*lines, result["sample"]])
+
+
+def _table(results: list[dict[str, Any]]) -> str:
+    """A line a point, in columns."""
+    swept, scores = results[0]["swept"], results[0]["scores"]
+    losses = "loss" in results[0]
+    loss = [f"loss ({results[0]['loss_unit']})"] if losses else []
+    rows = [[*(name.replace("_", " ") for name in [*swept, *scores]), *loss]]
+    rows += [
+        [
+            *map(str, result["swept"].values()),
+            *(f"{value:.3%}" for value in result["scores"].values()),
+            *([f"{result['loss']:.4g}"] if losses else []),
+        ]
+        for result in results
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(f"{v:>{w}}" for v, w in zip(row, widths, strict=True)) for row in rows]
+    episodes = f"{results[0]['num_episodes']} episodes" if losses else "the whole test set"
+    return "\n".join([f"{episodes} a line", *lines])

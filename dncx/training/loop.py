@@ -1,38 +1,40 @@
 """The training run, from the flags to the trained model."""
 
 import dataclasses
-import shutil
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
-from jax.stages import Wrapped
 
-from dncx.config import DNCConfig
-from dncx.dnc import DNC
 from dncx.errors import TrainingError, UsageError
-from dncx.tasks.base import Task
+from dncx.tasks.base import Examined, Task
+from dncx.tasks.curriculum import Course
 from dncx.training import checkpoints, runs
-from dncx.training.files import check_folder, set_aside
+from dncx.training.configuration import BEST, METRICS, write_config
+from dncx.training.files import check_folder
 from dncx.training.metrics import Metrics, Reporter
-from dncx.training.settings import RunSettings, TrainRepeatCopy
+from dncx.training.networks import Network, describe_network, make_network
+from dncx.training.programs import Programs, compile_programs
+from dncx.training.resume import is_done, make_room, resume
+from dncx.training.settings import RunSettings, TrainSettings
 from dncx.training.step import (
-    DATA,
-    SAMPLES,
     WEIGHTS,
     TrainState,
     initial_state,
-    make_answer,
+    make_examination,
     make_optimizer,
-    make_train,
     stream,
 )
 
+EXAMINED_AT_ONCE = 32  # sequences of the validation set
 
-def train(settings: TrainRepeatCopy) -> Path:
+
+def train(settings: TrainSettings[Any]) -> Path:
     """Trains as the settings say, and leaves a run directory (see runs.py).
 
     Returns:
@@ -43,44 +45,45 @@ def train(settings: TrainRepeatCopy) -> Path:
       TrainingError: the loss, its gradient or an update was no longer finite.
     """
     settings.check()
-    task, config = runs.task_and_model(settings)
-    run = settings.run
+    run, task = settings.run, runs.make_task(settings.task_name, vars(settings.task))
+    model = describe_network(settings.model, task)
+    if run.validation_interval > 0 and not isinstance(task, Examined):
+        raise UsageError(f"validation_interval: {settings.task_name} has no validation set")
     runs.check_run_dir(run.run_dir)
     check_folder(run.checkpoints, "checkpoint_dir")
 
     weights = nnx.Rngs(params=stream(run.seed, WEIGHTS))
-    cell = _network(task, config, run, weights)
-    graph, params = nnx.split(cell)
+    graph, params = nnx.split(_network(model, run, weights))
     optimizer = make_optimizer(settings.optimizer)
     state = initial_state(nnx.to_pure_dict(params), optimizer)
-    description = runs.describe(settings, task, config)
+    description = runs.describe(settings, model)
 
     saved = checkpoints.saved_iterations(run.checkpoints) if run.resume else []
     checkpoint = run.checkpoints / str(saved[-1]) if saved else None
     with Reporter(run.num_training_iterations, saved[-1] if saved else 0) as reporter:
         if checkpoint:
-            state, description, news = _resume(checkpoint, state, description)
-            if _is_done(run, int(state.iteration), news):
+            state, description, news = resume(checkpoint, state, description)
+            if is_done(run, int(state.iteration), news):
                 reporter.say(f"{run.run_dir} is trained to iteration {saved[-1]} already")
                 return run.run_dir
             reporter.say("\n  ".join([f"resuming from {checkpoint}", *news]))
-        loop = _Loop(run, task, description, reporter, Metrics(run.run_dir / runs.METRICS))
-        step = make_train(graph, task, optimizer, run.batch_size)
-        state = loop.compile(state, step, make_answer(graph, task, batch_size=1))
-        _make_room(run, description["id"] if checkpoint else None, int(state.iteration), reporter)
+        metrics = Metrics(run.run_dir / METRICS)
+        loop = _Loop(run, task, graph, optimizer, description, reporter, metrics)
+        state = loop.compile(state)
+        make_room(run, description["id"] if checkpoint else None, int(state.iteration), reporter)
         run.run_dir.mkdir(parents=True, exist_ok=True)
-        runs.write_config(run.run_dir, description)
+        write_config(run.run_dir, description)
         state = loop.run(state)
-        model = runs.save_model(run.run_dir, state.params, int(state.iteration))
-        reporter.say(f"trained model: {model}")
+        write_config(run.run_dir, loop.description)
+        path = runs.save_model(run.run_dir, loop.best(state), int(state.iteration))
+        reporter.say(f"trained model: {path}")
     return run.run_dir
 
 
-def _network(task: Task, config: DNCConfig, run: RunSettings, weights: nnx.Rngs) -> DNC:
+def _network(model: dict[str, Any], run: RunSettings, weights: nnx.Rngs) -> Network:
     implementation = None if run.implementation == "fastest" else run.implementation
-    sizes = task.input_size, task.output_size
     try:
-        return DNC(*sizes, config, implementation=implementation, rngs=weights)
+        return make_network(model, weights, implementation)
     except ValueError as error:  # it cannot be computed so
         raise UsageError(str(error)) from error
 
@@ -91,24 +94,32 @@ class _Loop:
 
     settings: RunSettings
     task: Task
+    graph: nnx.GraphDef
+    optimizer: optax.GradientTransformation
     description: dict[str, Any]
     reporter: Reporter
     metrics: Metrics
-    data: jax.Array = dataclasses.field(init=False)
-    samples: jax.Array = dataclasses.field(init=False)
-    step: Any = dataclasses.field(init=False)
-    answer: Any = dataclasses.field(init=False)
+    programs: Programs = dataclasses.field(init=False)
+    examine: Any = None
 
-    def compile(self, state: TrainState, step: Wrapped, answer: Wrapped) -> TrainState:
+    @property
+    def lesson(self) -> int:
+        """The present lesson; 0 where there are none."""
+        return self.description.get("lesson", 0)
+
+    def compile(self, state: TrainState) -> TrainState:
         """Compiles what runs on the device, and runs no iteration, to see that it fits there."""
         start = time.perf_counter()
-        self.data = stream(self.settings.seed, DATA)
-        self.samples = stream(self.settings.seed, SAMPLES)
-        self.step = step.lower(state, self.data, state.iteration).compile()
-        self.answer = answer.lower(state.params, self.samples, state.iteration).compile()
+        if self.settings.validation_interval > 0 and isinstance(self.task, Examined):
+            self.examine = make_examination(self.graph, self.task, EXAMINED_AT_ONCE)
+        if isinstance(self.task, Course):
+            self.description = {"lesson": 1} | self.description
+        self.programs = compile_programs(
+            self.graph, self.task, self.optimizer, self.settings, state, self.lesson
+        )
         platform = jax.devices()[0].platform
         self.reporter.say(f"compiled in {time.perf_counter() - start:.1f} s for {platform}")
-        return self.step(state, self.data, jnp.copy(state.iteration))
+        return self.programs.train(state, jnp.copy(state.iteration))
 
     def run(self, state: TrainState) -> TrainState:
         """All iterations; the state after the last."""
@@ -116,9 +127,9 @@ class _Loop:
         self.metrics.keep_up_to(iteration)
         clock, done = time.perf_counter(), iteration
         try:
-            while iteration < settings.num_training_iterations:
+            while iteration < settings.num_training_iterations and not self._out_of_patience():
                 last = jnp.asarray(self._next_stop(iteration), jnp.int32)
-                state = self.step(state, self.data, last)
+                state = self.programs.train(state, last)
                 iteration = int(state.iteration)
                 if not state.finite:
                     raise TrainingError(self._not_finite(iteration + 1))
@@ -127,6 +138,12 @@ class _Loop:
                     self._report(state, (iteration - done) / (time.perf_counter() - clock))
                     clock, done = time.perf_counter(), iteration
                     state = state.reported_now()
+                if self._due(iteration, settings.validation_interval):
+                    self._validate(state)
+                    clock, done = time.perf_counter(), iteration
+                if self._next_lesson(state):
+                    state = self.compile(state)
+                    clock, done = time.perf_counter(), iteration
                 if self._due(iteration, settings.checkpoint_interval):
                     checkpoints.save(
                         settings.checkpoints, state, self.description, settings.keep_checkpoints
@@ -139,9 +156,16 @@ class _Loop:
 
     def _next_stop(self, iteration: int) -> int:
         """Up to where the device may go on by itself."""
-        intervals = (self.settings.report_interval, self.settings.checkpoint_interval)
+        settings = self.settings
+        intervals = [
+            settings.report_interval,
+            settings.checkpoint_interval,
+            settings.validation_interval,
+        ]
+        if isinstance(self.task, Course):
+            intervals.append(self.task.gate.every)
         stops = [(iteration // every + 1) * every for every in intervals if every > 0]
-        return min(self.settings.num_training_iterations, *stops)
+        return min(settings.num_training_iterations, *stops)
 
     def _due(self, iteration: int, interval: int) -> bool:
         """Whether what is done at an interval is due now; at the very end it always is."""
@@ -149,14 +173,60 @@ class _Loop:
             return False
         return iteration % interval == 0 or iteration == self.settings.num_training_iterations
 
+    def _validate(self, state: TrainState) -> None:
+        """Measures on the validation set, and keeps the model if it is the best so far."""
+        run_dir, iteration = self.settings.run_dir, int(state.iteration)
+        error = self.examine(state.params, "validation")["mean_error"]
+        known = self.description.get("validation", {"error": math.inf, "iteration": 0, "worse": 0})
+        if error < known["error"]:
+            known = {"error": error, "iteration": iteration, "worse": 0}
+            runs.save_model(run_dir, state.params, iteration, BEST)
+        else:
+            known = known | {"worse": known["worse"] + 1}
+        self.description = self.description | {"validation": known}
+        self.metrics.append({"iteration": iteration, "validation_error": error})
+        best = f"the best is {known['error']:.4g} % at {known['iteration']}"
+        self.reporter.say(f"iteration {iteration}: validation error {error:.4g} %, {best}")
+
+    def _out_of_patience(self) -> bool:
+        """Whether validation has not become better for long enough."""
+        worse = self.description.get("validation", {"worse": 0})["worse"]
+        return 0 < self.settings.patience <= worse
+
+    def best(self, state: TrainState) -> Any:
+        """The parameters to keep: the best in validation, or the last."""
+        if "validation" not in self.description:
+            return state.params
+        return runs.nested(runs.load_model(self.settings.run_dir / BEST))
+
+    def _next_lesson(self, state: TrainState) -> bool:
+        """Whether the present lesson has just been learned and another one follows."""
+        task, iteration = self.task, int(state.iteration)
+        if not isinstance(task, Course) or iteration % task.gate.every:
+            return False
+        if self.lesson == task.num_lessons:
+            return False
+        score = float(self.programs.measure(state)[task.gate.score])
+        if score > task.gate.at_most:
+            return False
+        self.metrics.append({"iteration": iteration, "lesson": self.lesson, task.gate.score: score})
+        self.reporter.say(
+            f"iteration {iteration}: lesson {self.lesson} of {task.num_lessons} is learned "
+            f"({task.gate.score.replace('_', ' ')} {score:.1%})"
+        )
+        self.description = self.description | {"lesson": self.lesson + 1}
+        return True
+
     def _report(self, state: TrainState, speed: float) -> None:
         """Prints average loss, speed and a sample, and adds the line to metrics.jsonl."""
         iteration = int(state.iteration)
         loss = float(state.loss_sum) / (iteration - int(state.reported))
-        sample = self.task.render(*self.answer(state.params, self.samples, state.iteration))
+        sample = self.task.render(*self.programs.answer(state))
+        lesson = {"lesson": self.lesson} if self.lesson else {}
         self.reporter.say(
-            f"iteration {iteration}/{self.settings.num_training_iterations}: average loss "
-            f"{loss:.4g} {self.task.loss_unit}, {speed:.0f} iterations/s\n{sample}"
+            f"iteration {iteration}/{self.settings.num_training_iterations}: "
+            + "".join(f"lesson {number}, " for number in lesson.values())
+            + f"average loss {loss:.4g} {self.task.loss_unit}, {speed:.0f} iterations/s\n{sample}"
         )
         self.metrics.append(
             {
@@ -164,6 +234,7 @@ class _Loop:
                 "loss": loss,
                 "grad_norm_max": float(state.grad_norm_max),
                 "iterations_per_second": round(speed, 1),
+                **lesson,
             }
         )
 
@@ -179,67 +250,3 @@ class _Loop:
             f"{self._last_checkpoint()}. Try a smaller --learning_rate or --max_grad_norm, a "
             "larger --optimizer_epsilon, or another --seed."
         )
-
-
-def _resume(
-    path: Path, fresh: TrainState, description: dict[str, Any]
-) -> tuple[TrainState, dict[str, Any], list[str]]:
-    """The state in a checkpoint, what the run is now, and what is no longer as it was."""
-    saved = checkpoints.load_config(path)
-    other_model, changed = runs.compare_configs(saved, description)
-    if other_model:
-        there, here = checkpoints.saved_params(path), fresh.params
-        shapes = runs.compare_shapes(runs.flat_shapes(there), runs.flat_shapes(here))
-        raise UsageError(
-            f"the checkpoint {path} is of another model:\n  "
-            + "\n  ".join(other_model + shapes)
-            + "\nGive the model's own settings, another --run_dir or --checkpoint_dir, or "
-            "--no-resume to start anew (what is there is moved aside, not lost)."
-        )
-    state = checkpoints.load(path, fresh)
-    history = saved["resumed"]
-    if changed:
-        history = [*history, {"iteration": int(state.iteration), "changed": changed}]
-    return state, description | {"id": saved["id"], "resumed": history}, changed
-
-
-def _is_done(run: RunSettings, iteration: int, changed: list[str]) -> bool:
-    """Whether there is nothing left to train and to write."""
-    trained = runs.trained_iterations(run.run_dir)
-    done = trained is not None and iteration >= run.num_training_iterations
-    if done and changed:
-        raise UsageError(
-            f"{run.run_dir} is trained to iteration {iteration} already, with other settings:\n  "
-            + "\n  ".join(changed)
-            + "\nGive another --run_dir, --no-resume to start anew (what is there is moved aside, "
-            "not lost), or a larger --num_training_iterations to go on."
-        )
-    return done
-
-
-def _make_room(run: RunSettings, run_id: str | None, iteration: int, reporter: Reporter) -> None:
-    """Moves aside what would be overwritten: all of another run, or a model trained further.
-
-    Args:
-      run: where to write.
-      run_id: of the run that goes on; None for a new one.
-      iteration: from where it goes on.
-      reporter: is told.
-    """
-    own = [runs.CONFIG, runs.METRICS, runs.MODEL]
-    config = run.run_dir / runs.CONFIG
-    same_run = run_id and config.exists() and runs.read_config(config)["id"] == run_id
-    if same_run and (runs.trained_iterations(run.run_dir) or 0) <= iteration:
-        return
-    moves = [(run.run_dir, own)]
-    if run_id is None and run.checkpoint_dir is None:
-        own.append(run.checkpoints.name)
-    elif run_id is None:
-        saved = [str(iteration) for iteration in checkpoints.saved_iterations(run.checkpoints)]
-        moves.append((run.checkpoints, saved))
-    for folder, names in moves:
-        aside = set_aside(folder, names)
-        if aside:
-            reporter.say(f"{folder} held an earlier run or a later model; it is in {aside} now")
-            if same_run and (aside / runs.METRICS).exists():
-                shutil.copy2(aside / runs.METRICS, run.run_dir)

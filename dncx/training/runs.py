@@ -3,12 +3,12 @@
 config.json          task, model and training settings, as given
 metrics.jsonl        one line a report
 checkpoints/         see checkpoints.py
-model.safetensors    the trained parameters, by name
+best.safetensors     the best in validation so far, where there is any
+model.safetensors    the trained parameters, by name; with validation the best
 earlier-1/, ...      runs that were in the directory before, moved aside
 """
 
 import dataclasses
-import json
 import uuid
 from pathlib import Path
 from typing import Any
@@ -19,43 +19,47 @@ import safetensors
 import safetensors.numpy
 from flax import nnx, traverse_util
 
-from dncx.config import DNCConfig
-from dncx.dnc import DNC
 from dncx.errors import UsageError
+from dncx.tasks.associative_recall import AssociativeRecall
+from dncx.tasks.babi.task import Babi
 from dncx.tasks.base import Task
+from dncx.tasks.copy import Copy
 from dncx.tasks.repeat_copy import RepeatCopy
+from dncx.training.configuration import (
+    CONFIG,
+    FORMAT,
+    MODEL,
+    plain,
+    read_config,
+    read_finished,
+    task_settings,
+)
 from dncx.training.files import check_folder, write_whole
-from dncx.training.settings import ModelSettings, TrainRepeatCopy
+from dncx.training.networks import Network, make_network
+from dncx.training.settings import TrainSettings
 
-CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
-FORMAT = "dncx-run-1"
-TASKS = {"repeat-copy": RepeatCopy}
+TASKS: dict[str, Any] = {task.name: task for task in (RepeatCopy, Copy, AssociativeRecall, Babi)}
 
 
-def task_and_model(settings: TrainRepeatCopy) -> tuple[Task, DNCConfig]:
-    """The task and the network that the flags ask for."""
-    sizes = dataclasses.asdict(settings.model)
-    nature = sizes.pop("equations") == "nature"
-    if nature and sizes.pop("clip_value") != ModelSettings.clip_value:
-        raise UsageError("clip_value: the paper's equations (equations=nature) do not clip")
+def make_task(name: str, settings: dict[str, Any]) -> Task:
+    """A task by its name, which `TASKS` has.
+
+    Raises:
+      UsageError: the settings are not for it; the message says why.
+    """
     try:
-        task = TASKS[settings.task_name](**dataclasses.asdict(settings.task))
-        return task, DNCConfig.nature(**sizes) if nature else DNCConfig.deepmind(**sizes)
-    except ValueError as error:
+        return TASKS[name](**settings)
+    except (KeyError, TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
 
 
-def describe(settings: TrainRepeatCopy, task: Task, config: DNCConfig) -> dict[str, Any]:
+def describe(settings: TrainSettings[Any], model: dict[str, Any]) -> dict[str, Any]:
     """What config.json holds: enough to build the network again, and how it was trained."""
     run = dataclasses.asdict(settings.run)
     return {
         "format": FORMAT,
-        "task": {"name": settings.task_name, **dataclasses.asdict(settings.task)},
-        "model": {
-            "input_size": task.input_size,
-            "output_size": task.output_size,
-            **dataclasses.asdict(config),
-        },
+        "task": {"name": settings.task_name, **plain(vars(settings.task))},
+        "model": model,
         "optimizer": dataclasses.asdict(settings.optimizer),
         "training": {name: run[name] for name in ("batch_size", "seed", "num_training_iterations")},
         "id": uuid.uuid4().hex,
@@ -63,29 +67,7 @@ def describe(settings: TrainRepeatCopy, task: Task, config: DNCConfig) -> dict[s
     }
 
 
-def compare_configs(saved: dict[str, Any], asked: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """What differs, a line each: in the model and the optimiser's memory; in anything else."""
-    model, rest = [], []
-    for section in ("model", "task", "optimizer", "training"):
-        for name, value in asked[section].items():
-            before = saved[section].get(name)
-            if before == value or name == "num_training_iterations":
-                continue
-            fixed = section == "model" or (name == "momentum" and 0 in (before, value))
-            line = f"{name}: {before} in the checkpoint, {value} asked for"
-            (model if fixed else rest).append(line)
-    return model, rest
-
-
-def build(config: dict[str, Any], rngs: nnx.Rngs) -> tuple[Task, DNC]:
-    """The task and a fresh network of a configuration."""
-    task_settings, model = dict(config["task"]), dict(config["model"])
-    task = TASKS[task_settings.pop("name")](**task_settings)
-    sizes = model.pop("input_size"), model.pop("output_size")
-    return task, DNC(*sizes, DNCConfig(**model), rngs=rngs)
-
-
-def load_run(run_dir: Path | str, **changes: Any) -> tuple[Task, DNC, dict[str, Any]]:
+def load_run(run_dir: Path | str, **changes: Any) -> tuple[Task, Network, dict[str, Any]]:
     """The task, the trained network and the configuration of a run.
 
     Args:
@@ -96,42 +78,36 @@ def load_run(run_dir: Path | str, **changes: Any) -> tuple[Task, DNC, dict[str, 
       UsageError: there is no trained model, or its files do not fit together.
     """
     config_path, model_path = Path(run_dir) / CONFIG, Path(run_dir) / MODEL
-    for path in (config_path, model_path):
-        if not path.is_file():
-            raise UsageError(
-                f"{run_dir} is not a finished run: it has no {path.name} (an interrupted one "
-                "goes on with the command that began it)"
-            )
-    config = read_config(config_path)
+    config = read_finished(Path(run_dir))
     for name, value in changes.items():
         config["model" if name in config["model"] else "task"][name] = value
     try:
-        task, cell = build(config, nnx.Rngs(0))
+        task = make_task(config["task"]["name"], task_settings(config))
+        network = make_network(config["model"], nnx.Rngs(0))
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"with the settings in {config_path}: {error}") from error
-    graph, state = nnx.split(cell)
-    wanted = flat_shapes(nnx.to_pure_dict(state))
-    try:
-        found = safetensors.numpy.load_file(model_path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UsageError(f"cannot read {model_path}: {error}") from error
+    graph, state = nnx.split(network)
+    wanted, found = flat_shapes(nnx.to_pure_dict(state)), load_model(model_path)
     differences = compare_shapes(flat_shapes(found), wanted)
     if differences:
         raise UsageError(f"{model_path} does not fit {config_path}:\n  " + "\n  ".join(differences))
     return task, nnx.merge(graph, nested(found)), config
 
 
-def write_config(run_dir: Path, config: dict[str, Any]) -> None:
-    """Writes config.json, whole or not at all."""
-    write_whole(run_dir / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
-
-
-def save_model(run_dir: Path, params: Any, iteration: int) -> Path:
-    """Writes model.safetensors, whole or not at all."""
-    path = run_dir / MODEL
+def save_model(run_dir: Path, params: Any, iteration: int, name: str = MODEL) -> Path:
+    """Writes model.safetensors, or a model of another name, whole or not at all."""
+    path = run_dir / name
     arrays = {name: np.asarray(array) for name, array in flat(params).items()}
     write_whole(path, safetensors.numpy.save(arrays, metadata={"iteration": str(iteration)}))
     return path
+
+
+def load_model(path: Path) -> dict[str, Any]:
+    """The parameters that `save_model` wrote, by name."""
+    try:
+        return safetensors.numpy.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UsageError(f"cannot read {path}: {error}") from error
 
 
 def trained_iterations(run_dir: Path) -> int | None:
@@ -143,20 +119,6 @@ def trained_iterations(run_dir: Path) -> int | None:
             return int((model.metadata() or {})["iteration"])
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
         raise UsageError(f"cannot read {run_dir / MODEL}: {error}") from error
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """config.json, if it is one of ours."""
-    try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read {path}: {error}") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise UsageError(f"{path} is not the configuration of a dncx run")
-    missing = {"task", "model", "optimizer", "training", "id", "resumed"} - set(config)
-    if missing:
-        raise UsageError(f"{path} is broken: it has no {', '.join(sorted(missing))}")
-    return config
 
 
 def check_run_dir(run_dir: Path) -> None:

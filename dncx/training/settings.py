@@ -7,22 +7,30 @@ and `--help` are instant.
 import dataclasses
 import math
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Generic, Literal, TypeVar
 
 import tyro
 
 from dncx.errors import UsageError
-from dncx.tasks.settings import RepeatCopySettings
 
 Equations = Literal["deepmind", "nature"]
+TaskT = TypeVar("TaskT")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """Sizes of the network."""
+    """Kind and sizes of the network."""
 
+    model: Literal["dnc", "lstm"] = "dnc"
+    """lstm: the paper's baseline, a deep LSTM without a memory."""
+    controller: Literal["default", "lstm", "deep_lstm", "feedforward"] = "default"
+    """By default the one of the equations: lstm, or in the paper deep_lstm."""
     hidden_size: int = 64
-    """Size of the controller's LSTM."""
+    """Size of a controller layer."""
+    num_layers: int = 1
+    """Layers of the controller; lstm has one."""
+    embedding_size: int = 0
+    """Numbers that a learned matrix makes of each input vector; 0: inputs as they are."""
     memory_size: int = 16
     """Number of memory slots."""
     word_size: int = 16
@@ -65,6 +73,11 @@ class RunSettings:
     """Iterations between checkpoints; -1: none are written."""
     checkpoint_dir: Path | None = None
     """Where checkpoints are; by default checkpoints/ in the run directory."""
+    validation_interval: int = -1
+    """Iterations between validations, for tasks with a validation set; -1: none. The trained model
+    is then the best of those validated."""
+    patience: int = 0
+    """Validations without a better one after which training stops; 0: it goes on."""
     keep_checkpoints: int = 5
     """How many of the newest checkpoints stay; 0: all."""
     run_dir: Path = Path("runs/repeat-copy")
@@ -76,6 +89,8 @@ class RunSettings:
     """How to compute; the numbers are the same but for rounding (dncx/kernels/README.md)."""
     compilation_cache: bool = True
     """Keep compiled programs in ~/.cache/dncx for the next start."""
+    preset: str | None = None
+    """Settings to start from, which other flags change; the list is above."""
 
     @property
     def checkpoints(self) -> Path:
@@ -84,27 +99,32 @@ class RunSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainRepeatCopy:
-    """Train a DNC to repeat patterns of bits, the task of google-deepmind/dnc.
+class TrainSettings(Generic[TaskT]):
+    """Train a network on a task.
 
     Options are spelled with _ or with -, and take their value after = or a space.
     """
 
-    task_name: ClassVar[str] = "repeat-copy"
-
     model: ModelSettings = ModelSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
-    task: RepeatCopySettings = RepeatCopySettings()
+    task: TaskT
     run: RunSettings = RunSettings()
+
+    @property
+    def task_name(self) -> str:
+        """The task's name at the command line."""
+        return self.task.name  # pyright: ignore[reportAttributeAccessIssue]
 
     def check(self) -> None:
         """Refuses numbers that training cannot use (task and model check their own)."""
         run, floats = self.run, dataclasses.asdict(self.optimizer)
         for name in ("batch_size", "num_training_iterations", "report_interval"):
             _within(1, 2**31 - 1, name, getattr(run, name))
-        _within(0, 2**31 - 1, "keep_checkpoints", run.keep_checkpoints)
-        if run.checkpoint_interval != -1:
-            _within(1, 2**31 - 1, "checkpoint_interval (-1: off)", run.checkpoint_interval)
+        for name in ("keep_checkpoints", "patience"):
+            _within(0, 2**31 - 1, name, getattr(run, name))
+        for name in ("checkpoint_interval", "validation_interval"):
+            if getattr(run, name) != -1:
+                _within(1, 2**31 - 1, f"{name} (-1: off)", getattr(run, name))
         _within(0, 2**32 - 1, "seed", run.seed)
         for name, value in floats.items():
             if not (math.isfinite(value) and value >= 0):
@@ -112,27 +132,33 @@ class TrainRepeatCopy:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Eval:
-    """Measure a trained model on fresh episodes, of any length."""
+class NoTask:
+    """Those of the run's task: `dncx eval RUN --help` lists them."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvalSettings(Generic[TaskT]):
+    """Measure a trained model on fresh episodes, also of other lengths and with more memory.
+
+    The defaults of the task's options and of memory_size are those of the run.
+    """
 
     run_dir: Annotated[Path, tyro.conf.Positional]
     """The run: a directory with model.safetensors and config.json."""
-    min_length: int | None = None
-    """Other than in training, where given."""
-    max_length: int | None = None
-    """Other than in training, where given."""
-    min_repeats: int | None = None
-    """Other than in training, where given."""
-    max_repeats: int | None = None
-    """Other than in training, where given."""
-    memory_size: int | None = None
-    """Memory slots, other than in training where given."""
+    task: TaskT
+    memory_size: int = 16
+    """Memory slots."""
     num_episodes: int = 1000
-    """Sequences to measure on."""
+    """Sequences to measure on; of a task with a test set always all of it."""
     batch_size: int = 100
     """Sequences at a time."""
     seed: int = 1
     """Seed of the episodes; training draws from others."""
+    sweep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Measure at each of these values: memory_size=16,32 or an option of the task; length=5,10
+    sets min_length and max_length both. Given twice, at all pairs."""
+    out: Path | None = None
+    """Also write the measurements to this JSON file."""
     compilation_cache: bool = True
     """Keep compiled programs in ~/.cache/dncx for the next start."""
 
@@ -141,6 +167,8 @@ class Eval:
         _within(1, 2**31 - 1, "num_episodes", self.num_episodes)
         _within(1, 2**31 - 1, "batch_size", self.batch_size)
         _within(0, 2**32 - 1, "seed", self.seed)
+        if self.out and self.out.exists():
+            raise UsageError(f"--out: {self.out} exists")
 
 
 def _within(lowest: int, highest: int, name: str, value: int) -> None:

@@ -1,6 +1,8 @@
 """The compiled part of training: draw a batch, take the gradient, update; many times a call."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import partial, reduce
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +12,12 @@ from jax.stages import Wrapped
 from jaxtyping import Array, Bool, Float, Int
 
 from dncx.sequence import unroll
-from dncx.tasks.base import Episode, Task
+from dncx.tasks.base import Bucketed, Episode, Examined, Interactive, Task
+from dncx.training.networks import Network, cell_and_inputs
 from dncx.training.settings import OptimizerSettings
 
 # What the one seed of a run is used for; each has a stream of random numbers of its own.
-WEIGHTS, DATA, SAMPLES, EVALUATION = range(4)
+WEIGHTS, DATA, SAMPLES, EVALUATION, GATE = range(5)
 
 
 def stream(seed: int, purpose: int) -> Array:
@@ -70,14 +73,32 @@ def initial_state(params: Any, optimizer: optax.GradientTransformation) -> Train
     )
 
 
+def respond(
+    network: Network, task: Any, episode: Episode, key: Array, *, training: bool
+) -> tuple[Float[Array, "B T O"], Episode]:
+    """What the network gives out for a batch, and the batch that this answers.
+
+    They are the batch given, but for an `Interactive` task, whose last part is made on the way.
+    """
+    cell, inputs = cell_and_inputs(network, episode.inputs)
+    if not isinstance(task, Interactive):
+        return unroll(cell, inputs)[0], episode
+
+    def step(state: Any, inputs: Array) -> tuple[Any, Array]:
+        return cell(state, cell_and_inputs(network, inputs)[1])
+
+    _, state = unroll(cell, inputs, lengths=task.opening_lengths(episode))
+    return task.converse(step, state, episode, jax.random.fold_in(key, 1), training)
+
+
 def loss_and_gradient(
-    graph: nnx.GraphDef, params: Any, task: Task, episode: Episode
+    graph: nnx.GraphDef, params: Any, task: Task, episode: Episode, key: Array
 ) -> tuple[Float[Array, ""], Any]:
     """The task's loss of a batch, and its gradient by the parameters."""
 
     def loss(params: Any) -> Float[Array, ""]:
-        outputs, _ = unroll(nnx.merge(graph, params), episode.inputs)
-        return task.loss(outputs, episode)
+        network = nnx.merge(graph, params)
+        return task.loss(*respond(network, task, episode, key, training=True))
 
     return jax.value_and_grad(loss)(params)
 
@@ -87,10 +108,11 @@ def update(
     graph: nnx.GraphDef,
     task: Task,
     episode: Episode,
+    key: Array,
     optimizer: optax.GradientTransformation,
 ) -> TrainState:
     """One iteration. Where anything is not finite, all but `finite` stays as it was."""
-    loss, gradient = loss_and_gradient(graph, state.params, task, episode)
+    loss, gradient = loss_and_gradient(graph, state.params, task, episode, key)
     norm = optax.tree.norm(gradient)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -107,23 +129,37 @@ def update(
     return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
 
 
+def data_of(task: Task) -> Any:
+    """What the programs below take as their last argument."""
+    return task.buckets if isinstance(task, Bucketed) else ()
+
+
 def make_train(
     graph: nnx.GraphDef, task: Task, optimizer: optax.GradientTransformation, batch_size: int
 ) -> Wrapped:
-    """A compiled function (state, data key, last iteration) -> state.
+    """A compiled function (state, data key, last iteration, `data_of` the task) -> state.
 
     It runs iterations up to the last one, or to the first that is not finite, all within one
     call on the device. How iterations are shared out over calls changes nothing in the result:
     the batch of an iteration depends on the key and its number alone.
     """
 
-    def train(state: TrainState, key: Array, last: Int[Array, ""]) -> TrainState:
-        def more(state: TrainState) -> Array:
-            return (state.iteration < last) & state.finite
+    def train(state: TrainState, key: Array, last: Int[Array, ""], data: Any) -> TrainState:
+        def learn_from(task: Task) -> Callable[[TrainState, Array], TrainState]:
+            return lambda state, key: update(
+                state, graph, task, task.sample(key, batch_size), key, optimizer
+            )
 
         def step(state: TrainState) -> TrainState:
-            episode = task.sample(jax.random.fold_in(key, state.iteration), batch_size)
-            return update(state, graph, task, episode, optimizer)
+            now = jax.random.fold_in(key, state.iteration)
+            if not isinstance(task, Bucketed):
+                return learn_from(task)(state, now)
+            which = jax.random.fold_in(now, 2)
+            bucket = jax.random.choice(which, len(data), p=jnp.asarray(task.shares))
+            return jax.lax.switch(bucket, [learn_from(bucket) for bucket in data], state, now)
+
+        def more(state: TrainState) -> Array:
+            return (state.iteration < last) & state.finite
 
         return jax.lax.while_loop(more, step, state)
 
@@ -131,11 +167,43 @@ def make_train(
 
 
 def make_answer(graph: nnx.GraphDef, task: Task, batch_size: int) -> Wrapped:
-    """A compiled function (params, key, number) -> the outputs for a fresh batch, and the batch."""
+    """A compiled function (params, key, number, data) -> outputs for a fresh batch, and the batch.
 
-    def answer(params: Any, key: Array, number: Int[Array, ""]) -> tuple[Array, Episode]:
-        episode = task.sample(jax.random.fold_in(key, number), batch_size)
-        outputs, _ = unroll(nnx.merge(graph, params), episode.inputs)
-        return outputs, episode
+    Of a task in buckets the first one, which has the shortest sequences.
+    """
+
+    def answer(params: Any, key: Array, number: Int[Array, ""], data: Any) -> tuple[Array, Episode]:
+        source: Task = data[0] if isinstance(task, Bucketed) else task
+        now = jax.random.fold_in(key, number)
+        episode = source.sample(now, batch_size)
+        return respond(nnx.merge(graph, params), source, episode, now, training=False)
 
     return jax.jit(answer)
+
+
+def make_measure(graph: nnx.GraphDef, task: Task, batch_size: int) -> Wrapped:
+    """A compiled function (params, key, number, data) -> loss and scores of a fresh batch."""
+    answer = make_answer(graph, task, batch_size)
+
+    def measure(params: Any, key: Array, number: Int[Array, ""], data: Any) -> dict[str, Array]:
+        outputs, episode = answer(params, key, number, data)
+        return {"loss": task.loss(outputs, episode), **task.score(outputs, episode)}
+
+    return jax.jit(measure)
+
+
+def make_examination(
+    graph: nnx.GraphDef, task: Examined, batch_size: int
+) -> Callable[[Any, Literal["validation", "test"]], dict[str, Any]]:
+    """A function (params, split) -> the results of all of a split's sequences."""
+
+    @jax.jit
+    def count(params: Any, episode: Episode) -> Any:
+        network, key = nnx.merge(graph, params), jax.random.key(0)
+        return task.tally(*respond(network, task, episode, key, training=False))
+
+    def examine(params: Any, split: Literal["validation", "test"]) -> dict[str, Any]:
+        counts = (count(params, episode) for episode in task.episodes(split, batch_size))
+        return task.results(reduce(partial(jax.tree.map, jnp.add), counts))
+
+    return examine

@@ -15,9 +15,10 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import tyro
 
+from dncx.tasks.settings import RepeatCopySettings
 from dncx.training.loop import train
 from dncx.training.metrics import read_metrics
-from dncx.training.settings import RunSettings, TrainRepeatCopy
+from dncx.training.settings import RunSettings, TrainSettings
 
 HERE = Path(__file__).parent
 # google-deepmind/dnc on TensorFlow 1, measured by this project's founders: nats a sequence,
@@ -56,7 +57,7 @@ def curve(options: Options, seed: int) -> dict[int, float]:
         run = RunSettings(
             run_dir=run_dir, seed=seed, num_training_iterations=options.num_training_iterations
         )
-        train(TrainRepeatCopy(run=run))
+        train(TrainSettings(task=RepeatCopySettings(), run=run))
     return {line["iteration"]: line["loss"] for line in read_metrics(run_dir / "metrics.jsonl")}
 
 

@@ -1,0 +1,77 @@
+"""What a DNC is compared with."""
+
+from typing import Any
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+from dncx.config import DNCConfig, check_size
+from dncx.controllers import DeepLSTM
+from dncx.initializers import fan_in_normal
+
+
+class LSTMNetwork(nnx.RNNCellBase):
+    """The paper's baseline: the deep LSTM of its controller and an output layer, no memory.
+
+    A recurrent cell as the DNC is one, for `dncx.unroll`.
+
+    Args:
+      input_size: features of x_t.
+      output_size: features of y_t.
+      config: layers, their size and equations; what is of the memory is not used.
+      rngs: `rngs.params()` draws the weights.
+      param_dtype: dtype of weights, state and outputs.
+
+    Raises:
+      ValueError: a size below 1.
+
+    Source: Methods, "Controller network"; Extended Data Table 2 has the sizes.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        config: DNCConfig | None = None,
+        *,
+        rngs: nnx.Rngs,
+        param_dtype: Any = "float32",
+    ):
+        check_size("input_size", input_size)
+        check_size("output_size", output_size)
+        config = config or DNCConfig()
+        dtypes: dict[str, Any] = dict(rngs=rngs, param_dtype=param_dtype)
+        self.input_size = input_size
+        self.output_size = output_size
+        self.controller = DeepLSTM(
+            input_size,
+            config.hidden_size,
+            config.num_layers,
+            forget_bias=config.forget_bias,
+            gradient_clip=config.controller_gradient_clip,
+            **dtypes,
+        )
+        self.output_linear = nnx.Linear(
+            config.num_layers * config.hidden_size,
+            output_size,
+            use_bias=config.output_bias,
+            kernel_init=fan_in_normal,
+            **dtypes,
+        )
+
+    @property
+    def num_feature_axes(self) -> int:
+        return 1
+
+    def initialize_carry(
+        self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
+    ) -> Any:
+        """Zeros; the batch shape is `input_shape[:-1]`."""
+        return self.controller.initialize_carry(input_shape)
+
+    def __call__(
+        self, carry: Any, inputs: Float[Array, "*batch F"]
+    ) -> tuple[Any, Float[Array, "*batch O"]]:
+        """One step: the new state and y_t."""
+        carry, hidden = self.controller(carry, inputs)
+        return carry, self.output_linear(hidden)

@@ -1,0 +1,105 @@
+"""The command line, parsed: `train TASK` and `eval RUN` with the options of each task. No JAX."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+import tyro
+
+from dncx.training import presets
+from dncx.training.configuration import CONFIG, read_finished, task_settings
+from dncx.training.settings import EvalSettings, NoTask, TrainSettings
+
+_STYLE: dict[str, Any] = {
+    "use_underscores": True,
+    "config": (
+        tyro.conf.OmitArgPrefixes,
+        tyro.conf.OmitSubcommandPrefixes,
+        tyro.conf.DisallowNone,
+        tyro.conf.PositionalMetavarFromFieldName,
+    ),
+}
+
+_TRAIN = """Train a DNC, or the LSTM to compare it with, on a task.
+
+Options are spelled with _ or with -, and take their value after = or a space."""
+
+
+def parse(
+    tasks: Mapping[str, Any], arguments: Sequence[str], program: str
+) -> TrainSettings[Any] | EvalSettings[Any]:
+    """What a command line asks for.
+
+    Args:
+      tasks: the settings of each task by its name, from which its flags start.
+      arguments: the command line.
+      program: its name in the help.
+
+    Raises:
+      UsageError: a preset or a run that is not there.
+      SystemExit: after `--help`, or words that are not understood.
+    """
+    preset = _value_of("preset", arguments)
+    start = {
+        name: presets.starting_settings(name, preset) if preset and name in arguments else default
+        for name, default in tasks.items()
+    }
+    kinds = [_train_command(settings) for settings in start.values()]
+    train = dataclasses.make_dataclass("Train", [("settings", _one_of(kinds))])
+    train.__doc__ = _TRAIN
+    commands = [Annotated[train, tyro.conf.subcommand("train")], _eval_command(tasks, arguments)]
+    command: Any = tyro.cli(_one_of(commands), args=arguments, prog=program, **_STYLE)
+    return command if isinstance(command, EvalSettings) else command.settings
+
+
+def parse_training(
+    settings: TrainSettings[Any], arguments: Sequence[str] | None, program: str
+) -> TrainSettings[Any]:
+    """The settings with the changes of a command line that has flags only."""
+    kind: Any = TrainSettings[type(settings.task)]
+    return tyro.cli(kind, args=arguments, prog=program, default=settings, **_STYLE)
+
+
+def _one_of(kinds: Sequence[Any]) -> Any:
+    """Their union, which types alone cannot spell, as it is made here."""
+    return Union[tuple(kinds)]  # noqa: UP007
+
+
+def _train_command(settings: TrainSettings[Any]) -> Any:
+    name = settings.task_name
+    about = [presets.ABOUT.get(name) or type(settings.task).__doc__ or ""]
+    about += [
+        f"--preset {preset}: {known.about}"
+        for preset, known in presets.PRESETS.items()
+        if known.settings.task_name == name
+    ]
+    command = tyro.conf.subcommand(name, default=settings, description="\n\n".join(about))
+    return Annotated[TrainSettings[type(settings.task)], command]
+
+
+def _eval_command(tasks: Mapping[str, Any], arguments: Sequence[str]) -> Any:
+    """`eval`, with the settings of the run as defaults of its flags."""
+    words = [word for word in arguments[1:] if not word.startswith("-")]
+    if arguments[:1] != ["eval"] or not words:
+        return Annotated[EvalSettings[NoTask], tyro.conf.subcommand("eval")]
+    run_dir = Path(next((word for word in words if (Path(word) / CONFIG).exists()), words[0]))
+    config = read_finished(run_dir)
+    kind = type(tasks[config["task"]["name"]].task)
+    given = task_settings(config)
+    if "lesson" in config:
+        given["last_lesson"] = config["lesson"]
+    default = EvalSettings(
+        run_dir=run_dir, task=kind(**given), memory_size=config["model"]["memory_size"]
+    )
+    return Annotated[EvalSettings[kind], tyro.conf.subcommand("eval", default=default)]
+
+
+def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
+    """What a command line gives a flag, before it is parsed."""
+    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+        if word == f"--{flag}":
+            return following
+        if word.startswith(f"--{flag}="):
+            return word.partition("=")[2]
+    return None

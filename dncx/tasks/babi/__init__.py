@@ -1,0 +1,1 @@
+"""bAbI: short stories with questions, in twenty tasks; as the paper learned them, jointly."""

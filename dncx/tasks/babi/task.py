@@ -1,0 +1,137 @@
+"""The question answering task of the paper (Graves et al. 2016, Methods).
+
+A story is one sequence, a word a step, one-hot of 159 words and signs. A question's "?" is followed
+by as many "-" as its answer has words; there, and only there, an answer is wanted. What stories
+are, says `stories`; where their files come from, `files`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from dncx.tasks.babi.buckets import Stories, best_widths, pad, share_out
+from dncx.tasks.babi.data import Data, Split, load
+from dncx.tasks.babi.judge import Asked, Judge, Tally, numbers_of_questions
+from dncx.tasks.babi.report import results, table
+from dncx.tasks.babi.settings import BabiSettings
+from dncx.tasks.babi.stories import Story
+from dncx.tasks.babi.vocabulary import NOTHING, TOKENS
+from dncx.tasks.base import Episode
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Bucket(Judge):
+    """Training stories padded to one length, as a task."""
+
+    stories: Stories
+
+    def sample(self, key: Array, batch_size: int) -> Episode:
+        """Stories drawn uniformly, with replacement."""
+        count = self.stories.task.shape[0]
+        index = jax.random.randint(key, (batch_size,), 0, count)
+        return episode_of(jax.tree.map(lambda array: array[index], self.stories))
+
+
+def episode_of(stories: Stories) -> Episode:
+    """The stories as sequences of one-hot vectors."""
+    asked = jnp.asarray(stories.answers) != NOTHING
+    tokens = jnp.asarray(stories.tokens, jnp.int32)
+    return Episode(
+        inputs=jax.nn.one_hot(tokens, len(TOKENS), dtype=jnp.float32),
+        targets=jax.nn.one_hot(stories.answers, len(TOKENS), dtype=jnp.float32),
+        mask=asked.astype(jnp.float32),
+        extra=Asked(jnp.asarray(stories.task), numbers_of_questions(tokens, asked)),
+    )
+
+
+_episode_of = jax.jit(episode_of)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Babi(BabiSettings, Judge):
+    """The joint task; the arguments are `BabiSettings`. The data are read at once, to the end.
+
+    Raises:
+      ValueError: a setting is out of its range; the data are missing, not whole or malformed.
+
+    Source: Graves et al. 2016; the data: Weston et al. 2015, arXiv:1502.05698.
+    """
+
+    def __post_init__(self) -> None:
+        _ = self.data
+
+    @functools.cached_property
+    def data(self) -> Data:
+        """Stories, and what is missing of them."""
+        return load(self)
+
+    @functools.cached_property
+    def widths(self) -> tuple[int, ...]:
+        """Steps of each bucket: those that suit training best, the last as long as any story.
+
+        With `longest`, the stories longer than in training have a bucket more, for themselves.
+        """
+        widths = best_widths([s.length for s in self.data.splits["train"]], self.num_buckets)
+        longest = max(story.length for split in self.data.splits.values() for story in split)
+        if longest == widths[-1]:
+            return widths
+        return (*(widths if self.longest else widths[:-1]), longest)
+
+    def in_buckets(self, split: Split) -> tuple[tuple[int, list[Story]], ...]:
+        """(steps, stories) of each bucket that has any."""
+        shared = share_out(self.data.splits[split], self.widths)
+        pairs = zip(self.widths, shared, strict=True)
+        return tuple((width, stories) for width, stories in pairs if stories)
+
+    @functools.cached_property
+    def buckets(self) -> tuple[Bucket, ...]:
+        """See `Bucketed.buckets`: the stories for training."""
+        return tuple(
+            Bucket(stories=jax.tree.map(jnp.asarray, pad(stories, width)))
+            for width, stories in self.in_buckets("train")
+        )
+
+    @functools.cached_property
+    def shares(self) -> tuple[float, ...]:
+        """See `Bucketed.shares`."""
+        total = len(self.data.splits["train"])
+        return tuple(len(stories) / total for _, stories in self.in_buckets("train"))
+
+    @functools.cached_property
+    def padding(self) -> float:
+        """Share of the steps of training that come after the end of a story."""
+        pairs = self.in_buckets("train")
+        steps = sum(width * len(stories) for width, stories in pairs)
+        return 1 - sum(story.length for _, stories in pairs for story in stories) / steps
+
+    def episodes(self, split: Split, batch_size: int) -> Iterator[Episode]:
+        """Every story of a split once; rows that are left over in a bucket are empty."""
+        for width, stories in self.in_buckets(split):
+            for start in range(0, len(stories), batch_size):
+                batch = stories[start : start + batch_size]
+                yield _episode_of(jax.tree.map(jnp.asarray, pad(batch, width, batch_size)))
+
+    def results(self, tally: Tally) -> dict[str, Any]:
+        """See `Examined.results`: errors by task in per cent, beside the paper's."""
+        return results(tally, self.data.gaps, self.notes)
+
+    def report(self, results: dict[str, Any]) -> str:
+        """See `Examined.report`."""
+        return table(results)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the results has to know of the data."""
+        notes = [f"not whole: {gap}" for gap in self.data.gaps]
+        if self.data.left_out:
+            notes.append(
+                f"{self.data.left_out:,} training stories of more than {self.longest:,} words are "
+                f"left out, {len(self.data.splits['train']):,} are kept"
+            )
+        return tuple(notes)

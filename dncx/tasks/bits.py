@@ -1,0 +1,73 @@
+"""What the tasks of bits share: loss, scores, and sequences as lines of bits."""
+
+import math
+
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from dncx.tasks.base import Episode
+
+# Added to the number of steps that count, so that an empty mask gives 0 (the original's value).
+EMPTY_MASK = float(np.finfo(np.float32).eps)
+
+
+def masked_cross_entropy(
+    logits: Float[Array, "B T O"],
+    targets: Float[Array, "B T O"],
+    mask: Float[Array, "B T"],
+    *,
+    time_average: bool = False,
+    in_bits: bool = False,
+) -> Float[Array, ""]:
+    """-log p(targets) of independent bits, summed over channels and over the steps of the mask.
+
+    Args:
+      logits: of the bits being 1.
+      targets: the bits, 0 or 1.
+      mask: 1 where a step counts.
+      time_average: divide each sequence's sum by the number of its steps that count.
+      in_bits: in bits instead of nats.
+
+    Returns:
+      The mean over the batch.
+    """
+    targets, mask = targets.astype(logits.dtype), mask.astype(logits.dtype)
+    nats = optax.losses.sigmoid_binary_cross_entropy(logits, targets)
+    per_sequence = (nats.sum(axis=-1) * mask).sum(axis=-1)
+    if time_average:
+        per_sequence = per_sequence / (mask.sum(axis=-1) + EMPTY_MASK)
+    mean = per_sequence.mean()
+    return mean / math.log(2) if in_bits else mean
+
+
+def bit_scores(outputs: Float[Array, "B T O"], episode: Episode) -> dict[str, Float[Array, ""]]:
+    """Shares of wrong bits (of those that count) and of sequences with a wrong bit."""
+    wrong = ((outputs > 0) != (episode.targets > 0.5)) & (episode.mask > 0)[..., None]
+    counted = episode.mask.sum() * outputs.shape[-1]
+    return {
+        "bit_error": wrong.sum().astype(counted.dtype) / counted,
+        "sequence_error": wrong.any(axis=(1, 2)).astype(counted.dtype).mean(),
+    }
+
+
+def render_bits(outputs: Float[Array, "B T O"], episode: Episode) -> str:
+    """The channels of each step as a word of bits, step after step, as the original prints them."""
+    inputs, targets, mask, logits = (
+        np.asarray(x[0], np.float64)
+        for x in (episode.inputs, episode.targets, episode.mask, outputs)
+    )
+    steps = int(mask.nonzero()[0][-1]) + 1
+    answers = np.round(mask[:, None] / (1 + np.exp(-logits)))
+    lines = [
+        f"{name:>13} {' '.join(_word(row) for row in array[:steps])}"
+        for name, array in (("observation", inputs), ("target", targets), ("model output", answers))
+    ]
+    return "\n".join(lines)
+
+
+def _word(row: np.ndarray) -> str:
+    """'0', '1', and other numbers as tenths: '00000.2' is four zeros, a zero and 2/10."""
+    return "".join(
+        f"{value:.0f}" if value in (0, 1) else f"{value:.1f}".lstrip("0") for value in row
+    )

@@ -1,0 +1,66 @@
+"""Lessons: a task that grows harder as it is learned."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from dncx.tasks.base import Task
+
+LessonT = TypeVar("LessonT")
+
+
+class Gate(NamedTuple):
+    """When a lesson is learned, and what becomes of it then."""
+
+    score: str  # a name in the task's scores
+    at_most: float  # what that score may be
+    every: int  # iterations between checks
+    episodes: int  # fresh ones, of the lesson alone, that a check measures
+    earlier_share: float = 0.1  # of training episodes, drawn uniformly from earlier lessons
+
+
+@runtime_checkable
+class Course(Task, Protocol):
+    """A task in lessons, numbered from 1; itself it is the last one."""
+
+    @property
+    def num_lessons(self) -> int:
+        """Number of the last lesson."""
+        ...
+
+    @property
+    def gate(self) -> Gate:
+        """What opens the next lesson."""
+        ...
+
+    def at_lesson(self, number: int, earlier_share: float = 0.0) -> Task:
+        """A lesson as a task, with a share of its episodes from the lessons before."""
+        ...
+
+
+def draw_lessons(
+    key: Array, lessons: Sequence[LessonT], number: int, earlier_share: float, batch_size: int
+) -> LessonT:
+    """A lesson for each episode of a batch, chosen inside jit.
+
+    Args:
+      key: of the choice.
+      lessons: all of them, as named tuples of whole numbers.
+      number: of the present one, from 1.
+      earlier_share: the share drawn uniformly from those before; 0.1 in the paper.
+      batch_size: how many to choose.
+
+    Returns:
+      One named tuple of arrays [batch_size].
+    """
+    earlier_key, which_key = jax.random.split(key)
+    earlier = jax.random.bernoulli(earlier_key, earlier_share, (batch_size,)) & (number > 1)
+    which = jax.random.randint(which_key, (batch_size,), 0, max(1, number - 1))
+    chosen = jnp.where(earlier, which, number - 1)
+    rows: Any = lessons
+    columns = zip(*rows, strict=True)
+    kind: Any = type(lessons[0])
+    return kind(*(jnp.asarray(column)[chosen] for column in columns))

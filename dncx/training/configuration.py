@@ -1,0 +1,72 @@
+"""config.json: what a run is, as plain JSON. No JAX here, as the command line reads it, too."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dncx.errors import UsageError
+from dncx.training.files import write_whole
+
+CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
+BEST = "best.safetensors"
+FORMAT = "dncx-run-1"
+
+
+def write_config(run_dir: Path, config: dict[str, Any]) -> None:
+    """Writes config.json, whole or not at all."""
+    write_whole(run_dir / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """config.json, if it is one of ours."""
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {path}: {error}") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise UsageError(f"{path} is not the configuration of a dncx run")
+    missing = {"task", "model", "optimizer", "training", "id", "resumed"} - set(config)
+    if missing:
+        raise UsageError(f"{path} is broken: it has no {', '.join(sorted(missing))}")
+    return config
+
+
+def read_finished(run_dir: Path) -> dict[str, Any]:
+    """The configuration of a run that has a trained model."""
+    for name in (CONFIG, MODEL):
+        if not (run_dir / name).is_file():
+            raise UsageError(
+                f"{run_dir} is not a finished run: it has no {name} (an interrupted one "
+                "goes on with the command that began it)"
+            )
+    return read_config(run_dir / CONFIG)
+
+
+def compare_configs(saved: dict[str, Any], asked: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """What differs, a line each: in the model and the optimiser's memory; in anything else."""
+    model, rest = [], []
+    for section in ("model", "task", "optimizer", "training"):
+        for name, value in asked[section].items():
+            before = saved[section].get(name)
+            if before == value or name == "num_training_iterations":
+                continue
+            fixed = section == "model" or (name == "momentum" and 0 in (before, value))
+            line = f"{name}: {before} in the checkpoint, {value} asked for"
+            (model if fixed else rest).append(line)
+    return model, rest
+
+
+def plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as JSON gives them back."""
+    return json.loads(json.dumps(settings, default=str))
+
+
+def task_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run's task, from its configuration."""
+    given = {name: value for name, value in config["task"].items() if name != "name"}
+    for name, value in given.items():
+        if isinstance(value, list):
+            given[name] = tuple(value)
+        elif name.endswith("_dir") and value is not None:
+            given[name] = Path(value)
+    return given

@@ -1,0 +1,85 @@
+"""Going on from a checkpoint, and what becomes of what is in the way of a run."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from dncx.errors import UsageError
+from dncx.training import checkpoints, runs
+from dncx.training.configuration import (
+    BEST,
+    CONFIG,
+    METRICS,
+    MODEL,
+    compare_configs,
+    read_config,
+)
+from dncx.training.files import set_aside
+from dncx.training.metrics import Reporter
+from dncx.training.settings import RunSettings
+from dncx.training.step import TrainState
+
+
+def resume(
+    path: Path, fresh: TrainState, description: dict[str, Any]
+) -> tuple[TrainState, dict[str, Any], list[str]]:
+    """The state in a checkpoint, what the run is now, and what is no longer as it was."""
+    saved = checkpoints.load_config(path)
+    other_model, changed = compare_configs(saved, description)
+    if other_model:
+        there, here = checkpoints.saved_params(path), fresh.params
+        shapes = runs.compare_shapes(runs.flat_shapes(there), runs.flat_shapes(here))
+        raise UsageError(
+            f"the checkpoint {path} is of another model:\n  "
+            + "\n  ".join(other_model + shapes)
+            + "\nGive the model's own settings, another --run_dir or --checkpoint_dir, or "
+            "--no-resume to start anew (what is there is moved aside, not lost)."
+        )
+    state = checkpoints.load(path, fresh)
+    history = saved["resumed"]
+    if changed:
+        history = [*history, {"iteration": int(state.iteration), "changed": changed}]
+    kept = {name: saved[name] for name in ("id", "lesson", "validation") if name in saved}
+    return state, description | kept | {"resumed": history}, changed
+
+
+def is_done(run: RunSettings, iteration: int, changed: list[str]) -> bool:
+    """Whether there is nothing left to train and to write."""
+    trained = runs.trained_iterations(run.run_dir)
+    done = trained is not None and iteration >= run.num_training_iterations
+    if done and changed:
+        raise UsageError(
+            f"{run.run_dir} is trained to iteration {iteration} already, with other settings:\n  "
+            + "\n  ".join(changed)
+            + "\nGive another --run_dir, --no-resume to start anew (what is there is moved aside, "
+            "not lost), or a larger --num_training_iterations to go on."
+        )
+    return done
+
+
+def make_room(run: RunSettings, run_id: str | None, iteration: int, reporter: Reporter) -> None:
+    """Moves aside what would be overwritten: all of another run, or a model trained further.
+
+    Args:
+      run: where to write.
+      run_id: of the run that goes on; None for a new one.
+      iteration: from where it goes on.
+      reporter: is told.
+    """
+    own = [CONFIG, METRICS, MODEL, BEST]
+    config = run.run_dir / CONFIG
+    same_run = run_id and config.exists() and read_config(config)["id"] == run_id
+    if same_run and (runs.trained_iterations(run.run_dir) or 0) <= iteration:
+        return
+    moves = [(run.run_dir, own)]
+    if run_id is None and run.checkpoint_dir is None:
+        own.append(run.checkpoints.name)
+    elif run_id is None:
+        saved = [str(iteration) for iteration in checkpoints.saved_iterations(run.checkpoints)]
+        moves.append((run.checkpoints, saved))
+    for folder, names in moves:
+        aside = set_aside(folder, names)
+        if aside:
+            reporter.say(f"{folder} held an earlier run or a later model; it is in {aside} now")
+            if same_run and (aside / METRICS).exists():
+                shutil.copy2(aside / METRICS, run.run_dir)
