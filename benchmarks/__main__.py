@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-Name = Literal["step_time", "memory", "compile_time", "scaling", "training", "streaming"]
+Name = Literal[
+    "step_time", "memory", "compile_time", "scaling", "training", "streaming", "sampling"
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,7 @@ def main() -> None:
         figures,
         memory,
         models,
+        sampling,
         scaling,
         step_time,
         streaming,
@@ -53,6 +56,7 @@ def main() -> None:
         "scaling": lambda: scaling.run(models.SIZES["M"]),
         "training": training.run,
         "streaming": lambda: streaming.run(sizes),
+        "sampling": sampling.run,
     }
     if asked.tiny:
         small = models.TINY["tiny"]
@@ -63,6 +67,7 @@ def main() -> None:
             "scaling": lambda: scaling.run(small, {"time": (2, 4, 8)}),
             "training": lambda: training.run(5, 1),
             "streaming": lambda: streaming.run(sizes, 5),
+            "sampling": lambda: sampling.run(1, models.TINY_MODEL),
         }
     for name in asked.names or get_args(Name):
         report = runs[name]()

@@ -9,6 +9,7 @@ from flax import nnx
 
 from dncx import DNC, DNCConfig, unroll
 from dncx.kernels.choice import Implementation
+from dncx.training.settings import ModelSettings
 
 
 class Size(NamedTuple):
@@ -31,6 +32,7 @@ SIZES = {
     "L": Size(100, 16, 160, 160, 256, 64, 4, 256),
 }
 TINY = {"tiny": Size(4, 2, 3, 2, 5, 3, 2, 6)}
+TINY_MODEL = ModelSettings(memory_size=4, word_size=3, num_read_heads=1, hidden_size=4)
 
 
 def operations(size: Size) -> float:

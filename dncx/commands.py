@@ -8,7 +8,7 @@ from typing import Annotated, Any, Union
 import tyro
 
 from dncx.training import presets
-from dncx.training.configuration import CONFIG, read_finished, task_settings
+from dncx.training.configuration import CONFIG, find_run, read_finished, task_settings
 from dncx.training.settings import EvalSettings, NoTask, TrainSettings
 
 _STYLE: dict[str, Any] = {
@@ -45,12 +45,9 @@ def parse(
         name: presets.starting_settings(name, preset) if preset and name in arguments else default
         for name, default in tasks.items()
     }
-    kinds = [_train_command(settings) for settings in start.values()]
-    train = dataclasses.make_dataclass("Train", [("settings", _one_of(kinds))])
-    train.__doc__ = _TRAIN
-    commands = [Annotated[train, tyro.conf.subcommand("train")], _eval_command(tasks, arguments)]
+    commands = [_train_command(start), _eval_command(tasks, arguments)]
     command: Any = tyro.cli(_one_of(commands), args=arguments, prog=program, **_STYLE)
-    return command if isinstance(command, EvalSettings) else command.settings
+    return command if isinstance(command, EvalSettings | TrainSettings) else command.settings
 
 
 def parse_training(
@@ -66,7 +63,17 @@ def _one_of(kinds: Sequence[Any]) -> Any:
     return Union[tuple(kinds)]  # noqa: UP007
 
 
-def _train_command(settings: TrainSettings[Any]) -> Any:
+def _train_command(tasks: Mapping[str, TrainSettings[Any]]) -> Any:
+    """`train TASK`, or `train` alone where there is one task."""
+    if len(tasks) == 1:
+        return _task_command("train", *tasks.values())
+    kinds = [_task_command(name, settings) for name, settings in tasks.items()]
+    train = dataclasses.make_dataclass("Train", [("settings", _one_of(kinds))])
+    train.__doc__ = _TRAIN
+    return Annotated[train, tyro.conf.subcommand("train")]
+
+
+def _task_command(word: str, settings: TrainSettings[Any]) -> Any:
     name = settings.task_name
     about = [presets.ABOUT.get(name) or type(settings.task).__doc__ or ""]
     about += [
@@ -74,7 +81,7 @@ def _train_command(settings: TrainSettings[Any]) -> Any:
         for preset, known in presets.PRESETS.items()
         if known.settings.task_name == name
     ]
-    command = tyro.conf.subcommand(name, default=settings, description="\n\n".join(about))
+    command = tyro.conf.subcommand(word, default=settings, description="\n\n".join(about))
     return Annotated[TrainSettings[type(settings.task)], command]
 
 
@@ -83,14 +90,14 @@ def _eval_command(tasks: Mapping[str, Any], arguments: Sequence[str]) -> Any:
     words = [word for word in arguments[1:] if not word.startswith("-")]
     if arguments[:1] != ["eval"] or not words:
         return Annotated[EvalSettings[NoTask], tyro.conf.subcommand("eval")]
-    run_dir = Path(next((word for word in words if (Path(word) / CONFIG).exists()), words[0]))
-    config = read_finished(run_dir)
+    runs = [find_run(Path(word)) for word in words]
+    config = read_finished(next((run for run in runs if (run / CONFIG).exists()), runs[0]))
     kind = type(tasks[config["task"]["name"]].task)
     given = task_settings(config)
     if "lesson" in config:
         given["last_lesson"] = config["lesson"]
     default = EvalSettings(
-        run_dir=run_dir, task=kind(**given), memory_size=config["model"]["memory_size"]
+        run_dir=Path(words[0]), task=kind(**given), memory_size=config["model"]["memory_size"]
     )
     return Annotated[EvalSettings[kind], tyro.conf.subcommand("eval", default=default)]
 

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
+from dncx.cli import main
 from dncx.tasks.babi.buckets import best_widths, pad, share_out
 from dncx.tasks.babi.data import Gap
 from dncx.tasks.babi.files import NAMES
@@ -21,6 +23,7 @@ from dncx.tasks.babi.stories import Story, parse
 from dncx.tasks.babi.task import Babi, Bucket, episode_of
 from dncx.tasks.babi.vocabulary import INDEX, NOTHING, TOKENS, WORDS
 from dncx.tasks.base import Bucketed, Examined, Task
+from dncx.training.metrics import read_metrics
 
 ROOT = "tasks_1-20_v1-2"
 EXAMPLE = (
@@ -604,3 +607,43 @@ def test_settings_need_no_data():
     settings = BabiSettings()
     assert settings.tasks == tuple(range(1, 21))
     assert (settings.language, settings.validation_share) == ("en-10k", 0.1)
+
+
+@pytest.mark.slow
+def test_the_tiny_twin_of_its_preset(folder, tmp_path, capsys):
+    """From the files to the table of errors: training, validation, and the best model measured."""
+    flags = ["--preset=nature-babi", f"--data_dir={folder}", "--language=en", "--tasks", "4", "8"]
+    flags += ["--num_buckets=2", "--hidden_size=8", "--memory_size=5", "--word_size=4"]
+    flags += ["--num_training_iterations=6", "--report_interval=3", "--validation_interval=2"]
+    run_dir = tmp_path / "run"
+    assert main(["train", "babi", *flags, f"--run_dir={run_dir}", "--embedding_size=6"]) == 0
+    lines = read_metrics(run_dir / "metrics.jsonl")
+    errors = {x["iteration"]: x["validation_error"] for x in lines if "validation_error" in x}
+    assert list(errors) == [2, 4, 6]
+    config = json.loads((run_dir / "config.json").read_text())
+    assert config["validation"]["error"] == min(errors.values())
+    assert errors[config["validation"]["iteration"]] == min(errors.values())
+    best, kept = (load_file(run_dir / f"{name}.safetensors") for name in ("best", "model"))
+    assert best["embedding.kernel"].shape == (159, 6)
+    assert all(np.array_equal(best[name], kept[name]) for name in best)
+    capsys.readouterr()
+    assert main(["eval", str(run_dir)]) == 0
+    assert "two-arg-relations" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_early_stopping(folder, tmp_path, capsys):
+    """With a learning rate of 0 nothing becomes better: it stops after `patience` validations."""
+    flags = [f"--data_dir={folder}", "--language=en", "--tasks", "4", "--num_buckets=1"]
+    flags += ["--hidden_size=8", "--memory_size=5", "--word_size=4", "--learning_rate=0"]
+    flags += ["--validation_interval=2", "--patience=2", "--num_training_iterations=50"]
+    assert main(["train", "babi", *flags, f"--run_dir={tmp_path / 'run'}"]) == 0
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [line["iteration"] for line in lines] == [2, 4, 6]
+
+
+def test_only_a_task_with_a_validation_set_is_validated(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "copy", "--validation_interval=5"]) == 2
+    assert "validation_interval: copy has no validation set" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -255,7 +255,7 @@ def test_a_place_without_permission(flag, tmp_path, monkeypatch, capsys):
 
 
 EVALS = {
-    ("nowhere",): "nowhere is not a finished run: it has no config.json",
+    ("nowhere",): "there is no run nowhere, nor a model of this name that ships with dncx: ",
     ("empty",): "empty is not a finished run",
     ("file",): "file is not a finished run",
 }

@@ -63,7 +63,7 @@ def test_controllers_stand_beside_the_access():
     assert "dncx.controllers" not in set(imports(PACKAGE / "access.py"))
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "tasks").glob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((PACKAGE / "tasks").rglob("*.py")), ids=lambda p: p.name)
 def test_tasks_know_nothing_of_the_network(path):
     own = {module for module in imports(path) if module.startswith("dncx")}
     assert all(module.startswith("dncx.tasks") for module in own)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -22,7 +23,10 @@ from dncx.tasks.copy import Copy
 from dncx.tasks.curriculum import Course, Gate, draw_lessons
 from dncx.tasks.repeat_copy import RepeatCopy
 from dncx.training import runs
+from dncx.training.configuration import MODELS, shipped_models
 from dncx.training.metrics import read_metrics
+from dncx.training.networks import describe_network
+from dncx.training.presets import PRESETS
 
 SIZES = ["--hidden_size=8", "--memory_size=6", "--word_size=4", "--num_read_heads=2"]
 TRAIN = [*SIZES, "--batch_size=4", "--report_interval=10", "--learning_rate=1e-3"]
@@ -281,6 +285,14 @@ def copied(tmp_path_factory):
     return run_dir
 
 
+def test_a_memory_too_small_is_said(tmp_path, capsys):
+    flags = [*TRAIN, "--num_training_iterations=3", "--batch_size=2"]
+    assert main(["train", "copy", *flags, "--max_length=7", f"--run_dir={tmp_path / 'a'}"]) == 0
+    assert "memory_size=6, and sequences may have 7 vectors" in capsys.readouterr().out
+    assert main(["train", "copy", *flags, "--max_length=6", f"--run_dir={tmp_path / 'b'}"]) == 0
+    assert "warning" not in capsys.readouterr().out
+
+
 def test_a_sweep_is_a_table(copied, tmp_path, capsys):
     """Every pair of values is a line, and the same line as when measured alone."""
     out = tmp_path / "table.json"
@@ -328,6 +340,48 @@ def test_an_unknown_preset_is_named(tmp_path, monkeypatch, capsys):
     assert main(["train", "copy", "--preset=gold"]) == 2
     assert "--preset gold: copy has no such preset; it has" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+TINY = [
+    "--hidden_size=8", "--memory_size=5", "--word_size=4", "--num_read_heads=2", "--batch_size=2",
+    "--num_training_iterations=4", "--report_interval=2",
+]  # fmt: skip
+SHORT = {
+    "copy": ["--num_sequences=2"],
+    "traversal": ["--last_lesson=1"],
+    "shortest-path": ["--last_lesson=1"],
+    "inference": ["--last_lesson=1"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "nature-babi"])
+def test_the_tiny_twin_of_a_preset(preset, tmp_path, capsys):
+    """Trained for a few iterations and measured; bAbI's twin is in test_babi.py."""
+    task = PRESETS[preset].settings.task_name
+    flags = [f"--preset={preset}", *TINY, *SHORT[task], f"--run_dir={tmp_path / 'run'}"]
+    assert main(["train", task, *flags]) == 0
+    assert main(["eval", str(tmp_path / "run"), "--num_episodes=4", "--batch_size=2"]) == 0
+    _, _, config = runs.load_run(tmp_path / "run")
+    asked = runs.make_task(task, vars(PRESETS[preset].settings.task))
+    full = describe_network(PRESETS[preset].settings.model, asked)
+    assert {name for name in full if config["model"][name] != full[name]} <= {
+        "hidden_size", "memory_size", "word_size", "num_read_heads"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_a_model_that_ships_has_learned_its_task(name, capsys):
+    """Small, and right in nearly all of its episodes."""
+    assert (MODELS / name / "model.safetensors").stat().st_size < 2e6
+    out = ["--num_episodes=50", "--batch_size=50"]
+    assert main(["eval", name, *out]) == 0
+    error = re.search(r"sequence error +([\d.]+)%", capsys.readouterr().out)
+    assert float(error[1]) <= 10
+
+
+def test_models_ship():
+    assert {"associative-recall", "memory-reuse"} <= set(shipped_models())
 
 
 def test_the_baseline_is_the_papers_deep_lstm():

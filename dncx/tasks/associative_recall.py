@@ -56,6 +56,11 @@ class AssociativeRecall(AssociativeRecallSettings):
         """Steps of the longest sequence."""
         return self.max_items * (self.item_length + 1) + 2 * self.item_length + 2
 
+    @property
+    def slots_needed(self) -> int:
+        """The vectors of the most items."""
+        return self.max_items * self.item_length
+
     def sample(self, key: Array, batch_size: int) -> Episode:
         """See `Task.sample`."""
 

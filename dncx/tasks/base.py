@@ -28,7 +28,8 @@ class Task(Protocol):
     """A task makes episodes and judges outputs. Everything but `render` runs inside jit.
 
     Your own task is a class with these members; a frozen dataclass serves well, its fields
-    being the task's settings.
+    being the task's settings. It may also have `slots_needed`, the number of vectors that it has
+    to remember at once: the trainer warns of a smaller memory.
     """
 
     @property

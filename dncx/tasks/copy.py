@@ -57,6 +57,11 @@ class Copy(CopySettings):
         """Steps of the longest series."""
         return self.num_sequences * (2 * self.max_length + 1)
 
+    @property
+    def slots_needed(self) -> int:
+        """The vectors of the longest sequence; what was recalled may be freed."""
+        return self.max_length
+
     def sample(self, key: Array, batch_size: int) -> Episode:
         """See `Task.sample`."""
 

@@ -60,6 +60,11 @@ class RepeatCopy(RepeatCopySettings):
         """Steps of the longest sequence."""
         return self.max_length * (self.max_repeats + 1) + 3
 
+    @property
+    def slots_needed(self) -> int:
+        """The vectors of the longest pattern."""
+        return self.max_length
+
     def sample(self, key: Array, batch_size: int) -> Episode:
         """See `Task.sample`."""
 

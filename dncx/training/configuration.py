@@ -9,6 +9,7 @@ from dncx.training.files import write_whole
 
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
 BEST = "best.safetensors"
+MODELS = Path(__file__).parent.parent / "models"  # trained ones that ship with dncx
 FORMAT = "dncx-run-1"
 
 
@@ -31,8 +32,24 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+def find_run(run: Path) -> Path:
+    """A run directory; where there is none of this name, the model that ships under it."""
+    shipped = MODELS / run
+    return shipped if not run.exists() and (shipped / CONFIG).exists() else run
+
+
+def shipped_models() -> list[str]:
+    """The names of the models that ship with dncx."""
+    return sorted(path.parent.name for path in MODELS.glob(f"*/{CONFIG}"))
+
+
 def read_finished(run_dir: Path) -> dict[str, Any]:
     """The configuration of a run that has a trained model."""
+    if not run_dir.exists():
+        raise UsageError(
+            f"there is no run {run_dir}, nor a model of this name that ships with dncx: "
+            f"{', '.join(shipped_models())}"
+        )
     for name in (CONFIG, MODEL):
         if not (run_dir / name).is_file():
             raise UsageError(
@@ -57,8 +74,8 @@ def compare_configs(saved: dict[str, Any], asked: dict[str, Any]) -> tuple[list[
 
 
 def plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings as JSON gives them back."""
-    return json.loads(json.dumps(settings, default=str))
+    """Settings as JSON gives them back; paths are absolute, as a run may be used from anywhere."""
+    return json.loads(json.dumps(settings, default=lambda path: str(path.resolve())))
 
 
 def task_settings(config: dict[str, Any]) -> dict[str, Any]:
@@ -67,6 +84,6 @@ def task_settings(config: dict[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         if isinstance(value, list):
             given[name] = tuple(value)
-        elif name.endswith("_dir") and value is not None:
+        elif name.endswith(("_dir", "_file")) and value is not None:
             given[name] = Path(value)
     return given

@@ -117,9 +117,20 @@ class _Loop:
         self.programs = compile_programs(
             self.graph, self.task, self.optimizer, self.settings, state, self.lesson
         )
+        self._warn_of_a_small_memory()
         platform = jax.devices()[0].platform
         self.reporter.say(f"compiled in {time.perf_counter() - start:.1f} s for {platform}")
         return self.programs.train(state, jnp.copy(state.iteration))
+
+    def _warn_of_a_small_memory(self) -> None:
+        task, model = self.task, self.description["model"]
+        now = task.at_lesson(self.lesson) if isinstance(task, Course) else task
+        needed = getattr(now, "slots_needed", 0)
+        if model["name"] == "dnc" and model["memory_size"] < needed:
+            self.reporter.say(
+                f"warning: memory_size={model['memory_size']}, and sequences may have {needed} "
+                "vectors to remember at once"
+            )
 
     def run(self, state: TrainState) -> TrainState:
         """All iterations; the state after the last."""

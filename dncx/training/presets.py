@@ -6,6 +6,11 @@ from typing import Any
 
 from dncx.errors import UsageError
 from dncx.tasks.babi.settings import BabiSettings
+from dncx.tasks.graphs.settings import (
+    InferenceSettings,
+    ShortestPathSettings,
+    TraversalSettings,
+)
 from dncx.tasks.settings import AssociativeRecallSettings, CopySettings, RepeatCopySettings
 from dncx.training.settings import ModelSettings, OptimizerSettings, RunSettings, TrainSettings
 
@@ -25,6 +30,7 @@ class Preset:
 
 
 _NTM = OptimizerSettings(learning_rate=1e-4, momentum=0.9, max_grad_norm=10.0)
+_GRAPHS = ModelSettings(memory_size=64, hidden_size=128, word_size=32)
 
 DEFAULTS: dict[str, TrainSettings[Any]] = {
     settings.task_name: settings
@@ -45,6 +51,9 @@ DEFAULTS: dict[str, TrainSettings[Any]] = {
             model=ModelSettings(memory_size=64, hidden_size=128, word_size=32),
             optimizer=_NTM,
         ),
+        settings_of(TraversalSettings(), model=_GRAPHS, optimizer=_NTM),
+        settings_of(ShortestPathSettings(), model=_GRAPHS, optimizer=_NTM),
+        settings_of(InferenceSettings(), model=_GRAPHS, optimizer=_NTM),
     )
 }
 ABOUT = {
@@ -52,8 +61,72 @@ ABOUT = {
     "copy": "Copy a sequence of bits, or a series of them one after the other (NTM; Nature).",
     "associative-recall": "Give the item that followed the one asked for (NTM).",
     "babi": "Answer questions about short stories, all 20 tasks together (Nature).",
+    "traversal": "Follow a list of edges through a graph (Nature).",
+    "shortest-path": "Walk from one node of a graph to another in the fewest steps (Nature).",
+    "inference": "Say where relations lead in a graph that are never defined (Nature).",
 }
-PRESETS: dict[str, Preset] = {}
+
+
+def _paper(task: Any, model: dict[str, Any], batch_size: int, rate: float) -> TrainSettings[Any]:
+    """Of Extended Data Table 2. Decay, momentum and epsilon of RMSProp are not stated there."""
+    return settings_of(
+        task,
+        model=ModelSettings(equations="nature", **model),
+        optimizer=OptimizerSettings(learning_rate=rate, momentum=0.9),
+        run=dict(batch_size=batch_size, num_training_iterations=1_000_000),
+    )
+
+
+_TABLE_2 = "Graves et al. 2016, Extended Data Table 2; not trained here. The paper's score: "
+_SERIES = CopySettings(min_length=5, max_length=5, num_sequences=10)
+PRESETS: dict[str, Preset] = {
+    "memory-reuse": Preset(
+        "a series of 10 sequences through 10 slots, without a recurrent controller (Graves et al. "
+        "2016, Extended Data Fig. 1). Two cores: docs/results/README.md",
+        settings_of(
+            _SERIES,
+            model=ModelSettings(controller="feedforward", memory_size=10, num_read_heads=1),
+            optimizer=OptimizerSettings(learning_rate=3e-4, max_grad_norm=10.0),
+            run=dict(num_training_iterations=40_000, report_interval=500),
+        ),
+    ),
+    "nature-babi": Preset(
+        _TABLE_2 + "16.7 % mean error (20 runs, each with 16 workers), 4.3 % the best",
+        _paper(
+            BabiSettings(),
+            dict(memory_size=256, word_size=64, num_read_heads=4, hidden_size=256),
+            batch_size=1,
+            rate=1e-4,
+        ),
+    ),
+    "nature-traversal": Preset(
+        _TABLE_2 + "98.8 % of random 7-step paths on the Underground, after about 1M episodes",
+        _paper(
+            TraversalSettings(),
+            dict(memory_size=256, word_size=50, num_read_heads=5, hidden_size=256, num_layers=3),
+            batch_size=2,
+            rate=1e-5,
+        ),
+    ),
+    "nature-shortest-path": Preset(
+        _TABLE_2 + "55.3 % of 4-step paths on the Underground",
+        _paper(
+            ShortestPathSettings(),
+            dict(memory_size=128, word_size=50, num_read_heads=5, hidden_size=256, num_layers=2),
+            batch_size=1,
+            rate=3e-6,
+        ),
+    ),
+    "nature-inference": Preset(
+        _TABLE_2 + "81.8 % of 4-step relations on a family tree",
+        _paper(
+            InferenceSettings(),
+            dict(memory_size=128, word_size=50, num_read_heads=5, hidden_size=256, num_layers=3),
+            batch_size=32,
+            rate=1e-5,
+        ),
+    ),
+}
 
 
 def starting_settings(task_name: str, preset: str | None) -> TrainSettings[Any]:

@@ -24,11 +24,15 @@ from dncx.tasks.associative_recall import AssociativeRecall
 from dncx.tasks.babi.task import Babi
 from dncx.tasks.base import Task
 from dncx.tasks.copy import Copy
+from dncx.tasks.graphs.inference import Inference
+from dncx.tasks.graphs.shortest_path import ShortestPath
+from dncx.tasks.graphs.traversal import Traversal
 from dncx.tasks.repeat_copy import RepeatCopy
 from dncx.training.configuration import (
     CONFIG,
     FORMAT,
     MODEL,
+    find_run,
     plain,
     read_config,
     read_finished,
@@ -38,7 +42,10 @@ from dncx.training.files import check_folder, write_whole
 from dncx.training.networks import Network, make_network
 from dncx.training.settings import TrainSettings
 
-TASKS: dict[str, Any] = {task.name: task for task in (RepeatCopy, Copy, AssociativeRecall, Babi)}
+TASKS: dict[str, Any] = {
+    task.name: task
+    for task in (RepeatCopy, Copy, AssociativeRecall, Babi, Traversal, ShortestPath, Inference)
+}
 
 
 def make_task(name: str, settings: dict[str, Any]) -> Task:
@@ -71,14 +78,15 @@ def load_run(run_dir: Path | str, **changes: Any) -> tuple[Task, Network, dict[s
     """The task, the trained network and the configuration of a run.
 
     Args:
-      run_dir: a run directory.
+      run_dir: a run directory, or the name of a model that ships with dncx.
       **changes: settings of the task, or `memory_size`, other than in training.
 
     Raises:
       UsageError: there is no trained model, or its files do not fit together.
     """
-    config_path, model_path = Path(run_dir) / CONFIG, Path(run_dir) / MODEL
-    config = read_finished(Path(run_dir))
+    run_dir = find_run(Path(run_dir))
+    config_path, model_path = run_dir / CONFIG, run_dir / MODEL
+    config = read_finished(run_dir)
     for name, value in changes.items():
         config["model" if name in config["model"] else "task"][name] = value
     try:

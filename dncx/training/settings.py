@@ -144,7 +144,8 @@ class EvalSettings(Generic[TaskT]):
     """
 
     run_dir: Annotated[Path, tyro.conf.Positional]
-    """The run: a directory with model.safetensors and config.json."""
+    """The run, a directory with model.safetensors and config.json; or the name of a model that
+    ships with dncx."""
     task: TaskT
     memory_size: int = 16
     """Memory slots."""

@@ -1,0 +1,59 @@
+"""What drawing a batch costs beside the whole iteration, for every task that draws its episodes."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from benchmarks.measure import Report, round_robin
+from dncx.tasks.curriculum import Course
+from dncx.training.networks import describe_network, make_network
+from dncx.training.presets import DEFAULTS
+from dncx.training.runs import make_task
+from dncx.training.settings import ModelSettings
+from dncx.training.step import DATA, initial_state, make_optimizer, make_train, stream
+
+
+def run(iterations: int = 10, model: ModelSettings | None = None) -> Report:
+    """Milliseconds of a batch and of an iteration at the task's defaults; lessons: first, last."""
+    rows = []
+    for name, settings in DEFAULTS.items():
+        if name == "babi":  # its stories come from files
+            continue
+        task: Any = make_task(name, vars(settings.task))
+        lessons = (1, task.num_lessons) if isinstance(task, Course) else (0,)
+        for lesson in lessons:
+            now = task.at_lesson(lesson, task.gate.earlier_share) if lesson else task
+            rows.append(
+                {"task": name, "lesson": lesson or "-"}
+                | _row(now, settings, model or settings.model, iterations)
+            )
+    return Report("sampling", "Drawing a batch beside a whole iteration", rows)
+
+
+def _row(task: Any, settings: Any, model: ModelSettings, iterations: int) -> dict[str, Any]:
+    batch, key = settings.run.batch_size, stream(0, DATA)
+    graph, state = nnx.split(make_network(describe_network(model, task), nnx.Rngs(0)))
+    optimizer = make_optimizer(settings.optimizer)
+    step, last = make_train(graph, task, optimizer, batch), jnp.asarray(iterations, jnp.int32)
+    params = nnx.to_pure_dict(state)
+
+    @jax.jit
+    def draw(key: jax.Array) -> Any:
+        def once(total: jax.Array, number: jax.Array) -> Any:
+            episode = task.sample(jax.random.fold_in(key, number), batch)
+            return total + sum(x.sum() for x in (episode.inputs, episode.targets)), None
+
+        return jax.lax.scan(once, jnp.zeros(()), jnp.arange(iterations))
+
+    def train() -> Any:
+        return step(initial_state(jax.tree.map(jnp.copy, params), optimizer), key, last, ())
+
+    seconds = round_robin({"draw": lambda: draw(key), "train": train}, 3, turn=0)
+    return {
+        "batch": batch,
+        "ms to draw": 1e3 * seconds["draw"] / iterations,
+        "ms an iteration": 1e3 * seconds["train"] / iterations,
+        "share": seconds["draw"] / seconds["train"],
+    }

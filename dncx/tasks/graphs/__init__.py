@@ -1,0 +1,1 @@
+"""The paper's three tasks on graphs: traversal, inference and shortest path."""

@@ -1,0 +1,97 @@
+"""Inference: see a graph, then say where relations lead that are never defined.
+
+The sequence of one episode, with E triples, Q queries and P steps to plan (E + Q (P + 2) steps):
+
+    phase     description    Q times: query            planning   answer
+    inputs    the triples    (node, relation, -)       nothing    nothing
+    targets   nothing        nothing                   nothing    (node, relation, node)
+
+A relation is a sequence of edge labels (see relations.py), and leads where they lead. No END
+follows an answer, which is always one triple. A graph does not have every sequence from every node:
+a query's length is drawn among those of the lesson that the graph has (else a shorter one), then
+its node and relation among the pairs of this length. Each query is drawn anew.
+"""
+
+import dataclasses
+from typing import ClassVar, get_args
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dncx.tasks.base import Episode
+from dncx.tasks.graphs.encoding import BLANK, answer, planning, question, sequence
+from dncx.tasks.graphs.lessons import INFERENCE, Lesson
+from dncx.tasks.graphs.random_graphs import choose_pair
+from dncx.tasks.graphs.relations import (
+    FIRST_NUMBER,
+    LENGTHS,
+    STAY,
+    family_pairs,
+    follow,
+    relations,
+)
+from dncx.tasks.graphs.settings import InferenceGraph, InferenceSettings
+from dncx.tasks.graphs.task import GraphTask, answers, first_of
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inference(InferenceSettings, GraphTask):
+    """The paper's task; the arguments are `InferenceSettings`.
+
+    On the family tree only relations with a name are asked, of 2 to 4 edges.
+
+    Raises:
+      ValueError: no such lesson or graph, no query, a negative number of steps, or a length
+        that no relation has.
+
+    Source: Nature 2016, Methods, "Graph tasks", and Extended Data Table 4.
+    """
+
+    table: ClassVar = INFERENCE
+    graphs: ClassVar = get_args(InferenceGraph)
+    digit_edges: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        lengths = LENGTHS if self.graph == "random" else LENGTHS[:-1]
+        if self.path_length not in (0, *lengths):
+            raise ValueError(
+                f"path_length={self.path_length}: relations on graph={self.graph} have "
+                f"{lengths[0]} to {lengths[-1]} edges; 0 means the lesson's"
+            )
+        if self.queries < 1:
+            raise ValueError(f"queries={self.queries}: at least 1")
+        if self.planning_steps < 0:
+            raise ValueError(f"planning_steps={self.planning_steps}: at least 0")
+
+    def _draw(self, key: Array, bounds: Lesson) -> Episode:
+        graph_key, order_key, query_key = jax.random.split(key, 3)
+        graph = self._graph(graph_key, bounds)
+        ends, lengths = follow(graph)
+        if self.named is not None:
+            lengths = jnp.where(family_pairs(self.named), lengths, 0)
+
+        def ask(key: Array) -> Array:
+            start, row = choose_pair(key, lengths, bounds, LENGTHS[-1])
+            source, destination = graph.node_labels[jnp.stack([start, ends[start, row]])]
+            return jnp.stack([source, FIRST_NUMBER + row, destination])[None]
+
+        phases = []
+        for triple in jax.vmap(ask)(jax.random.split(query_key, self.queries)):
+            query = question(triple.at[0, 2].set(BLANK), 1)
+            phases += [query, planning(self.planning_steps), answer(triple, 1)]
+        return sequence(order_key, *self._triples(graph), phases, extra=graph)
+
+    def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
+        """The questions with their relation's edges, and the targets beside the answers."""
+        graph = first_of(episode.extra)
+        names = {FIRST_NUMBER + row: name for row, name in relations().names.items()}
+        shown = {} if self.named is None else names
+        lines = [f"{graph.num_nodes} nodes, {graph.degrees.sum()} edges"]
+        for target, guess in answers(outputs, episode):
+            edges = relations().sequences[target[1] - FIRST_NUMBER]
+            means = "-".join(str(edge) for edge in edges if edge != STAY)
+            line = self._beside(graph, target, guess, shown)
+            lines.append(f"relation {target[1]}, edges {means}: {line}")
+        return "\n".join(lines)

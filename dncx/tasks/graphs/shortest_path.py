@@ -1,0 +1,221 @@
+"""Shortest path: see a graph and two of its nodes, then walk from one to the other.
+
+The opening of one episode, with E triples and P steps to plan (E + 1 + P steps):
+
+    phase     description    query                      planning
+    inputs    the triples    (start, -, destination)    nothing
+
+The length of the shortest path is drawn among those of the lesson that the graph has (else a
+shorter one), then the two nodes among the pairs with such a path.
+
+Then the answer, whose inputs depend on it. At each step the network is at a node and takes one of
+the edges that leave it; the triple of that edge is the next input. The answer ends at the
+destination, or `spare_steps` after a shortest path would have reached it: END is not needed.
+
+An edge's score is the sum of its triple's nine log p; a softmax over the edges that leave the node
+makes a choice of them. The loss is the cross-entropy to an edge of a shortest path from this node,
+drawn anew where there are several. A node from which no way leads to the destination does not
+count. In training most edges taken are the drawn ones, and the rest the network's own, so that it
+learns to recover (DAgger).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from dncx.tasks.base import Episode
+from dncx.tasks.curriculum import Gate
+from dncx.tasks.graphs.encoding import BLANK, decode, encode, planning, question, sequence
+from dncx.tasks.graphs.lessons import SHORTEST_PATH, Lesson
+from dncx.tasks.graphs.named_graphs import diameter
+from dncx.tasks.graphs.random_graphs import FAR, choose_pair, distances
+from dncx.tasks.graphs.settings import ShortestPathSettings
+from dncx.tasks.graphs.task import GraphTask, first_of
+from dncx.tasks.graphs.walking import Edges, Query, answer_inputs, edges_from, move
+
+
+class Walk(NamedTuple):
+    """What the network did.
+
+    Attributes:
+      query: what was asked.
+      nodes: where it was before each step, and after the last.
+      taken: the triples of its edges; BLANK after the end.
+      aims: the slot of an edge that was right.
+    """
+
+    query: Query
+    nodes: Int[Array, "B A+1"]
+    taken: Int[Array, "B A 3"]
+    aims: Int[Array, "B A"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShortestPath(ShortestPathSettings, GraphTask):
+    """The paper's task; the arguments are `ShortestPathSettings`.
+
+    Raises:
+      ValueError: no such lesson or graph, a share that is none, a negative number of steps, or
+        a length that no shortest path of the named graph has.
+
+    Source: Nature 2016, Methods, "Graph tasks", and Extended Data Table 5.
+    """
+
+    table: ClassVar = SHORTEST_PATH
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.optimal_share <= 1:
+            raise ValueError(f"optimal_share={self.optimal_share}: a share is from 0 to 1")
+        for name in ("planning_steps", "spare_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: at least 0")
+        if self.named is not None and self.path_length > diameter(self.named):
+            raise ValueError(
+                f"path_length={self.path_length}: the longest shortest path on "
+                f"graph={self.graph} has {diameter(self.named)} edges"
+            )
+
+    @property
+    def gate(self) -> Gate:
+        """80 % of 50 paths at most one step too long, as in the text.
+
+        The table's caption says 80 % correct. Lessons are not mixed.
+        """
+        return Gate("detour_error", at_most=0.2, every=2000, episodes=50, earlier_share=0.0)
+
+    def _draw(self, key: Array, bounds: Lesson) -> Episode:
+        graph_key, pair_key, order_key = jax.random.split(key, 3)
+        graph = self._graph(graph_key, bounds)
+        far = distances(graph)
+        reached = jnp.where(far < FAR, far, 0)
+        start, goal = choose_pair(pair_key, reached, bounds, self.most.max_length)
+        source, destination = graph.node_labels[start], graph.node_labels[goal]
+        asked = jnp.stack([source, jnp.full_like(source, BLANK), destination])[None]
+        phases = [question(asked, 1), planning(self.planning_steps)]
+        opening = graph.degrees.sum() + 1 + self.planning_steps
+        query = Query(graph, start, goal, far[:, goal], opening)
+        return sequence(order_key, *self._triples(graph), phases, extra=query)
+
+    def opening_lengths(self, episode: Episode) -> Int[Array, " B"]:
+        """See `Interactive.opening_lengths`."""
+        return episode.extra.opening
+
+    def converse(
+        self,
+        step: Callable[[Any, Array], tuple[Any, Array]],
+        state: Any,
+        episode: Episode,
+        key: Array,
+        training: bool,
+    ) -> tuple[Float[Array, "B A O"], Episode]:
+        """See `Interactive.converse`; A: the lesson's longest path and the spare steps.
+
+        Edges are guided in training only.
+        """
+        query: Query = episode.extra
+        limit = _shortest(query) + self.spare_steps
+        steps, batch = self.most.max_length + self.spare_steps, len(limit)
+        share = self.optimal_share if training else 0.0
+
+        def walk(carry: Any, now: Any) -> tuple[Any, Any]:
+            state, node, last = carry
+            index, key = now
+            going = (node != query.goal) & (index < limit)
+            inputs = jax.vmap(answer_inputs, (0, 0, None))(last, going, index)
+            state, outputs = step(state, inputs)
+            keys = jax.random.split(key, batch)
+            made = jax.vmap(move, (0, 0, 0, 0, None))(keys, query, node, outputs, share)
+            carry = state, jnp.where(going, made.onward, node), made.taken
+            return carry, (node, going, inputs, outputs, made)
+
+        first = state, query.start, jnp.full((batch, 3), BLANK, jnp.int32)
+        moments = jnp.arange(steps, dtype=jnp.int32), jax.random.split(key, steps)
+        (_, last, _), history = jax.lax.scan(walk, first, moments)
+        nodes, going, inputs, outputs, made = jax.tree.map(
+            lambda array: jnp.swapaxes(array, 0, 1), history
+        )
+        counts = going & made.counts
+        return outputs, Episode(
+            inputs=inputs,
+            targets=encode(jnp.where(counts[..., None], made.target, BLANK)),
+            mask=counts.astype(jnp.float32),
+            extra=Walk(
+                query=query,
+                nodes=jnp.concatenate([nodes, last[:, None]], axis=1),
+                taken=jnp.where(going[..., None], made.taken, BLANK),
+                aims=made.aim,
+            ),
+        )
+
+    def loss(self, outputs: Float[Array, "B T O"], episode: Episode) -> Float[Array, ""]:
+        """Nats an episode: -log p of a right edge among those of the node, summed over the walk."""
+        walk: Walk = episode.extra
+        log_probs = _edges(outputs, walk).log_probs
+        aims = jnp.take_along_axis(log_probs, walk.aims[..., None], axis=-1)[..., 0]
+        return -(aims * episode.mask.astype(outputs.dtype)).sum(axis=-1).mean()
+
+    def score(
+        self, outputs: Float[Array, "B T O"], episode: Episode
+    ) -> dict[str, Float[Array, ""]]:
+        """Of the walk made, which in training was guided, and of the network's own choices.
+
+        path_error: share of walks that are longer than a shortest path, or do not arrive.
+        detour_error: share of those that are more than one step longer, or do not arrive.
+        edge_error: share of the steps at which the most likely edge is not right.
+        """
+        walk: Walk = episode.extra
+        shortest = _shortest(walk.query)
+        later = jnp.minimum(shortest + 1, outputs.shape[1])
+        there = walk.nodes == walk.query.goal[:, None]
+        edges = _edges(outputs, walk)
+        own = edges.log_probs.argmax(axis=-1)[..., None]
+        wrong = ~jnp.take_along_axis(edges.right, own, axis=-1)[..., 0] & (episode.mask > 0)
+        return {
+            "path_error": _share(~jnp.take_along_axis(there, shortest[:, None], axis=1)),
+            "detour_error": _share(~jnp.take_along_axis(there, later[:, None], axis=1)),
+            "edge_error": wrong.sum().astype(jnp.float32) / episode.mask.sum(),
+        }
+
+    def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
+        """The question, and the way that was taken; a right edge beside one that is not."""
+        walk: Walk = first_of(episode.extra)
+        graph, query = walk.query.graph, walk.query
+        ends = graph.node_labels[[query.start, query.start, query.goal]]
+        asked = self._spell(graph, [ends[0], BLANK, ends[2]])
+        lines = [
+            f"{graph.num_nodes} nodes, {graph.degrees.sum()} edges; {asked}: "
+            f"{query.distances[query.start]} steps at least"
+        ]
+        for index in range(outputs.shape[1]):
+            if (walk.taken[index] != BLANK).all():
+                before, after = query.distances[walk.nodes[index : index + 2]]
+                right = np.asarray(decode(episode.targets[0, index]))
+                wrong = f"   wrong, {self._spell(graph, right)} is right"
+                if before == FAR:
+                    wrong = "   no way leads there"
+                taken = self._spell(graph, walk.taken[index])
+                lines.append(f"taken {taken}{'' if after < before else wrong}")
+        lines.append("arrived" if walk.nodes[-1] == query.goal else "did not arrive")
+        return "\n".join(lines)
+
+
+def _shortest(query: Query) -> Int[Array, " B"]:
+    """Steps of a shortest path."""
+    return jnp.take_along_axis(query.distances, query.start[:, None], axis=1)[:, 0]
+
+
+def _edges(outputs: Float[Array, "B A O"], walk: Walk) -> Edges:
+    """The edges at each step of each walk."""
+    along = jax.vmap(edges_from, (None, 0, 0))
+    return jax.vmap(along)(walk.query, walk.nodes[:, :-1], outputs)
+
+
+def _share(wrong: Array) -> Float[Array, ""]:
+    """Of a batch."""
+    return wrong.astype(jnp.float32).mean()

@@ -1,0 +1,195 @@
+"""What the graph tasks have in common: lessons, graphs, and for two of them how answers count."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, ClassVar, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from dncx.tasks.base import Episode
+from dncx.tasks.curriculum import Gate, draw_lessons
+from dncx.tasks.graphs.encoding import (
+    BLANK,
+    END,
+    INPUT_SIZE,
+    LABELS,
+    TRIPLE_SIZE,
+    decode,
+    digit_cross_entropy,
+    triple_scores,
+)
+from dncx.tasks.graphs.lessons import Lesson
+from dncx.tasks.graphs.named_graphs import NamedGraph, named_graph, names_of, numbered
+from dncx.tasks.graphs.random_graphs import Graph, all_triples, random_graph
+from dncx.tasks.graphs.settings import AnyGraph
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GraphTask:
+    """A course of the paper's lessons; what a task adds is `_draw`, one episode."""
+
+    table: ClassVar[tuple[Lesson, ...]]
+    graphs: ClassVar[tuple[str, ...]] = get_args(AnyGraph)
+    digit_edges: ClassVar[bool] = False
+
+    last_lesson: int
+    graph: str = "random"
+    num_nodes: int = 0
+    path_length: int = 0
+    lesson: int = 0
+    """The one that this task stands at; 0: the last."""
+    earlier_share: float = 0.0
+    """The share of its episodes that come from the lessons before."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.last_lesson <= len(self.table):
+            raise ValueError(
+                f"last_lesson={self.last_lesson}: there are lessons 1 to {len(self.table)}"
+            )
+        if not 0 <= self.lesson <= self.last_lesson:
+            raise ValueError(f"lesson {self.lesson}: there are lessons 1 to {self.last_lesson}")
+        if self.graph not in self.graphs:
+            raise ValueError(f"graph={self.graph}: this task has {', '.join(self.graphs)}")
+        fewest = max(row.min_degree for row in self.table[: self.last_lesson]) + 1
+        if self.num_nodes and (self.graph != "random" or not fewest <= self.num_nodes < LABELS):
+            raise ValueError(
+                f"num_nodes={self.num_nodes}: {fewest} to {LABELS - 1}, on graph=random; "
+                "0 means the lesson's"
+            )
+        if self.path_length < 0:
+            raise ValueError(f"path_length={self.path_length}: 0 or the number of edges")
+        if not 0 <= self.earlier_share <= 1:
+            raise ValueError(f"earlier_share={self.earlier_share}: a share is from 0 to 1")
+
+    @property
+    def input_size(self) -> int:
+        return INPUT_SIZE
+
+    @property
+    def output_size(self) -> int:
+        return TRIPLE_SIZE
+
+    @property
+    def loss_unit(self) -> str:
+        return "nats per sequence"
+
+    @property
+    def num_lessons(self) -> int:
+        return self.last_lesson
+
+    @property
+    def gate(self) -> Gate:
+        """Nine in ten episodes solved. Of how many, the paper says for shortest path only: 50."""
+        return Gate("sequence_error", at_most=0.1, every=100, episodes=50)
+
+    def at_lesson(self, number: int, earlier_share: float = 0.0) -> "GraphTask":
+        """See `Course.at_lesson`."""
+        if not 1 <= number <= self.last_lesson:
+            raise ValueError(f"lesson {number}: there are lessons 1 to {self.last_lesson}")
+        return dataclasses.replace(self, lesson=number, earlier_share=earlier_share)
+
+    @property
+    def lessons(self) -> tuple[Lesson, ...]:
+        """The table up to the present lesson, with `num_nodes` and `path_length` where given."""
+        asked: dict[str, int] = {}
+        if self.num_nodes:
+            asked |= {"min_nodes": self.num_nodes, "max_nodes": self.num_nodes}
+        if self.path_length:
+            asked |= {"min_length": self.path_length, "max_length": self.path_length}
+        return tuple(row._replace(**asked) for row in self.table[: self.lesson or self.last_lesson])
+
+    @property
+    def most(self) -> Lesson:
+        """The largest of each bound that an episode can have: these make the shapes."""
+        lessons = self.lessons if self.earlier_share else self.lessons[-1:]
+        most = Lesson(*map(max, zip(*lessons, strict=True)))
+        return most._replace(max_degree=min(most.max_degree, most.max_nodes - 1))
+
+    @property
+    def named(self) -> NamedGraph | None:
+        """The graph, unless random ones are drawn."""
+        return None if self.graph == "random" else named_graph(self.graph)
+
+    @property
+    def slots_needed(self) -> int:
+        """The triples of the largest graph."""
+        if self.named is not None:
+            return int(self.named.degrees.sum())
+        return self.most.max_nodes * self.most.max_degree
+
+    def sample(self, key: Array, batch_size: int) -> Episode:
+        """See `Task.sample`."""
+        lesson_key, key = jax.random.split(key)
+        bounds = draw_lessons(
+            lesson_key, self.lessons, len(self.lessons), self.earlier_share, batch_size
+        )
+        return jax.vmap(self._draw)(jax.random.split(key, batch_size), bounds)
+
+    def _draw(self, key: Array, bounds: Lesson) -> Episode:
+        """One episode, without a batch axis; `Episode.extra` is its graph."""
+        raise NotImplementedError
+
+    def _graph(self, key: Array, bounds: Lesson) -> Graph:
+        """A random graph within the bounds, or the named one with new numbers."""
+        if self.named is not None:
+            return numbered(key, self.named, self.digit_edges)
+        return random_graph(
+            key, bounds, self.most.max_nodes, self.most.max_degree, self.digit_edges
+        )
+
+    def _triples(self, graph: Graph) -> tuple[Int[Array, "E 3"], Bool[Array, " E"]]:
+        """The labels of all edges, and which are there."""
+        triples, exist = all_triples(graph)
+        if self.named is None:
+            return triples, exist
+        there = np.arange(graph.destinations.shape[1]) < self.named.degrees[:, None]
+        return triples[there.reshape(-1)], jnp.ones(there.sum(), bool)
+
+    def loss(self, outputs: Float[Array, "B T O"], episode: Episode) -> Float[Array, ""]:
+        """Nats a sequence: -log p of the nine digits of each target, summed over the answer."""
+        return digit_cross_entropy(outputs, episode.targets, episode.mask)
+
+    def score(
+        self, outputs: Float[Array, "B T O"], episode: Episode
+    ) -> dict[str, Float[Array, ""]]:
+        """Shares of sequences with a wrong triple, and of wrong triples among those expected."""
+        return triple_scores(outputs, episode.targets, episode.mask)
+
+    def _spell(self, graph: Graph, labels: Any, edges: dict[int, str] | None = None) -> str:
+        """A triple for people: '(Moorgate, Northern-S, Bank)', or its numbers."""
+        source, edge, destination = (int(label) for label in labels)
+        if (source, edge, destination) == END:
+            return "end"
+        nodes, own = names_of(graph, self.named)
+        nodes, edges = {BLANK: "?", **nodes}, {BLANK: "?", **(own if edges is None else edges)}
+        names = (
+            nodes.get(source, source),
+            edges.get(edge, edge),
+            nodes.get(destination, destination),
+        )
+        return "({}, {}, {})".format(*names)
+
+    def _beside(
+        self, graph: Graph, target: Any, guess: Any, edges: dict[int, str] | None = None
+    ) -> str:
+        """A target and the answer to it."""
+        wrong = "" if (target == guess).all() else "   wrong"
+        target, guess = (self._spell(graph, labels, edges) for labels in (target, guess))
+        return f"target {target}   answer {guess}{wrong}"
+
+
+def answers(
+    outputs: Float[Array, "B T O"], episode: Episode
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Of a batch's first episode, each triple expected and the one given, as labels."""
+    asked = np.asarray(episode.mask[0]) > 0
+    expected, given = (np.asarray(decode(rows[0]))[asked] for rows in (episode.targets, outputs))
+    return zip(expected, given, strict=True)
+
+
+def first_of(tree: Any) -> Any:
+    """The first episode of a batch, as NumPy arrays."""
+    return jax.tree.map(lambda array: np.asarray(array[0]), tree)
