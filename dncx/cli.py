@@ -116,6 +116,13 @@ def _cache_compilations(on: bool) -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "dncx"))
     # The small programs that make the first weights are worth keeping, too.
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    if "jax" in sys.modules:  # a task of one's own has loaded it, and the environment is read
+        import jax
+
+        jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        if not on:
+            jax.config.update("jax_enable_compilation_cache", False)
 
 
 if __name__ == "__main__":

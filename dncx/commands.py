@@ -1,12 +1,14 @@
 """The command line, parsed: `train TASK` and `eval RUN` with the options of each task. No JAX."""
 
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Union
 
 import tyro
 
+from dncx.errors import UsageError
 from dncx.training import presets
 from dncx.training.configuration import CONFIG, find_run, read_finished, task_settings
 from dncx.training.settings import EvalSettings, NoTask, TrainSettings
@@ -40,11 +42,10 @@ def parse(
       UsageError: a preset or a run that is not there.
       SystemExit: after `--help`, or words that are not understood.
     """
-    preset = _value_of("preset", arguments)
-    start = {
-        name: presets.starting_settings(name, preset) if preset and name in arguments else default
-        for name, default in tasks.items()
-    }
+    preset, start = _value_of("preset", arguments), dict(tasks)
+    if preset and arguments[0] == "train":
+        asked = [name for name in tasks if len(tasks) == 1 or name == arguments[1]]
+        start |= {name: presets.starting_settings(name, preset) for name in asked}
     commands = [_train_command(start), _eval_command(tasks, arguments)]
     command: Any = tyro.cli(_one_of(commands), args=arguments, prog=program, **_STYLE)
     return command if isinstance(command, EvalSettings | TrainSettings) else command.settings
@@ -54,6 +55,8 @@ def parse_training(
     settings: TrainSettings[Any], arguments: Sequence[str] | None, program: str
 ) -> TrainSettings[Any]:
     """The settings with the changes of a command line that has flags only."""
+    if preset := _value_of("preset", sys.argv[1:] if arguments is None else arguments):
+        settings = presets.starting_settings(settings.task_name, preset)
     kind: Any = TrainSettings[type(settings.task)]
     return tyro.cli(kind, args=arguments, prog=program, default=settings, **_STYLE)
 
@@ -92,9 +95,15 @@ def _eval_command(tasks: Mapping[str, Any], arguments: Sequence[str]) -> Any:
         return Annotated[EvalSettings[NoTask], tyro.conf.subcommand("eval")]
     runs = [find_run(Path(word)) for word in words]
     config = read_finished(next((run for run in runs if (run / CONFIG).exists()), runs[0]))
-    kind = type(tasks[config["task"]["name"]].task)
-    given = task_settings(config)
-    if "lesson" in config:
+    name = config["task"]["name"]
+    if name not in tasks:
+        raise UsageError(
+            f"{words[0]} is of the task {name}, which this command does not know; measure it with "
+            "the one that trained it"
+        )
+    kind = type(tasks[name].task)
+    given = task_settings(config, kind)
+    if "last_lesson" in given:
         given["last_lesson"] = config["lesson"]
     default = EvalSettings(
         run_dir=Path(words[0]), task=kind(**given), memory_size=config["model"]["memory_size"]

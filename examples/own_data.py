@@ -11,7 +11,6 @@ python examples/own_data.py eval runs/own-data
 
 import dataclasses
 import functools
-import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dncx.cli import task_main
+from dncx.cli import leave, task_main
 from dncx.tasks.base import Episode
 
 
@@ -77,9 +76,11 @@ class OwnData(Regression):
         except (OSError, KeyError, ValueError) as error:
             raise ValueError(f"data_file={self.data_file}: {error}") from error
         inputs, targets, mask = arrays
-        if not inputs.shape[:2] == targets.shape[:2] == mask.shape or inputs.ndim != 3:
+        if not inputs.shape[:-1] == targets.shape[:-1] == mask.shape or mask.ndim != 2:
             shapes = [array.shape for array in arrays]
             raise ValueError(f"data_file={self.data_file}: shapes {shapes} do not fit together")
+        if not mask.any(axis=1).all():
+            raise ValueError(f"data_file={self.data_file}: a sequence has no target that counts")
         return (Sequences(Episode(*arrays)),)
 
     @property
@@ -96,4 +97,4 @@ class OwnData(Regression):
 
 
 if __name__ == "__main__":
-    sys.exit(task_main(OwnData))
+    leave(task_main(OwnData))

@@ -5,13 +5,12 @@ python examples/own_task.py eval runs/reverse --sweep length=4,8,16 --sweep memo
 """
 
 import dataclasses
-import sys
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from dncx.cli import task_main
+from dncx.cli import leave, task_main
 from dncx.tasks.base import Episode
 from dncx.tasks.bits import bit_scores, masked_cross_entropy, render_bits
 
@@ -71,4 +70,4 @@ class Reverse:
 
 
 if __name__ == "__main__":
-    sys.exit(task_main(Reverse))
+    leave(task_main(Reverse))

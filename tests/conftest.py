@@ -14,6 +14,7 @@ install_import_hook("dncx", "beartype.beartype")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_enable_compilation_cache", False)
 
 GOLDENS = Path(__file__).parent / "goldens"
 

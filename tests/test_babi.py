@@ -623,23 +623,70 @@ def test_the_tiny_twin_of_its_preset(folder, tmp_path, capsys):
     config = json.loads((run_dir / "config.json").read_text())
     assert config["validation"]["error"] == min(errors.values())
     assert errors[config["validation"]["iteration"]] == min(errors.values())
-    best, kept = (load_file(run_dir / f"{name}.safetensors") for name in ("best", "model"))
-    assert best["embedding.kernel"].shape == (159, 6)
-    assert all(np.array_equal(best[name], kept[name]) for name in best)
+    kept = load_file(run_dir / "model.safetensors")
+    assert kept["embedding.kernel"].shape == (159, 6)
     capsys.readouterr()
     assert main(["eval", str(run_dir)]) == 0
     assert "two-arg-relations" in capsys.readouterr().out
 
 
+QUICK = [
+    "--language=en", "--tasks", "4", "--num_buckets=1", "--hidden_size=8", "--memory_size=5",
+    "--word_size=4", "--validation_interval=2", "--num_training_iterations=8",
+]  # fmt: skip
+
+
+def quick(folder, run_dir, *more):
+    return main(["train", "babi", f"--data_dir={folder}", *QUICK, f"--run_dir={run_dir}", *more])
+
+
+def validated(run_dir):
+    return [x["iteration"] for x in read_metrics(run_dir / "metrics.jsonl") if "loss" not in x]
+
+
 @pytest.mark.slow
 def test_early_stopping(folder, tmp_path, capsys):
-    """With a learning rate of 0 nothing becomes better: it stops after `patience` validations."""
-    flags = [f"--data_dir={folder}", "--language=en", "--tasks", "4", "--num_buckets=1"]
-    flags += ["--hidden_size=8", "--memory_size=5", "--word_size=4", "--learning_rate=0"]
-    flags += ["--validation_interval=2", "--patience=2", "--num_training_iterations=50"]
-    assert main(["train", "babi", *flags, f"--run_dir={tmp_path / 'run'}"]) == 0
-    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
-    assert [line["iteration"] for line in lines] == [2, 4, 6]
+    """With a learning rate of 0 nothing becomes better: it stops after `patience` validations.
+
+    The same command again finds nothing to do, with more patience it goes on.
+    """
+    flags = ["--learning_rate=0", "--patience=2", "--checkpoint_interval=5"]
+    assert quick(folder, tmp_path / "run", *flags) == 0
+    assert validated(tmp_path / "run") == [2, 4, 6]
+    before = load_file(tmp_path / "run" / "model.safetensors")
+    capsys.readouterr()
+    assert quick(folder, tmp_path / "run", *flags) == 0
+    assert "is trained to iteration 6 already" in capsys.readouterr().out
+    assert quick(folder, tmp_path / "run", *flags, "--patience=9") == 0
+    assert validated(tmp_path / "run") == [2, 4, 6, 8]
+    after = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(np.array_equal(after[name], before[name]) for name in before)
+
+
+@pytest.mark.slow
+def test_a_validated_run_resumes_with_its_best_model(folder, tmp_path):
+    """Cut off after a checkpoint, the run ends in the model of an uninterrupted one."""
+    flags = ["--checkpoint_interval=3", "--learning_rate=3e-2", "--momentum=0.9"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert quick(folder, whole, *flags) == 0
+    assert quick(folder, cut, *flags, "--num_training_iterations=6") == 0
+    assert quick(folder, cut, *flags) == 0
+    best = [json.loads((run / "config.json").read_text())["validation"] for run in (whole, cut)]
+    assert best[0] == best[1]
+    models = [(run / "model.safetensors").read_bytes() for run in (whole, cut)]
+    assert models[0] == models[1]
+    # without validation it goes on from the last parameters, and keeps the last
+    assert (
+        quick(folder, cut, *flags, "--validation_interval=-1", "--num_training_iterations=10") == 0
+    )
+    assert "validation" not in json.loads((cut / "config.json").read_text())
+    assert (cut / "model.safetensors").read_bytes() != models[1]
+
+
+def test_without_stories_for_validation(folder, tmp_path, capsys):
+    assert quick(folder, tmp_path / "run", "--validation_share=0") == 2
+    assert "validation_interval: babi has no validation set" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_only_a_task_with_a_validation_set_is_validated(tmp_path, monkeypatch, capsys):

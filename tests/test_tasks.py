@@ -16,7 +16,7 @@ from flax import nnx
 
 from dncx import DNCConfig, unroll
 from dncx.baselines import LSTMNetwork
-from dncx.cli import main, task_main
+from dncx.cli import main, task_main, train_main
 from dncx.tasks.associative_recall import AssociativeRecall
 from dncx.tasks.base import Bucketed, Episode, Task
 from dncx.tasks.copy import Copy
@@ -206,6 +206,26 @@ def test_a_task_of_ones_own_refuses_as_ours_do(tmp_path, capsys):
     assert capsys.readouterr().err == "dncx: error: at_most=2.0: must lie in 0..1\n"
 
 
+def test_a_run_cannot_end_before_the_lesson_it_is_in(grown, tmp_path, capsys):
+    run_dir = shutil.copytree(grown, tmp_path / "run")
+    assert train(Growing, run_dir, 30, "--last_lesson=2") == 2
+    assert "the run is in lesson 3 already, and the task ends with 2" in capsys.readouterr().err
+
+
+def test_another_task_of_the_same_sizes_does_not_go_on(grown, tmp_path, capsys):
+    run_dir = shutil.copytree(grown, tmp_path / "run")
+    flags = [*TRAIN, f"--run_dir={run_dir}", "--num_training_iterations=30"]
+    assert main(["train", "copy", *flags]) == 2
+    assert "name: growing in the checkpoint, copy asked for" in capsys.readouterr().err
+
+
+def test_a_run_of_a_task_that_the_command_does_not_know(grown, copied, capsys):
+    assert main(["eval", str(grown)]) == 2
+    assert "is of the task growing, which this command does not know" in capsys.readouterr().err
+    assert task_main(Growing, ["eval", str(copied)]) == 2
+    assert "is of the task copy, which this command does not know" in capsys.readouterr().err
+
+
 def test_eval_measures_the_lesson_reached(tmp_path, capsys):
     assert train(Growing, tmp_path / "run", 7) == 0
     assert task_main(Growing, ["eval", str(tmp_path / "run"), "--num_episodes=4"]) == 0
@@ -259,7 +279,13 @@ def test_buckets_train_in_their_shares(tmp_path, capsys):
     assert "3 steps" in capsys.readouterr().out
     losses = [line["loss"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl")]
     assert 0.6 < np.mean(np.array(losses) > 0.5) < 0.9
-    assert task_main(Library, ["eval", str(tmp_path / "run"), "--num_episodes=4"]) == 0
+    capsys.readouterr()
+    out = tmp_path / "out.json"
+    command = ["eval", str(tmp_path / "run"), "--num_episodes=4", f"--out={out}"]
+    assert task_main(Library, command) == 0
+    (result,) = json.loads(out.read_text())
+    of_ones = np.mean([loss for loss in losses if loss > 0.5])
+    np.testing.assert_allclose(result["loss"], 0.75 * of_ones, rtol=0.1)
 
 
 @pytest.mark.parametrize("task", ["copy", "associative-recall"])
@@ -315,6 +341,7 @@ def test_a_sweep_is_a_table(copied, tmp_path, capsys):
         (["--sweep=length=three"], "--sweep length=three: must be"),
         (["--sweep=length=0"], "min_length=0: must be at least 1"),
         (["--out=there"], "--out: there exists"),
+        (["--out=nowhere/x.json"], "--out: nowhere/x.json is in a folder that does not"),
     ],
 )
 def test_sweeps_that_cannot_be(flags, message, copied, tmp_path, monkeypatch, capsys):
@@ -337,6 +364,10 @@ def test_the_help_of_eval_has_the_options_and_values_of_the_run(copied, capsys):
 
 def test_an_unknown_preset_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    assert train_main(["--preset=nature-babi"]) == 2
+    assert "repeat-copy has no such preset; it has none" in capsys.readouterr().err
+    assert train(Growing, "run", 3, "--preset=gold") == 2
+    assert "growing has no such preset" in capsys.readouterr().err
     assert main(["train", "copy", "--preset=gold"]) == 2
     assert "--preset gold: copy has no such preset; it has" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -24,13 +24,8 @@ class Episode(NamedTuple):
 
 
 @runtime_checkable
-class Task(Protocol):
-    """A task makes episodes and judges outputs. Everything but `render` runs inside jit.
-
-    Your own task is a class with these members; a frozen dataclass serves well, its fields
-    being the task's settings. It may also have `slots_needed`, the number of vectors that it has
-    to remember at once: the trainer warns of a smaller memory.
-    """
+class Judge(Protocol):
+    """What knows the sizes of episodes and which outputs are right; inside jit but for `render`."""
 
     @property
     def input_size(self) -> int:
@@ -45,10 +40,6 @@ class Task(Protocol):
     @property
     def loss_unit(self) -> str:
         """What `loss` is measured in, for reports."""
-        ...
-
-    def sample(self, key: Array, batch_size: int) -> Episode:
-        """Draws a batch; the same key gives the same batch."""
         ...
 
     def loss(self, outputs: Float[Array, "B T O"], episode: Episode) -> Float[Array, ""]:
@@ -67,8 +58,25 @@ class Task(Protocol):
 
 
 @runtime_checkable
-class Bucketed(Protocol):
+class Task(Judge, Protocol):
+    """A task makes episodes and judges outputs. Everything but `render` runs inside jit.
+
+    Your own task is a class with these members; a frozen dataclass serves well, its fields
+    being the task's settings. It may also have `slots_needed`, the number of vectors that it has
+    to remember at once (the trainer warns of a smaller memory), and `about`, a line that training
+    begins with.
+    """
+
+    def sample(self, key: Array, batch_size: int) -> Episode:
+        """Draws a batch; the same key gives the same batch."""
+        ...
+
+
+@runtime_checkable
+class Bucketed(Judge, Protocol):
     """A task whose sequences differ too much in length to be padded to one, or that holds data.
+
+    In the place of `sample` it has buckets.
 
     An iteration draws a bucket by the shares, and its whole batch from it: so every sequence is as
     likely as any other. Buckets are tasks and trees of arrays (`jax.tree_util.register_dataclass`),

@@ -24,7 +24,10 @@ class Gate(NamedTuple):
 
 @runtime_checkable
 class Course(Task, Protocol):
-    """A task in lessons, numbered from 1; itself it is the last one."""
+    """A task in lessons, numbered from 1; itself it is the last one.
+
+    If it has a field `last_lesson`, `dncx eval` sets it to the lesson that a run has reached.
+    """
 
     @property
     def num_lessons(self) -> int:

@@ -1,14 +1,14 @@
 """config.json: what a run is, as plain JSON. No JAX here, as the command line reads it, too."""
 
+import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from dncx.errors import UsageError
 from dncx.training.files import write_whole
 
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
-BEST = "best.safetensors"
 MODELS = Path(__file__).parent.parent / "models"  # trained ones that ship with dncx
 FORMAT = "dncx-run-1"
 
@@ -67,10 +67,16 @@ def compare_configs(saved: dict[str, Any], asked: dict[str, Any]) -> tuple[list[
             before = saved[section].get(name)
             if before == value or name == "num_training_iterations":
                 continue
-            fixed = section == "model" or (name == "momentum" and 0 in (before, value))
+            fixed = section == "model" or (section == "task" and name == "name")
+            fixed |= name == "momentum" and 0 in (before, value)
             line = f"{name}: {before} in the checkpoint, {value} asked for"
             (model if fixed else rest).append(line)
     return model, rest
+
+
+def fields_of(settings: Any) -> dict[str, Any]:
+    """The fields of a dataclass by name, as its class takes them."""
+    return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
 
 
 def plain(settings: dict[str, Any]) -> dict[str, Any]:
@@ -78,12 +84,17 @@ def plain(settings: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(settings, default=lambda path: str(path.resolve())))
 
 
-def task_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a run's task, from its configuration."""
-    given = {name: value for name, value in config["task"].items() if name != "name"}
-    for name, value in given.items():
-        if isinstance(value, list):
-            given[name] = tuple(value)
-        elif name.endswith(("_dir", "_file")) and value is not None:
-            given[name] = Path(value)
+def task_settings(config: dict[str, Any], kind: Any) -> dict[str, Any]:
+    """The settings of a run's task that a dataclass has as fields, as it takes them."""
+    hints = get_type_hints(kind)
+    given = {}
+    for field in dataclasses.fields(kind):
+        if field.name in config["task"]:
+            value = config["task"][field.name]
+            kinds = (hints[field.name], *get_args(hints[field.name]))
+            if isinstance(value, list):
+                value = tuple(value)
+            elif Path in kinds and value is not None:
+                value = Path(value)
+            given[field.name] = value
     return given

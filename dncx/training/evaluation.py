@@ -11,6 +11,7 @@ from flax import nnx
 
 from dncx.errors import UsageError
 from dncx.tasks.base import Examined
+from dncx.training.configuration import fields_of
 from dncx.training.files import write_whole
 from dncx.training.runs import load_run
 from dncx.training.settings import EvalSettings
@@ -47,12 +48,12 @@ def evaluate(settings: EvalSettings[Any]) -> list[dict[str, Any]]:
 def _values(text: str, settings: EvalSettings[Any]) -> list[tuple[str, Any]]:
     """The points of "name=1,2,3": the name with each value."""
     name, equals, values = text.partition("=")
-    known = {"memory_size": settings.memory_size} | vars(settings.task)
+    known = {"memory_size": settings.memory_size} | fields_of(settings.task)
+    known = {key: value for key, value in known.items() if type(value) in (int, float, str)}
     like = known.get(name, known.get(f"min_{name}"))
-    numbers = isinstance(like, int | float) and not isinstance(like, bool)
     try:
         if equals and like is not None:
-            return [(name, type(like)(v) if numbers else v) for v in values.split(",")]
+            return [(name, type(like)(value)) for value in values.split(",")]
     except ValueError:
         pass
     names = sorted({key.removeprefix("min_") for key in known if not key.startswith("max_")})
@@ -60,7 +61,7 @@ def _values(text: str, settings: EvalSettings[Any]) -> list[tuple[str, Any]]:
 
 
 def _measure(settings: EvalSettings[Any], swept: dict[str, Any]) -> dict[str, Any]:
-    changes = {"memory_size": settings.memory_size} | vars(settings.task)
+    changes = {"memory_size": settings.memory_size} | fields_of(settings.task)
     for name, value in swept.items():
         names = [name] if name in changes else [f"min_{name}", f"max_{name}"]
         changes |= dict.fromkeys(names, value)

@@ -1,7 +1,6 @@
 """The training run, from the flags to the trained model."""
 
 import dataclasses
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,21 @@ import optax
 from flax import nnx
 
 from dncx.errors import TrainingError, UsageError
-from dncx.tasks.base import Examined, Task
+from dncx.tasks.base import Examined, Judge
 from dncx.tasks.curriculum import Course
 from dncx.training import checkpoints, runs
-from dncx.training.configuration import BEST, METRICS, write_config
+from dncx.training.configuration import METRICS, fields_of, write_config
 from dncx.training.files import check_folder
 from dncx.training.metrics import Metrics, Reporter
 from dncx.training.networks import Network, describe_network, make_network
 from dncx.training.programs import Programs, compile_programs
-from dncx.training.resume import is_done, make_room, resume
+from dncx.training.resume import (
+    NEVER_VALIDATED,
+    is_done,
+    make_room,
+    out_of_patience,
+    resume,
+)
 from dncx.training.settings import RunSettings, TrainSettings
 from dncx.training.step import (
     WEIGHTS,
@@ -45,9 +50,9 @@ def train(settings: TrainSettings[Any]) -> Path:
       TrainingError: the loss, its gradient or an update was no longer finite.
     """
     settings.check()
-    run, task = settings.run, runs.make_task(settings.task_name, vars(settings.task))
+    run, task = settings.run, runs.make_task(settings.task_name, fields_of(settings.task))
     model = describe_network(settings.model, task)
-    if run.validation_interval > 0 and not isinstance(task, Examined):
+    if run.validation_interval > 0 and not _has_validation(task):
         raise UsageError(f"validation_interval: {settings.task_name} has no validation set")
     runs.check_run_dir(run.run_dir)
     check_folder(run.checkpoints, "checkpoint_dir")
@@ -57,13 +62,17 @@ def train(settings: TrainSettings[Any]) -> Path:
     optimizer = make_optimizer(settings.optimizer)
     state = initial_state(nnx.to_pure_dict(params), optimizer)
     description = runs.describe(settings, model)
+    if run.validation_interval > 0:
+        description["validation"] = NEVER_VALIDATED
+        state = state._replace(best=jax.tree.map(jnp.copy, state.params))
 
     saved = checkpoints.saved_iterations(run.checkpoints) if run.resume else []
     checkpoint = run.checkpoints / str(saved[-1]) if saved else None
     with Reporter(run.num_training_iterations, saved[-1] if saved else 0) as reporter:
         if checkpoint:
             state, description, news = resume(checkpoint, state, description)
-            if is_done(run, int(state.iteration), news):
+            _check_lesson(task, description)
+            if is_done(run, int(state.iteration), news, out_of_patience(run, description)):
                 reporter.say(f"{run.run_dir} is trained to iteration {saved[-1]} already")
                 return run.run_dir
             reporter.say("\n  ".join([f"resuming from {checkpoint}", *news]))
@@ -75,9 +84,22 @@ def train(settings: TrainSettings[Any]) -> Path:
         write_config(run.run_dir, description)
         state = loop.run(state)
         write_config(run.run_dir, loop.description)
-        path = runs.save_model(run.run_dir, loop.best(state), int(state.iteration))
+        path = runs.save_model(run.run_dir, state.best or state.params, int(state.iteration))
         reporter.say(f"trained model: {path}")
     return run.run_dir
+
+
+def _has_validation(task: Judge) -> bool:
+    return isinstance(task, Examined) and any(True for _ in task.episodes("validation", 1))
+
+
+def _check_lesson(task: Judge, description: dict[str, Any]) -> None:
+    lesson = description.get("lesson", 0)
+    if isinstance(task, Course) and lesson > task.num_lessons:
+        raise UsageError(
+            f"the run is in lesson {lesson} already, and the task ends with {task.num_lessons}; "
+            "give another --run_dir, or --no-resume to start anew"
+        )
 
 
 def _network(model: dict[str, Any], run: RunSettings, weights: nnx.Rngs) -> Network:
@@ -93,7 +115,7 @@ class _Loop:
     """Dispatches iterations to the device, and between them reports and saves."""
 
     settings: RunSettings
-    task: Task
+    task: Judge
     graph: nnx.GraphDef
     optimizer: optax.GradientTransformation
     description: dict[str, Any]
@@ -110,19 +132,22 @@ class _Loop:
     def compile(self, state: TrainState) -> TrainState:
         """Compiles what runs on the device, and runs no iteration, to see that it fits there."""
         start = time.perf_counter()
-        if self.settings.validation_interval > 0 and isinstance(self.task, Examined):
+        if "validation" in self.description and isinstance(self.task, Examined):
             self.examine = make_examination(self.graph, self.task, EXAMINED_AT_ONCE)
         if isinstance(self.task, Course):
             self.description = {"lesson": 1} | self.description
         self.programs = compile_programs(
             self.graph, self.task, self.optimizer, self.settings, state, self.lesson
         )
-        self._warn_of_a_small_memory()
+        self._introduce()
         platform = jax.devices()[0].platform
         self.reporter.say(f"compiled in {time.perf_counter() - start:.1f} s for {platform}")
         return self.programs.train(state, jnp.copy(state.iteration))
 
-    def _warn_of_a_small_memory(self) -> None:
+    def _introduce(self) -> None:
+        """What a reader of the reports has to know of the task and the network."""
+        if about := getattr(self.task, "about", ""):
+            self.reporter.say(about)
         task, model = self.task, self.description["model"]
         now = task.at_lesson(self.lesson) if isinstance(task, Course) else task
         needed = getattr(now, "slots_needed", 0)
@@ -138,21 +163,20 @@ class _Loop:
         self.metrics.keep_up_to(iteration)
         clock, done = time.perf_counter(), iteration
         try:
-            while iteration < settings.num_training_iterations and not self._out_of_patience():
+            while not self._ends(iteration):
                 last = jnp.asarray(self._next_stop(iteration), jnp.int32)
                 state = self.programs.train(state, last)
                 iteration = int(state.iteration)
                 if not state.finite:
                     raise TrainingError(self._not_finite(iteration + 1))
                 self.reporter.advance(iteration)
+                if self._due(iteration, settings.validation_interval):
+                    state = self._validate(state)
                 if self._due(iteration, settings.report_interval):
                     self._report(state, (iteration - done) / (time.perf_counter() - clock))
                     clock, done = time.perf_counter(), iteration
                     state = state.reported_now()
-                if self._due(iteration, settings.validation_interval):
-                    self._validate(state)
-                    clock, done = time.perf_counter(), iteration
-                if self._next_lesson(state):
+                if self._next_lesson(state) and not self._ends(iteration):
                     state = self.compile(state)
                     clock, done = time.perf_counter(), iteration
                 if self._due(iteration, settings.checkpoint_interval):
@@ -180,35 +204,27 @@ class _Loop:
 
     def _due(self, iteration: int, interval: int) -> bool:
         """Whether what is done at an interval is due now; at the very end it always is."""
-        if interval < 1:
-            return False
-        return iteration % interval == 0 or iteration == self.settings.num_training_iterations
+        return interval > 0 and (iteration % interval == 0 or self._ends(iteration))
 
-    def _validate(self, state: TrainState) -> None:
+    def _ends(self, iteration: int) -> bool:
+        """Whether there is nothing more to train."""
+        done = iteration >= self.settings.num_training_iterations
+        return done or out_of_patience(self.settings, self.description)
+
+    def _validate(self, state: TrainState) -> TrainState:
         """Measures on the validation set, and keeps the model if it is the best so far."""
-        run_dir, iteration = self.settings.run_dir, int(state.iteration)
+        iteration, known = int(state.iteration), self.description["validation"]
         error = self.examine(state.params, "validation")["mean_error"]
-        known = self.description.get("validation", {"error": math.inf, "iteration": 0, "worse": 0})
-        if error < known["error"]:
+        if known["error"] is None or error < known["error"]:
             known = {"error": error, "iteration": iteration, "worse": 0}
-            runs.save_model(run_dir, state.params, iteration, BEST)
+            state = state._replace(best=jax.tree.map(jnp.copy, state.params))
         else:
             known = known | {"worse": known["worse"] + 1}
         self.description = self.description | {"validation": known}
         self.metrics.append({"iteration": iteration, "validation_error": error})
         best = f"the best is {known['error']:.4g} % at {known['iteration']}"
         self.reporter.say(f"iteration {iteration}: validation error {error:.4g} %, {best}")
-
-    def _out_of_patience(self) -> bool:
-        """Whether validation has not become better for long enough."""
-        worse = self.description.get("validation", {"worse": 0})["worse"]
-        return 0 < self.settings.patience <= worse
-
-    def best(self, state: TrainState) -> Any:
-        """The parameters to keep: the best in validation, or the last."""
-        if "validation" not in self.description:
-            return state.params
-        return runs.nested(runs.load_model(self.settings.run_dir / BEST))
+        return state
 
     def _next_lesson(self, state: TrainState) -> bool:
         """Whether the present lesson has just been learned and another one follows."""
@@ -218,7 +234,7 @@ class _Loop:
         if self.lesson == task.num_lessons:
             return False
         score = float(self.programs.measure(state)[task.gate.score])
-        if score > task.gate.at_most:
+        if not score <= task.gate.at_most:  # nor if it is not a number
             return False
         self.metrics.append({"iteration": iteration, "lesson": self.lesson, task.gate.score: score})
         self.reporter.say(

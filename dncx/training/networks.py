@@ -12,7 +12,7 @@ from dncx.dnc import DNC
 from dncx.errors import UsageError
 from dncx.initializers import fan_in_normal
 from dncx.kernels.choice import Implementation
-from dncx.tasks.base import Task
+from dncx.tasks.base import Judge
 from dncx.training.settings import ModelSettings
 
 
@@ -38,7 +38,7 @@ def cell_and_inputs(
     return network, inputs
 
 
-def describe_network(settings: ModelSettings, task: Task) -> dict[str, Any]:
+def describe_network(settings: ModelSettings, task: Judge) -> dict[str, Any]:
     """All that is to know of a network for a task, as plain JSON.
 
     Raises:

@@ -9,7 +9,7 @@ import optax
 from flax import nnx
 from jax.stages import Wrapped
 
-from dncx.tasks.base import Task
+from dncx.tasks.base import Judge
 from dncx.tasks.curriculum import Course
 from dncx.training.settings import RunSettings
 from dncx.training.step import (
@@ -36,7 +36,7 @@ class Programs:
 
 def compile_programs(
     graph: nnx.GraphDef,
-    task: Task,
+    task: Judge,
     optimizer: optax.GradientTransformation,
     settings: RunSettings,
     state: TrainState,
@@ -48,16 +48,16 @@ def compile_programs(
         alone, episodes = task.at_lesson(lesson), task.gate.episodes
         task = task.at_lesson(lesson, task.gate.earlier_share)
     seed, number = settings.seed, state.iteration
-    data = data_of(task)
+    data, data_alone = data_of(task), data_of(alone)
     draws, samples, gate = (stream(seed, purpose) for purpose in (DATA, SAMPLES, GATE))
     train = make_train(graph, task, optimizer, settings.batch_size)
     train = _compiled(train, state, draws, number, data)
-    answer = _compiled(make_answer(graph, alone, 1), state.params, samples, number, data)
+    answer = _compiled(make_answer(graph, alone, 1), state.params, samples, number, data_alone)
     measure = make_measure(graph, alone, episodes)  # compiled at its first use, if any
     return Programs(
         train=lambda state, last: train(state, draws, last, data),
-        answer=lambda state: answer(state.params, samples, state.iteration, data),
-        measure=lambda state: measure(state.params, gate, state.iteration, data),
+        answer=lambda state: answer(state.params, samples, state.iteration, data_alone),
+        measure=lambda state: measure(state.params, gate, state.iteration, data_alone),
     )
 
 

@@ -4,10 +4,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from dncx.errors import UsageError
 from dncx.training import checkpoints, runs
 from dncx.training.configuration import (
-    BEST,
     CONFIG,
     METRICS,
     MODEL,
@@ -18,6 +20,8 @@ from dncx.training.files import set_aside
 from dncx.training.metrics import Reporter
 from dncx.training.settings import RunSettings
 from dncx.training.step import TrainState
+
+NEVER_VALIDATED = {"error": None, "iteration": 0, "worse": 0}
 
 
 def resume(
@@ -35,18 +39,31 @@ def resume(
             + "\nGive the model's own settings, another --run_dir or --checkpoint_dir, or "
             "--no-resume to start anew (what is there is moved aside, not lost)."
         )
-    state = checkpoints.load(path, fresh)
+    state = checkpoints.load(
+        path, fresh._replace(best=fresh.params if "validation" in saved else ())
+    )
     history = saved["resumed"]
     if changed:
         history = [*history, {"iteration": int(state.iteration), "changed": changed}]
-    kept = {name: saved[name] for name in ("id", "lesson", "validation") if name in saved}
+    kept = {name: saved[name] for name in ("id", "lesson") if name in saved}
+    if "validation" not in description:
+        state = state._replace(best=())
+    elif "validation" in saved and saved["task"] == description["task"]:
+        kept["validation"] = saved["validation"]
+    else:
+        state = state._replace(best=jax.tree.map(jnp.copy, state.params))
     return state, description | kept | {"resumed": history}, changed
 
 
-def is_done(run: RunSettings, iteration: int, changed: list[str]) -> bool:
+def out_of_patience(run: RunSettings, description: dict[str, Any]) -> bool:
+    """Whether validation has not become better for as long as was asked for."""
+    return 0 < run.patience <= description.get("validation", NEVER_VALIDATED)["worse"]
+
+
+def is_done(run: RunSettings, iteration: int, changed: list[str], stopped: bool) -> bool:
     """Whether there is nothing left to train and to write."""
     trained = runs.trained_iterations(run.run_dir)
-    done = trained is not None and iteration >= run.num_training_iterations
+    done = trained is not None and (iteration >= run.num_training_iterations or stopped)
     if done and changed:
         raise UsageError(
             f"{run.run_dir} is trained to iteration {iteration} already, with other settings:\n  "
@@ -66,7 +83,7 @@ def make_room(run: RunSettings, run_id: str | None, iteration: int, reporter: Re
       iteration: from where it goes on.
       reporter: is told.
     """
-    own = [CONFIG, METRICS, MODEL, BEST]
+    own = [CONFIG, METRICS, MODEL]
     config = run.run_dir / CONFIG
     same_run = run_id and config.exists() and read_config(config)["id"] == run_id
     if same_run and (runs.trained_iterations(run.run_dir) or 0) <= iteration:

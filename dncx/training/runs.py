@@ -3,7 +3,6 @@
 config.json          task, model and training settings, as given
 metrics.jsonl        one line a report
 checkpoints/         see checkpoints.py
-best.safetensors     the best in validation so far, where there is any
 model.safetensors    the trained parameters, by name; with validation the best
 earlier-1/, ...      runs that were in the directory before, moved aside
 """
@@ -22,7 +21,7 @@ from flax import nnx, traverse_util
 from dncx.errors import UsageError
 from dncx.tasks.associative_recall import AssociativeRecall
 from dncx.tasks.babi.task import Babi
-from dncx.tasks.base import Task
+from dncx.tasks.base import Judge
 from dncx.tasks.copy import Copy
 from dncx.tasks.graphs.inference import Inference
 from dncx.tasks.graphs.shortest_path import ShortestPath
@@ -32,6 +31,7 @@ from dncx.training.configuration import (
     CONFIG,
     FORMAT,
     MODEL,
+    fields_of,
     find_run,
     plain,
     read_config,
@@ -48,7 +48,7 @@ TASKS: dict[str, Any] = {
 }
 
 
-def make_task(name: str, settings: dict[str, Any]) -> Task:
+def make_task(name: str, settings: dict[str, Any]) -> Judge:
     """A task by its name, which `TASKS` has.
 
     Raises:
@@ -65,7 +65,7 @@ def describe(settings: TrainSettings[Any], model: dict[str, Any]) -> dict[str, A
     run = dataclasses.asdict(settings.run)
     return {
         "format": FORMAT,
-        "task": {"name": settings.task_name, **plain(vars(settings.task))},
+        "task": {"name": settings.task_name, **plain(fields_of(settings.task))},
         "model": model,
         "optimizer": dataclasses.asdict(settings.optimizer),
         "training": {name: run[name] for name in ("batch_size", "seed", "num_training_iterations")},
@@ -74,7 +74,7 @@ def describe(settings: TrainSettings[Any], model: dict[str, Any]) -> dict[str, A
     }
 
 
-def load_run(run_dir: Path | str, **changes: Any) -> tuple[Task, Network, dict[str, Any]]:
+def load_run(run_dir: Path | str, **changes: Any) -> tuple[Any, Network, dict[str, Any]]:
     """The task, the trained network and the configuration of a run.
 
     Args:
@@ -89,8 +89,11 @@ def load_run(run_dir: Path | str, **changes: Any) -> tuple[Task, Network, dict[s
     config = read_finished(run_dir)
     for name, value in changes.items():
         config["model" if name in config["model"] else "task"][name] = value
+    name = config["task"]["name"]
+    if name not in TASKS:
+        raise UsageError(f"{run_dir} is of the task {name}: measure it as it was trained")
     try:
-        task = make_task(config["task"]["name"], task_settings(config))
+        task = make_task(name, task_settings(config, TASKS[name]))
         network = make_network(config["model"], nnx.Rngs(0))
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"with the settings in {config_path}: {error}") from error
@@ -102,9 +105,9 @@ def load_run(run_dir: Path | str, **changes: Any) -> tuple[Task, Network, dict[s
     return task, nnx.merge(graph, nested(found)), config
 
 
-def save_model(run_dir: Path, params: Any, iteration: int, name: str = MODEL) -> Path:
-    """Writes model.safetensors, or a model of another name, whole or not at all."""
-    path = run_dir / name
+def save_model(run_dir: Path, params: Any, iteration: int) -> Path:
+    """Writes model.safetensors, whole or not at all."""
+    path = run_dir / MODEL
     arrays = {name: np.asarray(array) for name, array in flat(params).items()}
     write_whole(path, safetensors.numpy.save(arrays, metadata={"iteration": str(iteration)}))
     return path

@@ -12,6 +12,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 import tyro
 
 from dncx.errors import UsageError
+from dncx.training.files import check_folder
 
 Equations = Literal["deepmind", "nature"]
 TaskT = TypeVar("TaskT")
@@ -80,7 +81,7 @@ class RunSettings:
     """Validations without a better one after which training stops; 0: it goes on."""
     keep_checkpoints: int = 5
     """How many of the newest checkpoints stay; 0: all."""
-    run_dir: Path = Path("runs/repeat-copy")
+    run_dir: Path = Path("runs/run")
     """Where configuration, metrics and the trained model go."""
     resume: Annotated[bool, tyro.conf.arg(help="Go on from the newest checkpoint, if any.")] = True
     seed: int = 0
@@ -122,6 +123,8 @@ class TrainSettings(Generic[TaskT]):
             _within(1, 2**31 - 1, name, getattr(run, name))
         for name in ("keep_checkpoints", "patience"):
             _within(0, 2**31 - 1, name, getattr(run, name))
+        if run.patience and run.validation_interval == -1:
+            raise UsageError(f"patience={run.patience}: it needs a --validation_interval")
         for name in ("checkpoint_interval", "validation_interval"):
             if getattr(run, name) != -1:
                 _within(1, 2**31 - 1, f"{name} (-1: off)", getattr(run, name))
@@ -168,8 +171,11 @@ class EvalSettings(Generic[TaskT]):
         _within(1, 2**31 - 1, "num_episodes", self.num_episodes)
         _within(1, 2**31 - 1, "batch_size", self.batch_size)
         _within(0, 2**32 - 1, "seed", self.seed)
-        if self.out and self.out.exists():
-            raise UsageError(f"--out: {self.out} exists")
+        if self.out:
+            check_folder(self.out.parent, "out")
+            if self.out.exists() or not self.out.parent.is_dir():
+                what = "exists" if self.out.exists() else "is in a folder that does not"
+                raise UsageError(f"--out: {self.out} {what}")
 
 
 def _within(lowest: int, highest: int, name: str, value: int) -> None:

@@ -1,8 +1,7 @@
 """The compiled part of training: draw a batch, take the gradient, update; many times a call."""
 
 from collections.abc import Callable
-from functools import partial, reduce
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +10,17 @@ from flax import nnx
 from jax.stages import Wrapped
 from jaxtyping import Array, Bool, Float, Int
 
+from dncx.errors import UsageError
 from dncx.sequence import unroll
-from dncx.tasks.base import Bucketed, Episode, Examined, Interactive, Task
+from dncx.tasks.base import Bucketed, Episode, Examined, Interactive, Judge, Task
 from dncx.training.networks import Network, cell_and_inputs
 from dncx.training.settings import OptimizerSettings
 
 # What the one seed of a run is used for; each has a stream of random numbers of its own.
 WEIGHTS, DATA, SAMPLES, EVALUATION, GATE = range(5)
+# What else than `Task.sample` the key of a batch is used for; a task's own splits of it count
+# from 0 on.
+_CONVERSE, _BUCKET = 2**31 - 1, 2**31 - 2
 
 
 def stream(seed: int, purpose: int) -> Array:
@@ -35,6 +38,7 @@ class TrainState(NamedTuple):
     loss_sum: Float[Array, ""]  # over the iterations since then
     grad_norm_max: Float[Array, ""]  # likewise, before clipping
     finite: Bool[Array, ""]  # whether the last loss, gradient and update were
+    best: Any = ()  # the parameters that were best in validation, where there is any
 
     def reported_now(self) -> "TrainState":
         """The same, with the averages begun anew."""
@@ -88,7 +92,7 @@ def respond(
         return cell(state, cell_and_inputs(network, inputs)[1])
 
     _, state = unroll(cell, inputs, lengths=task.opening_lengths(episode))
-    return task.converse(step, state, episode, jax.random.fold_in(key, 1), training)
+    return task.converse(step, state, episode, jax.random.fold_in(key, _CONVERSE), training)
 
 
 def loss_and_gradient(
@@ -129,13 +133,13 @@ def update(
     return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
 
 
-def data_of(task: Task) -> Any:
+def data_of(task: Judge) -> Any:
     """What the programs below take as their last argument."""
     return task.buckets if isinstance(task, Bucketed) else ()
 
 
 def make_train(
-    graph: nnx.GraphDef, task: Task, optimizer: optax.GradientTransformation, batch_size: int
+    graph: nnx.GraphDef, task: Judge, optimizer: optax.GradientTransformation, batch_size: int
 ) -> Wrapped:
     """A compiled function (state, data key, last iteration, `data_of` the task) -> state.
 
@@ -153,8 +157,8 @@ def make_train(
         def step(state: TrainState) -> TrainState:
             now = jax.random.fold_in(key, state.iteration)
             if not isinstance(task, Bucketed):
-                return learn_from(task)(state, now)
-            which = jax.random.fold_in(now, 2)
+                return learn_from(cast(Task, task))(state, now)
+            which = jax.random.fold_in(now, _BUCKET)
             bucket = jax.random.choice(which, len(data), p=jnp.asarray(task.shares))
             return jax.lax.switch(bucket, [learn_from(bucket) for bucket in data], state, now)
 
@@ -166,30 +170,47 @@ def make_train(
     return jax.jit(train, donate_argnums=0)
 
 
-def make_answer(graph: nnx.GraphDef, task: Task, batch_size: int) -> Wrapped:
+def make_answer(graph: nnx.GraphDef, task: Judge, batch_size: int) -> Wrapped:
     """A compiled function (params, key, number, data) -> outputs for a fresh batch, and the batch.
 
     Of a task in buckets the first one, which has the shortest sequences.
     """
 
     def answer(params: Any, key: Array, number: Int[Array, ""], data: Any) -> tuple[Array, Episode]:
-        source: Task = data[0] if isinstance(task, Bucketed) else task
-        now = jax.random.fold_in(key, number)
-        episode = source.sample(now, batch_size)
-        return respond(nnx.merge(graph, params), source, episode, now, training=False)
+        now, source = jax.random.fold_in(key, number), _sources(task, data)[0]
+        return _fresh_answer(nnx.merge(graph, params), source, now, batch_size)
 
     return jax.jit(answer)
 
 
-def make_measure(graph: nnx.GraphDef, task: Task, batch_size: int) -> Wrapped:
-    """A compiled function (params, key, number, data) -> loss and scores of a fresh batch."""
-    answer = make_answer(graph, task, batch_size)
+def make_measure(graph: nnx.GraphDef, task: Judge, batch_size: int) -> Wrapped:
+    """A compiled function (params, key, number, data) -> loss and scores of a fresh batch.
+
+    Of a task in buckets the means of a batch from each, in their shares.
+    """
+    shares = task.shares if isinstance(task, Bucketed) else (1.0,)
 
     def measure(params: Any, key: Array, number: Int[Array, ""], data: Any) -> dict[str, Array]:
-        outputs, episode = answer(params, key, number, data)
-        return {"loss": task.loss(outputs, episode), **task.score(outputs, episode)}
+        network, now = nnx.merge(graph, params), jax.random.fold_in(key, number)
+        measured = []
+        for source, share in zip(_sources(task, data), shares, strict=True):
+            outputs, episode = _fresh_answer(network, source, now, batch_size)
+            found = {"loss": task.loss(outputs, episode), **task.score(outputs, episode)}
+            measured.append(jax.tree.map(lambda x, share=share: x * share, found))
+        return jax.tree.map(lambda *parts: sum(parts), *measured)
 
     return jax.jit(measure)
+
+
+def _sources(task: Judge, data: Any) -> tuple[Task, ...]:
+    """What episodes are drawn from."""
+    return data if isinstance(task, Bucketed) else (cast(Task, task),)
+
+
+def _fresh_answer(
+    network: Network, source: Task, key: Array, batch_size: int
+) -> tuple[Array, Episode]:
+    return respond(network, source, source.sample(key, batch_size), key, training=False)
 
 
 def make_examination(
@@ -203,7 +224,9 @@ def make_examination(
         return task.tally(*respond(network, task, episode, key, training=False))
 
     def examine(params: Any, split: Literal["validation", "test"]) -> dict[str, Any]:
-        counts = (count(params, episode) for episode in task.episodes(split, batch_size))
-        return task.results(reduce(partial(jax.tree.map, jnp.add), counts))
+        counts = [count(params, episode) for episode in task.episodes(split, batch_size)]
+        if not counts:
+            raise UsageError(f"the task has no sequences for {split}")
+        return task.results(jax.tree.map(lambda *parts: sum(parts), *counts))
 
     return examine

@@ -13,9 +13,9 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 
 from dncx.training.metrics import read_metrics
-from dncx.training.runs import make_task, task_settings
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+UNITS = {"associative-recall": "bits per sequence", "traversal": "nats per sequence"}
 
 
 def draw(path: Path, runs: dict[str, Path]) -> None:
@@ -31,8 +31,7 @@ def draw(path: Path, runs: dict[str, Path]) -> None:
         for line in lines:
             if "loss" not in line and "lesson" in line:
                 axes.axvline(line["iteration"], color=colour, lw=0.7, ls=":")
-        config = json.loads((run / "config.json").read_text())
-        unit = make_task(config["task"]["name"], task_settings(config)).loss_unit
+        unit = UNITS[json.loads((run / "config.json").read_text())["task"]["name"]]
     axes.set(xlabel="iteration", ylabel=f"loss ({unit})", xlim=(0, None), ylim=(0, None))
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

@@ -126,6 +126,13 @@ class Babi(BabiSettings, Judge):
         return table(results)
 
     @property
+    def about(self) -> str:
+        """What is trained on."""
+        count, lengths = len(self.data.splits["train"]), len(self.buckets)
+        lines = f"{count:,} training stories", f"in {lengths} lengths: {self.padding:.1%} padding"
+        return "\n".join([" ".join(lines), *self.notes])
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the results has to know of the data."""
         notes = [f"not whole: {gap}" for gap in self.data.gaps]

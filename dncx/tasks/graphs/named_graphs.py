@@ -26,16 +26,6 @@ class NamedGraph(NamedTuple):
     destinations: np.ndarray
     edge_names: np.ndarray
 
-    def triples(self) -> list[tuple[str, str, str]]:
-        """All edges by their names."""
-        return [
-            (self.nodes[node], self.edges[edge], self.nodes[destination])
-            for node, degree in enumerate(self.degrees)
-            for edge, destination in zip(
-                self.edge_names[node, :degree], self.destinations[node, :degree], strict=True
-            )
-        ]
-
 
 @functools.cache
 def named_graph(name: str) -> NamedGraph:

@@ -1,4 +1,4 @@
-"""Makes underground.csv out of the files of nicola/tubemaps: see the README beside it.
+"""Makes underground.csv out of the files of nicola/tubemaps: see dncx/tasks/graphs/data/README.md.
 
 Use: python derive_underground.py FOLDER > underground.csv, where the folder holds
 london.stations.csv, london.lines.csv and london.connections.csv.
