@@ -12,12 +12,15 @@ import jax.numpy as jnp
 
 from dncx.cli import leave, task_main
 from dncx.tasks.base import Episode
-from dncx.tasks.bits import bit_scores, masked_cross_entropy, render_bits
+from dncx.tasks.bits import BitJudge
 
 
 @dataclasses.dataclass(frozen=True)
-class Reverse:
-    """See a sequence of bits and give it back in reverse."""
+class Reverse(BitJudge):
+    """See a sequence of bits and give it back in reverse.
+
+    Of a `dncx.tasks.base.Task`, `loss`, `score` and `render` are `BitJudge`'s.
+    """
 
     name: ClassVar[str] = "reverse"
     loss_unit: ClassVar[str] = "bits per sequence"
@@ -58,15 +61,6 @@ class Reverse:
             targets=rows * answering[..., None],
             mask=answering.astype(jnp.float32),
         )
-
-    def loss(self, outputs, episode):
-        return masked_cross_entropy(outputs, episode.targets, episode.mask, in_bits=True)
-
-    def score(self, outputs, episode):
-        return bit_scores(outputs, episode)
-
-    def render(self, outputs, episode):
-        return render_bits(outputs, episode)
 
 
 if __name__ == "__main__":

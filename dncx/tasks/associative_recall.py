@@ -17,12 +17,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dncx.tasks.base import Episode
-from dncx.tasks.bits import bit_scores, masked_cross_entropy, render_bits
+from dncx.tasks.bits import BitJudge
 from dncx.tasks.settings import AssociativeRecallSettings, check_counts, check_ranges
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AssociativeRecall(AssociativeRecallSettings):
+class AssociativeRecall(AssociativeRecallSettings, BitJudge):
     """The associative recall of the Neural Turing Machine; the last item is never asked for.
 
     Raises:
@@ -92,17 +92,3 @@ class AssociativeRecall(AssociativeRecallSettings):
             targets=jnp.where(answered[:, None], rows, 0),
             mask=answered.astype(jnp.float32),
         )
-
-    def loss(self, outputs: Float[Array, "B T O"], episode: Episode) -> Float[Array, ""]:
-        """Sigmoid cross-entropy of the logits, summed over bits and steps."""
-        return masked_cross_entropy(outputs, episode.targets, episode.mask, in_bits=True)
-
-    def score(
-        self, outputs: Float[Array, "B T O"], episode: Episode
-    ) -> dict[str, Float[Array, ""]]:
-        """See `bit_scores`."""
-        return bit_scores(outputs, episode)
-
-    def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
-        """See `render_bits`."""
-        return render_bits(outputs, episode)

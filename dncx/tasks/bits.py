@@ -1,6 +1,7 @@
 """What the tasks of bits share: loss, scores, and sequences as lines of bits."""
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import optax
@@ -41,29 +42,43 @@ def masked_cross_entropy(
     return mean / math.log(2) if in_bits else mean
 
 
-def bit_scores(outputs: Float[Array, "B T O"], episode: Episode) -> dict[str, Float[Array, ""]]:
-    """Shares of wrong bits (of those that count) and of sequences with a wrong bit."""
-    wrong = ((outputs > 0) != (episode.targets > 0.5)) & (episode.mask > 0)[..., None]
-    counted = episode.mask.sum() * outputs.shape[-1]
-    return {
-        "bit_error": wrong.sum().astype(counted.dtype) / counted,
-        "sequence_error": wrong.any(axis=(1, 2)).astype(counted.dtype).mean(),
-    }
+class BitJudge:
+    """Judges the logits of independent bits: what a task of bits has but for its sizes."""
 
+    in_bits: ClassVar[bool] = True  # the loss; else in nats
 
-def render_bits(outputs: Float[Array, "B T O"], episode: Episode) -> str:
-    """The channels of each step as a word of bits, step after step, as the original prints them."""
-    inputs, targets, mask, logits = (
-        np.asarray(x[0], np.float64)
-        for x in (episode.inputs, episode.targets, episode.mask, outputs)
-    )
-    steps = int(mask.nonzero()[0][-1]) + 1
-    answers = np.round(mask[:, None] / (1 + np.exp(-logits)))
-    lines = [
-        f"{name:>13} {' '.join(_word(row) for row in array[:steps])}"
-        for name, array in (("observation", inputs), ("target", targets), ("model output", answers))
-    ]
-    return "\n".join(lines)
+    def loss(self, outputs: Float[Array, "B T O"], episode: Episode) -> Float[Array, ""]:
+        """Sigmoid cross-entropy, summed over channels and steps: the mean of the batch."""
+        return masked_cross_entropy(outputs, episode.targets, episode.mask, in_bits=self.in_bits)
+
+    def score(
+        self, outputs: Float[Array, "B T O"], episode: Episode
+    ) -> dict[str, Float[Array, ""]]:
+        """Shares of wrong bits (of those that count) and of sequences with a wrong bit."""
+        wrong = ((outputs > 0) != (episode.targets > 0.5)) & (episode.mask > 0)[..., None]
+        counted = episode.mask.sum() * outputs.shape[-1]
+        return {
+            "bit_error": wrong.sum().astype(counted.dtype) / counted,
+            "sequence_error": wrong.any(axis=(1, 2)).astype(counted.dtype).mean(),
+        }
+
+    def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
+        """The channels of each step as a word of bits, step after step, as the original does."""
+        inputs, targets, mask, logits = (
+            np.asarray(x[0], np.float64)
+            for x in (episode.inputs, episode.targets, episode.mask, outputs)
+        )
+        steps = int(mask.nonzero()[0][-1]) + 1
+        answers = np.round(mask[:, None] / (1 + np.exp(-logits)))
+        lines = [
+            f"{name:>13} {' '.join(_word(row) for row in array[:steps])}"
+            for name, array in (
+                ("observation", inputs),
+                ("target", targets),
+                ("model output", answers),
+            )
+        ]
+        return "\n".join(lines)
 
 
 def _word(row: np.ndarray) -> str:

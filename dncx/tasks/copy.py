@@ -17,12 +17,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dncx.tasks.base import Episode
-from dncx.tasks.bits import bit_scores, masked_cross_entropy, render_bits
+from dncx.tasks.bits import BitJudge
 from dncx.tasks.settings import CopySettings, check_counts, check_ranges
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Copy(CopySettings):
+class Copy(CopySettings, BitJudge):
     """The copy task of the Neural Turing Machine, and the Nature paper's series of copies.
 
     A length is drawn for every sequence of a series. With `num_sequences=10`, 5 vectors each and
@@ -92,17 +92,3 @@ class Copy(CopySettings):
             targets=jnp.where(answered[:, None], rows, 0),
             mask=answered.astype(jnp.float32),
         )
-
-    def loss(self, outputs: Float[Array, "B T O"], episode: Episode) -> Float[Array, ""]:
-        """Sigmoid cross-entropy of the logits, summed over bits and steps."""
-        return masked_cross_entropy(outputs, episode.targets, episode.mask, in_bits=True)
-
-    def score(
-        self, outputs: Float[Array, "B T O"], episode: Episode
-    ) -> dict[str, Float[Array, ""]]:
-        """See `bit_scores`."""
-        return bit_scores(outputs, episode)
-
-    def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
-        """See `render_bits`."""
-        return render_bits(outputs, episode)

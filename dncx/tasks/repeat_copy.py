@@ -11,18 +11,19 @@ Inputs have K + 2 channels (bits, start marker, number), targets K + 1 (bits, en
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dncx.tasks.base import Episode
-from dncx.tasks.bits import bit_scores, masked_cross_entropy, render_bits
+from dncx.tasks.bits import BitJudge
 from dncx.tasks.settings import RepeatCopySettings, check_counts, check_ranges
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RepeatCopy(RepeatCopySettings):
+class RepeatCopy(RepeatCopySettings, BitJudge):
     """The original's task, drawn on the device; the arguments are `RepeatCopySettings`.
 
     Lengths, repeats and bits (fair coins) are drawn for every sequence; all batches are padded
@@ -33,6 +34,8 @@ class RepeatCopy(RepeatCopySettings):
 
     Source: google-deepmind/dnc, repeat_copy.py.
     """
+
+    in_bits: ClassVar[bool] = False
 
     norm_max: int = 10
     """The number of repeats is shown as r / norm_max, whatever the range it is drawn from."""
@@ -100,17 +103,3 @@ class RepeatCopy(RepeatCopySettings):
             targets=jnp.concatenate(targets, axis=-1),
             mask=(answering | (step == answer_end)).astype(jnp.float32),
         )
-
-    def loss(self, outputs: Float[Array, "B T O"], episode: Episode) -> Float[Array, ""]:
-        """Nats a sequence: sigmoid cross-entropy of the logits, summed over channels and steps."""
-        return masked_cross_entropy(outputs, episode.targets, episode.mask)
-
-    def score(
-        self, outputs: Float[Array, "B T O"], episode: Episode
-    ) -> dict[str, Float[Array, ""]]:
-        """See `bit_scores`."""
-        return bit_scores(outputs, episode)
-
-    def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
-        """See `render_bits`."""
-        return render_bits(outputs, episode)

@@ -71,7 +71,8 @@ def _measure(settings: EvalSettings[Any], swept: dict[str, Any]) -> dict[str, An
     batch_size = min(settings.batch_size, settings.num_episodes)
     batches = math.ceil(settings.num_episodes / batch_size)
     measure = make_measure(graph, task, batch_size)
-    result = {"swept": swept, "task": config["task"], "memory_size": config["model"]["memory_size"]}
+    memory_size = config["model"]["memory_size"] if config["model"]["name"] == "dnc" else None
+    result = {"swept": swept, "task": config["task"], "memory_size": memory_size}
     if isinstance(task, Examined):
         results = make_examination(graph, task, settings.batch_size)(params, "test")
         scores = {"mean_error": results["mean_error"] / 100}
@@ -100,7 +101,7 @@ def report(results: list[dict[str, Any]]) -> str:
     name = task.pop("name")
     settings = ", ".join(f"{key} {value}" for key, value in task.items())
     lines = [
-        f"{name}: {settings}; memory_size {result['memory_size']}",
+        f"{name}: {settings}; memory_size {result['memory_size'] or '- (an LSTM has none)'}",
         f"{result['num_episodes']} episodes",
         f"{'loss':15} {result['loss']:.4g} {result['loss_unit']}",
     ]
