@@ -113,7 +113,7 @@ def _eval_command(tasks: Mapping[str, Any], arguments: Sequence[str]) -> Any:
 
 def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
     """What a command line gives a flag, before it is parsed."""
-    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for word, following in zip(arguments, [*arguments[1:], None], strict=False):
         if word == f"--{flag}":
             return following
         if word.startswith(f"--{flag}="):
