@@ -16,6 +16,8 @@ from dncx import DNC, DNCConfig, Freeness, TemporalLinkage, unroll, unroll_with_
 from dncx.kernels import library, recurrence
 from dncx.kernels.choice import choose
 
+pytestmark = pytest.mark.slow  # most compile several networks
+
 SMALL = {"memory_size": 5, "word_size": 3, "num_read_heads": 2, "hidden_size": 6}
 # Sizes of whole vectors and others; every controller; limits that bite; both sets of equations.
 CONFIGS = {

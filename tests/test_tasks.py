@@ -288,6 +288,7 @@ def test_buckets_train_in_their_shares(tmp_path, capsys):
     np.testing.assert_allclose(result["loss"], 0.75 * of_ones, rtol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["copy", "associative-recall"])
 @pytest.mark.parametrize("model", ["dnc", "lstm"])
 def test_train_and_eval_at_the_command_line(task, model, tmp_path, capsys):
@@ -401,6 +402,7 @@ def test_the_tiny_twin_of_a_preset(preset, tmp_path, capsys):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", shipped_models())
 def test_a_model_that_ships_has_learned_its_task(name, capsys):
     """Small, and right in most of its episodes; a guess is always wrong."""
@@ -433,6 +435,7 @@ def test_the_baseline_is_the_papers_deep_lstm():
         np.testing.assert_allclose(y, h.ravel() @ cell.output_linear.kernel[...], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_repeat_copy_with_the_baseline_and_a_feedforward_controller(tmp_path):
     for flag in ("--model=lstm", "--controller=feedforward"):
         flags = [*TRAIN, flag, f"--run_dir={tmp_path / flag}", "--num_training_iterations=5"]
