@@ -11,13 +11,13 @@ import dncx
 from dncx import commands
 from dncx.errors import TrainingError, UsageError
 from dncx.training import presets
-from dncx.training.settings import EvalSettings, TrainSettings
+from dncx.training.settings import EvalSettings, ExploreSettings, TrainSettings
 
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`dncx train TASK` and `dncx eval RUN`; returns the exit code."""
+    """`dncx train TASK`, `dncx eval RUN` and `dncx explore RUN`; returns the exit code."""
     return _main(presets.DEFAULTS, arguments, "dncx")
 
 
@@ -28,7 +28,9 @@ def train_main(arguments: Sequence[str] | None = None) -> int:
 
 
 def task_main(task: Any, arguments: Sequence[str] | None = None) -> int:
-    """A command line for one task, your own: `train` and `eval RUN`; returns the exit code.
+    """A command line for one task, your own: `train`, `eval RUN` and `explore RUN`.
+
+    Returns the exit code.
 
     Args:
       task: a class that is a `dncx.tasks.base.Task`: a frozen dataclass whose fields, the flags,
@@ -53,7 +55,12 @@ def _main(tasks: dict[str, Any], arguments: Sequence[str] | None, program: str) 
 
     def command() -> None:
         settings = commands.parse(tasks, given, program)
-        _eval(settings) if isinstance(settings, EvalSettings) else _train(settings)
+        if isinstance(settings, EvalSettings):
+            _eval(settings)
+        elif isinstance(settings, ExploreSettings):
+            _explore(settings)
+        else:
+            _train(settings)
 
     return _run(command)
 
@@ -106,6 +113,14 @@ def _eval(settings: EvalSettings[Any]) -> None:
     from dncx.training.evaluation import evaluate, report
 
     print(report(evaluate(settings)))
+
+
+def _explore(settings: ExploreSettings[Any]) -> None:
+    _cache_compilations(settings.compilation_cache)
+    from dncx.explore.command import explore
+
+    for line in explore(settings):
+        print(line, flush=True)
 
 
 def _cache_compilations(on: bool) -> None:

@@ -1,6 +1,10 @@
-"""The command line, parsed: `train TASK` and `eval RUN` with the options of each task. No JAX."""
+"""The command line, parsed: `train TASK`, `eval RUN`, `explore RUN` with the options of each task.
+
+No JAX here.
+"""
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +15,7 @@ import tyro
 from dncx.errors import UsageError
 from dncx.training import presets
 from dncx.training.configuration import CONFIG, find_run, read_finished, task_settings
-from dncx.training.settings import EvalSettings, NoTask, TrainSettings
+from dncx.training.settings import EvalSettings, ExploreSettings, NoTask, TrainSettings
 
 _STYLE: dict[str, Any] = {
     "use_underscores": True,
@@ -28,10 +32,8 @@ _TRAIN = """Train a DNC, or the LSTM to compare it with, on a task.
 Options are spelled with _ or with -, and take their value after = or a space."""
 
 
-def parse(
-    tasks: Mapping[str, Any], arguments: Sequence[str], program: str
-) -> TrainSettings[Any] | EvalSettings[Any]:
-    """What a command line asks for.
+def parse(tasks: Mapping[str, Any], arguments: Sequence[str], program: str) -> Any:
+    """What a command line asks for: the settings of one of the commands.
 
     Args:
       tasks: the settings of each task by its name, from which its flags start.
@@ -46,9 +48,11 @@ def parse(
     if preset and arguments[0] == "train":
         asked = [name for name in tasks if len(tasks) == 1 or name == arguments[1]]
         start |= {name: presets.starting_settings(name, preset) for name in asked}
-    commands = [_train_command(start), _eval_command(tasks, arguments)]
+    about_runs = {"eval": EvalSettings, "explore": ExploreSettings}
+    commands = [_train_command(start)]
+    commands += [_run_command(word, kind, tasks, arguments) for word, kind in about_runs.items()]
     command: Any = tyro.cli(_one_of(commands), args=arguments, prog=program, **_STYLE)
-    return command if isinstance(command, EvalSettings | TrainSettings) else command.settings
+    return getattr(command, "settings", command)
 
 
 def parse_training(
@@ -88,27 +92,32 @@ def _task_command(word: str, settings: TrainSettings[Any]) -> Any:
     return Annotated[TrainSettings[type(settings.task)], command]
 
 
-def _eval_command(tasks: Mapping[str, Any], arguments: Sequence[str]) -> Any:
-    """`eval`, with the settings of the run as defaults of its flags."""
-    words = [word for word in arguments[1:] if not word.startswith("-")]
-    if arguments[:1] != ["eval"] or not words:
-        return Annotated[EvalSettings[NoTask], tyro.conf.subcommand("eval")]
-    runs = [find_run(Path(word)) for word in words]
-    config = read_finished(next((run for run in runs if (run / CONFIG).exists()), runs[0]))
+def _run_command(word: str, kind: Any, tasks: Mapping[str, Any], arguments: Sequence[str]) -> Any:
+    """A command about a run, with the settings of the run as defaults of its flags."""
+    named = [
+        Path(word)
+        for before, word in itertools.pairwise(arguments)
+        if not word.startswith("-") and before not in ("--compare", "--out")
+    ]
+    if hasattr(kind, "run_dir"):
+        named.append(kind.run_dir)  # where none is named
+    if arguments[:1] != [word] or not named or named[0].suffix == ".npz":
+        unknown = {"default": kind(run_dir=named[0], task=NoTask())} if named else {}
+        return Annotated[kind[NoTask], tyro.conf.subcommand(word, **unknown)]
+    place = next((name for name in named if (find_run(name) / CONFIG).exists()), named[0])
+    config = read_finished(find_run(place))
     name = config["task"]["name"]
     if name not in tasks:
         raise UsageError(
-            f"{words[0]} is of the task {name}, which this command does not know; measure it with "
-            "the one that trained it"
+            f"{place} is of the task {name}, which this command does not know; use the one that "
+            "trained it"
         )
-    kind = type(tasks[name].task)
-    given = task_settings(config, kind)
+    task = type(tasks[name].task)
+    given = task_settings(config, task)
     if "last_lesson" in given:
         given["last_lesson"] = config["lesson"]
-    default = EvalSettings(
-        run_dir=Path(words[0]), task=kind(**given), memory_size=config["model"]["memory_size"]
-    )
-    return Annotated[EvalSettings[kind], tyro.conf.subcommand("eval", default=default)]
+    default = kind(run_dir=place, task=task(**given), memory_size=config["model"]["memory_size"])
+    return Annotated[kind[task], tyro.conf.subcommand(word, default=default)]
 
 
 def _value_of(flag: str, arguments: Sequence[str]) -> str | None:

@@ -23,6 +23,14 @@ class Episode(NamedTuple):
     extra: Any = ()
 
 
+class Words(NamedTuple):
+    """A sequence in the task's own words, a text a step; empty where there is nothing to say."""
+
+    inputs: tuple[str, ...]
+    targets: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
 @runtime_checkable
 class Judge(Protocol):
     """What knows the sizes of episodes and which outputs are right; inside jit but for `render`."""
@@ -149,5 +157,18 @@ class Interactive(Task, Protocol):
 
         Returns:
           The outputs of these A steps, and the steps as an episode.
+        """
+        ...
+
+
+@runtime_checkable
+class Spoken(Protocol):
+    """A task that can say what each step shows, for views into the memory."""
+
+    def words(self, outputs: Float[Array, "B T O"], episode: Episode) -> Words:
+        """The first sequence of the batch, all of its T steps.
+
+        Of an `Interactive` task opening and dialogue stand behind each other in `episode`, whose
+        `extra` is the opening's.
         """
         ...

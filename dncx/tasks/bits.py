@@ -7,7 +7,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from dncx.tasks.base import Episode
+from dncx.tasks.base import Episode, Words
 
 # Added to the number of steps that count, so that an empty mask gives 0 (the original's value).
 EMPTY_MASK = float(np.finfo(np.float32).eps)
@@ -64,21 +64,31 @@ class BitJudge:
 
     def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
         """The channels of each step as a word of bits, step after step, as the original does."""
-        inputs, targets, mask, logits = (
-            np.asarray(x[0], np.float64)
-            for x in (episode.inputs, episode.targets, episode.mask, outputs)
-        )
-        steps = int(mask.nonzero()[0][-1]) + 1
-        answers = np.round(mask[:, None] / (1 + np.exp(-logits)))
-        lines = [
-            f"{name:>13} {' '.join(_word(row) for row in array[:steps])}"
-            for name, array in (
-                ("observation", inputs),
-                ("target", targets),
-                ("model output", answers),
-            )
-        ]
-        return "\n".join(lines)
+        steps = int(np.flatnonzero(np.asarray(episode.mask[0]))[-1]) + 1
+        names = ("observation", "target", "model output")
+        said = zip(names, _words(outputs, episode), strict=True)
+        return "\n".join(f"{name:>13} {' '.join(words[:steps])}" for name, words in said)
+
+    def words(self, outputs: Float[Array, "B T O"], episode: Episode) -> Words:
+        """See `Spoken.words`: bits; nothing where none are shown, or none count."""
+        shown = np.any(np.asarray(episode.inputs[0]), axis=-1)
+        counts = np.asarray(episode.mask[0]) > 0
+
+        def say(words: list[str], where: np.ndarray) -> tuple[str, ...]:
+            return tuple(word if there else "" for word, there in zip(words, where, strict=True))
+
+        inputs, targets, answers = _words(outputs, episode)
+        return Words(say(inputs, shown), say(targets, counts), say(answers, counts))
+
+
+def _words(outputs: Float[Array, "B T O"], episode: Episode) -> list[list[str]]:
+    """Inputs, targets and rounded answers of the first sequence, a word a step."""
+    inputs, targets, mask, logits = (
+        np.asarray(x[0], np.float64)
+        for x in (episode.inputs, episode.targets, episode.mask, outputs)
+    )
+    answers = np.round(mask[:, None] / (1 + np.exp(-logits)))
+    return [[_word(row) for row in array] for array in (inputs, targets, answers)]
 
 
 def _word(row: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""What `dncx train` and `dncx eval` take: the flags, their defaults and their help.
+"""What `dncx train`, `eval` and `explore` take: the flags, their defaults and their help.
 
 Names and defaults are those of google-deepmind/dnc's train.py. No JAX here, so that parsing
 and `--help` are instant.
@@ -176,6 +176,42 @@ class EvalSettings(Generic[TaskT]):
             if self.out.exists() or not self.out.parent.is_dir():
                 what = "exists" if self.out.exists() else "is in a folder that does not"
                 raise UsageError(f"--out: {self.out} {what}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExploreSettings(Generic[TaskT]):
+    """See the memory at work: a page to explore, figures for papers, and a trace of every number.
+
+    The defaults of the task's options and of memory_size are those of the run.
+    """
+
+    run_dir: Annotated[Path, tyro.conf.Positional] = Path("memory-reuse")
+    """The run, a directory with model.safetensors and config.json; the name of a model that ships
+    with dncx; or a trace.npz."""
+    task: TaskT
+    memory_size: int = 16
+    """Memory slots."""
+    num_episodes: int = 2
+    """Sequences to show."""
+    seed: int = 1
+    """Seed of the episodes; training draws from others."""
+    compare: Path | None = None
+    """Another run, model or trace, to see beside this one; on the same episodes where it has the
+    same task."""
+    out: Path | None = None
+    """Where the files go; by default explore/ in the run directory, or explore/NAME here for a
+    model that ships or a trace."""
+    force: bool = False
+    """Replace what an earlier call has written there."""
+    figures: bool = True
+    """Also draw figures for papers (pip install "dncx[plots]")."""
+    compilation_cache: bool = True
+    """Keep compiled programs in ~/.cache/dncx for the next start."""
+
+    def check(self) -> None:
+        """Refuses numbers that cannot be used."""
+        _within(1, 100, "num_episodes", self.num_episodes)
+        _within(0, 2**32 - 1, "seed", self.seed)
 
 
 def _within(lowest: int, highest: int, name: str, value: int) -> None:

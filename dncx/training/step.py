@@ -177,7 +177,7 @@ def make_answer(graph: nnx.GraphDef, task: Judge, batch_size: int) -> Wrapped:
     """
 
     def answer(params: Any, key: Array, number: Int[Array, ""], data: Any) -> tuple[Array, Episode]:
-        now, source = jax.random.fold_in(key, number), _sources(task, data)[0]
+        now, source = jax.random.fold_in(key, number), sources(task, data)[0]
         return _fresh_answer(nnx.merge(graph, params), source, now, batch_size)
 
     return jax.jit(answer)
@@ -193,7 +193,7 @@ def make_measure(graph: nnx.GraphDef, task: Judge, batch_size: int) -> Wrapped:
     def measure(params: Any, key: Array, number: Int[Array, ""], data: Any) -> dict[str, Array]:
         network, now = nnx.merge(graph, params), jax.random.fold_in(key, number)
         measured = []
-        for source, share in zip(_sources(task, data), shares, strict=True):
+        for source, share in zip(sources(task, data), shares, strict=True):
             outputs, episode = _fresh_answer(network, source, now, batch_size)
             found = {"loss": task.loss(outputs, episode), **task.score(outputs, episode)}
             measured.append(jax.tree.map(lambda x, share=share: x * share, found))
@@ -202,7 +202,7 @@ def make_measure(graph: nnx.GraphDef, task: Judge, batch_size: int) -> Wrapped:
     return jax.jit(measure)
 
 
-def _sources(task: Judge, data: Any) -> tuple[Task, ...]:
+def sources(task: Judge, data: Any) -> tuple[Task, ...]:
     """What episodes are drawn from."""
     return data if isinstance(task, Bucketed) else (cast(Task, task),)
 

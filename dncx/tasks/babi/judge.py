@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int32
 
 from dncx.tasks.babi.vocabulary import QUESTION, SLOT, TOKENS
-from dncx.tasks.base import Episode
+from dncx.tasks.base import Episode, Words
 
 NUM_TASKS = 20
 
@@ -108,6 +108,17 @@ class Judge:
                 sentence += f"   WRONG: {given}"
             lines.append(sentence)
         return "\n  ".join(lines)
+
+    def words(self, outputs: Float[Array, "B T O"], episode: Episode) -> Words:
+        """See `Spoken.words`: the story's words, and answers where they are due."""
+        shown = np.any(np.asarray(episode.inputs[0]), axis=-1)
+        due = np.asarray(episode.mask[0]) > 0
+
+        def say(rows: Array, where: np.ndarray) -> tuple[str, ...]:
+            tokens = np.asarray(rows[0]).argmax(axis=-1)
+            return tuple(TOKENS[t] if said else "" for t, said in zip(tokens, where, strict=True))
+
+        return Words(say(episode.inputs, shown), say(episode.targets, due), say(outputs, due))
 
 
 def _count(outputs: Float[Array, "B T O"], episode: Episode) -> Tally:

@@ -86,12 +86,16 @@ class Inference(InferenceSettings, GraphTask):
     def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
         """The questions with their relation's edges, and the targets beside the answers."""
         graph = first_of(episode.extra)
-        names = {FIRST_NUMBER + row: name for row, name in relations().names.items()}
-        shown = {} if self.named is None else names
         lines = [f"{graph.num_nodes} nodes, {graph.degrees.sum()} edges"]
         for target, guess in answers(outputs, episode):
             edges = relations().sequences[target[1] - FIRST_NUMBER]
             means = "-".join(str(edge) for edge in edges if edge != STAY)
-            line = self._beside(graph, target, guess, shown)
+            line = self._beside(graph, target, guess)
             lines.append(f"relation {target[1]}, edges {means}: {line}")
         return "\n".join(lines)
+
+    @property
+    def _relation_names(self) -> dict[int, str]:
+        if self.named is None:
+            return {}
+        return {FIRST_NUMBER + row: name for row, name in relations().names.items()}

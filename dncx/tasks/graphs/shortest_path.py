@@ -33,7 +33,7 @@ from dncx.tasks.curriculum import Gate
 from dncx.tasks.graphs.encoding import BLANK, decode, encode, planning, question, sequence
 from dncx.tasks.graphs.lessons import SHORTEST_PATH, Lesson
 from dncx.tasks.graphs.named_graphs import diameter
-from dncx.tasks.graphs.random_graphs import FAR, choose_pair, distances
+from dncx.tasks.graphs.random_graphs import FAR, Graph, choose_pair, distances
 from dncx.tasks.graphs.settings import ShortestPathSettings
 from dncx.tasks.graphs.task import GraphTask, first_of
 from dncx.tasks.graphs.walking import Edges, Query, answer_inputs, edges_from, move
@@ -203,6 +203,9 @@ class ShortestPath(ShortestPathSettings, GraphTask):
                 lines.append(f"taken {taken}{'' if after < before else wrong}")
         lines.append("arrived" if walk.nodes[-1] == query.goal else "did not arrive")
         return "\n".join(lines)
+
+    def _graph_of(self, episode: Episode) -> Graph:
+        return episode.extra.graph
 
 
 def _shortest(query: Query) -> Int[Array, " B"]:

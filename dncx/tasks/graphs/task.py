@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dncx.tasks.base import Episode
+from dncx.tasks.base import Episode, Words
 from dncx.tasks.curriculum import Gate, draw_lessons
 from dncx.tasks.graphs.encoding import (
     BLANK,
@@ -158,13 +158,37 @@ class GraphTask:
         """Shares of sequences with a wrong triple, and of wrong triples among those expected."""
         return triple_scores(outputs, episode.targets, episode.mask)
 
-    def _spell(self, graph: Graph, labels: Any, edges: dict[int, str] | None = None) -> str:
+    def words(self, outputs: Float[Array, "B T O"], episode: Episode) -> Words:
+        """See `Spoken.words`: triples, and answers where they are due."""
+        graph = first_of(self._graph_of(episode))
+        shown, due = episode.inputs[0, :, :TRIPLE_SIZE].any(axis=-1), episode.mask[0] > 0
+
+        def say(rows: Array, where: Array) -> tuple[str, ...]:
+            triples = rows[0, :, :TRIPLE_SIZE]
+            blank = ~triples.reshape(-1, 3, 30).any(axis=-1)
+            labels = np.asarray(jnp.where(blank, BLANK, decode(triples)))
+            pairs = zip(labels, np.asarray(where), strict=True)
+            return tuple(self._spell(graph, triple) if said else "" for triple, said in pairs)
+
+        return Words(say(episode.inputs, shown), say(episode.targets, due), say(outputs, due))
+
+    def _graph_of(self, episode: Episode) -> Graph:
+        """The graphs of a batch."""
+        return episode.extra
+
+    @property
+    def _relation_names(self) -> dict[int, str]:
+        """What numbers beside those of edges stand for in the place of an edge."""
+        return {}
+
+    def _spell(self, graph: Graph, labels: Any) -> str:
         """A triple for people: '(Moorgate, Northern-S, Bank)', or its numbers."""
         source, edge, destination = (int(label) for label in labels)
         if (source, edge, destination) == END:
             return "end"
-        nodes, own = names_of(graph, self.named)
-        nodes, edges = {BLANK: "?", **nodes}, {BLANK: "?", **(own if edges is None else edges)}
+        nodes, edges = names_of(graph, self.named)
+        nodes = {BLANK: "?", **nodes}
+        edges = {BLANK: "?", **edges, **self._relation_names}
         names = (
             nodes.get(source, source),
             edges.get(edge, edge),
@@ -172,12 +196,10 @@ class GraphTask:
         )
         return "({}, {}, {})".format(*names)
 
-    def _beside(
-        self, graph: Graph, target: Any, guess: Any, edges: dict[int, str] | None = None
-    ) -> str:
+    def _beside(self, graph: Graph, target: Any, guess: Any) -> str:
         """A target and the answer to it."""
         wrong = "" if (target == guess).all() else "   wrong"
-        target, guess = (self._spell(graph, labels, edges) for labels in (target, guess))
+        target, guess = (self._spell(graph, labels) for labels in (target, guess))
         return f"target {target}   answer {guess}{wrong}"
 
 

@@ -1,0 +1,103 @@
+"""`dncx explore`: the page, the trace and the figures of a run."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from dncx.errors import UsageError
+from dncx.explore.archive import load
+from dncx.explore.record import Trace
+from dncx.explore.tracing import trace_run
+from dncx.training.configuration import CONFIG, METRICS, fields_of, find_run, read_finished
+from dncx.training.files import check_folder
+from dncx.training.settings import ExploreSettings
+
+
+def explore(settings: ExploreSettings[Any]) -> Iterator[str]:
+    """Writes memory.html, trace.npz and figures/, and says where, line by line.
+
+    Raises:
+      UsageError: there is no such run, or there are files already; nothing is written then.
+    """
+    settings.check()
+    out = _folder(settings)
+    traces = {"trace.npz": _trace(settings.run_dir, settings, fields_of(settings.task))}
+    trace, compared = traces["trace.npz"], None
+    if settings.compare:
+        compared = traces["compared.npz"] = _compared(settings.compare, settings, trace)
+    for one in traces.values():
+        yield _about(one)
+    out.mkdir(parents=True, exist_ok=True)
+    page = trace.page(out / "memory.html", compared=compared, force=settings.force)
+    yield f"the explorer, to open in a browser: {page.resolve()}"
+    for name, one in traces.items():
+        yield f"every number of it: {one.save(out / name, force=settings.force)}"
+    if settings.figures:
+        yield _draw(trace, settings.run_dir / METRICS, out / "figures")
+
+
+def _folder(settings: ExploreSettings[Any]) -> Path:
+    """Where the files go, where there are no other ones."""
+    run = settings.run_dir
+    here = run if (run / CONFIG).exists() else Path()
+    out = settings.out or (run / "explore" if here == run else Path("explore") / run.stem)
+    check_folder(out, "out")
+    if out.is_dir() and any(out.iterdir()) and not settings.force:
+        raise UsageError(
+            f"--out: {out} has files already; --force replaces those of an earlier call, "
+            "--out=OTHER writes elsewhere"
+        )
+    return out
+
+
+def _trace(run: Path, settings: ExploreSettings[Any], changes: dict[str, Any]) -> Trace:
+    """Of a run, or from a file."""
+    if run.suffix != ".npz":
+        episodes = {"num_episodes": settings.num_episodes, "seed": settings.seed}
+        return trace_run(run, **episodes, memory_size=settings.memory_size, **changes)
+    for name in ("num_episodes", "seed", "memory_size"):
+        if getattr(settings, name) != getattr(ExploreSettings, name):
+            raise UsageError(f"--{name}: {run} holds its episodes; this is for a run")
+    return load(run)
+
+
+def _compared(run: Path, settings: ExploreSettings[Any], beside: Trace) -> Trace:
+    """The other one; of the same task on the same episodes."""
+    if run.suffix == ".npz":
+        return load(run)
+    episodes = {"num_episodes": settings.num_episodes, "seed": settings.seed}
+    task = read_finished(find_run(run))["task"]["name"]
+    same = task == beside.about.get("task", {}).get("name")
+    return trace_run(run, **episodes, **(fields_of(settings.task) if same else {}))
+
+
+def _about(trace: Trace) -> str:
+    """A line on a trace, and those on what it leaves out."""
+    steps = ", ".join(str(episode.num_steps) for episode in trace.episodes)
+    line = f"{trace.about['title']}: {trace[0].num_slots} slots; episodes of {steps} steps"
+    scores = ", ".join(f"{name.replace('_', ' ')} {x:.2%}" for name, x in trace[0].scores.items())
+    return "\n  ".join([f"{line}{scores and f'; the first: {scores}'}", *trace.notes])
+
+
+def _draw(trace: Trace, metrics: Path, folder: Path) -> str:
+    """Writes the figures of the first episode, and the learning curve where there is one."""
+    if find_spec("matplotlib") is None:
+        return 'no figures, they need matplotlib: pip install "dncx[plots]"'
+    from dncx.explore import plots
+
+    episode, task = trace[0], trace.about.get("task", {})
+    draw = [plots.overview, plots.memory, plots.weightings, plots.usage, plots.gates]
+    if episode.link is not None:
+        draw.append(plots.link)
+    if task.get("name") == "traversal":
+        draw.append(plots.traversal)
+    if task.get("num_sequences", 1) > 1:
+        draw.append(plots.memory_reuse)
+    figures = {function.__name__: function(episode) for function in draw}
+    if metrics.exists():
+        figures["learning_curve"] = plots.learning_curves({"": [metrics.parent]})
+    folder.mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        plots.save(figure, folder / name)
+    return f"figures of the first episode ({', '.join(figures)}): {folder}"

@@ -1,0 +1,205 @@
+"""What a trace says in words: which write a read returned to, how long a slot held what.
+
+A weighting counts where it is above a threshold, one half unless told otherwise: at most one slot
+of a weighting does, so that a sharp head has one slot and a blurred one has none.
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from dncx.explore.record import EpisodeTrace
+
+THRESHOLD = 0.5
+Way = Literal["backward", "forward", "content"]
+
+
+class Write(NamedTuple):
+    """A write to one slot; `weight` is how much of it went there."""
+
+    step: int
+    head: int
+    slot: int
+    weight: float
+
+
+class Free(NamedTuple):
+    """A slot freed: `share` of its usage ended as a head's free gate came after its read."""
+
+    step: int
+    head: int
+    slot: int
+    share: float
+
+
+class Read(NamedTuple):
+    """A read of one slot.
+
+    Attributes:
+      step: when.
+      head: the read head.
+      slot: where.
+      weight: how much of the read came from there.
+      written: the step of the slot's last write; None: never sharply written before.
+      way: what led there most: the slot's likeness to the key (content), or the links from what
+        the step before had read (forward, backward).
+      share: how much of `weight` came that way.
+    """
+
+    step: int
+    head: int
+    slot: int
+    weight: float
+    written: int | None
+    way: Way
+    share: float
+
+
+class Lifetime(NamedTuple):
+    """What a slot held, from one write to its end.
+
+    Attributes:
+      slot: where.
+      written: the step of the write.
+      head: the write head.
+      read: the steps of reads, by any head.
+      ended: the step of its end; T when it was still there.
+      end: how it ended.
+    """
+
+    slot: int
+    written: int
+    head: int
+    read: tuple[int, ...]
+    ended: int
+    end: Literal["freed", "overwritten", "kept"]
+
+
+def writes(episode: EpisodeTrace, threshold: float = THRESHOLD) -> list[Write]:
+    """Every write to a slot above the threshold, in the order of steps."""
+    weights = episode.write_weights
+    return [Write(*place, float(weights[place])) for place in _above(weights, threshold)]
+
+
+def frees(episode: EpisodeTrace, threshold: float = THRESHOLD) -> list[Free]:
+    """Every slot freed by a head above the threshold: f_t w^r_{t-1}, in the order of steps."""
+    before = np.zeros_like(episode.read_weights)
+    before[1:] = episode.read_weights[:-1]
+    shares = episode.free_gate[..., None] * before
+    return [Free(*place, float(shares[place])) for place in _above(shares, threshold)]
+
+
+def reads(episode: EpisodeTrace, threshold: float = THRESHOLD) -> list[Read]:
+    """Every read of a slot above the threshold, with the write that it returns to."""
+    last = last_write(episode, threshold)
+    ways = read_ways(episode)
+    names: tuple[Way, ...] = ("backward", "forward", "content")
+    found = []
+    for step, head, slot in _above(episode.read_weights, threshold):
+        way = int(ways[:, step, head, slot].argmax())
+        found.append(
+            Read(
+                step=step,
+                head=head,
+                slot=slot,
+                weight=float(episode.read_weights[step, head, slot]),
+                written=int(last[step, slot]) if last[step, slot] >= 0 else None,
+                way=names[way],
+                share=float(ways[way, step, head, slot]),
+            )
+        )
+    return found
+
+
+def read_ways(episode: EpisodeTrace) -> np.ndarray:
+    """The parts of the read weights [3, T, R, N]: backward, forward, content; their sum is w^r.
+
+    Source: Methods, "Read weighting".
+    """
+    heads = episode.num_write_heads
+    backward, forward, content = np.split(episode.read_mode, [heads, 2 * heads], axis=-1)
+    return np.stack(
+        [
+            np.einsum("trm,trmn->trn", backward, episode.backward_weights),
+            np.einsum("trm,trmn->trn", forward, episode.forward_weights),
+            content * episode.read_content_weights,
+        ]
+    )
+
+
+def last_write(episode: EpisodeTrace, threshold: float = THRESHOLD) -> Int[np.ndarray, "T N"]:
+    """The step of each slot's last write up to and with each step; -1: none yet."""
+    last = np.full((episode.num_steps, episode.num_slots), -1)
+    for write in writes(episode, threshold):
+        last[write.step :, write.slot] = write.step
+    return last
+
+
+def lifetimes(episode: EpisodeTrace, threshold: float = THRESHOLD) -> list[Lifetime]:
+    """What each slot held, in the order of writing.
+
+    A lifetime ends with the next write to the slot, or as it is freed. A slot may be read once
+    more at the step after which it counts as freed.
+    """
+    ends = [(free.step, 0, free.slot, "freed") for free in frees(episode, threshold)]
+    begins = [(write.step, 1, write.slot, write.head) for write in writes(episode, threshold)]
+    open_: dict[int, Lifetime] = {}
+    done = []
+    for step, _, slot, what in sorted(ends + begins, key=lambda event: event[:3]):
+        if slot in open_:
+            end = "freed" if what == "freed" else "overwritten"
+            done.append(open_.pop(slot)._replace(ended=step, end=end))
+        if what != "freed":
+            open_[slot] = Lifetime(slot, step, int(what), (), episode.num_steps, "kept")
+    done = sorted([*done, *open_.values()], key=lambda life: (life.written, life.slot))
+    read = {(found.step, found.slot) for found in reads(episode, threshold)}
+    return [
+        life._replace(
+            read=tuple(t for t in range(life.written, life.ended) if (t, life.slot) in read)
+        )
+        for life in done
+    ]
+
+
+def successors(
+    episode: EpisodeTrace, threshold: float = THRESHOLD
+) -> Int[np.ndarray, "T M N"] | None:
+    """The slot written right after each slot, as the links have it; -1: none.
+
+    None where the trace holds no links.
+    """
+    if episode.link is None:
+        return None
+    to = episode.link.argmax(axis=-2)  # of the columns: link[i, j] leads from j to i
+    strength = episode.link.max(axis=-2)
+    return np.where(strength > threshold, to, -1)
+
+
+def chains(successors: Int[np.ndarray, " N"]) -> list[list[int]]:
+    """Slots in the order of writing, one list a run of links; rings begin at their lowest slot."""
+    following = [int(slot) for slot in successors]
+    led_to = {slot for slot in following if slot >= 0}
+    starts = [slot for slot in range(len(following)) if slot not in led_to]
+    found, seen = [], set()
+    for start in [*starts, *range(len(following))]:
+        chain, slot = [], start
+        while slot >= 0 and slot not in seen:
+            seen.add(slot)
+            chain.append(slot)
+            slot = following[slot]
+        if len(chain) > 1:
+            found.append(chain)
+    return found
+
+
+def item(episode: EpisodeTrace, step: int | None) -> str:
+    """What was shown at a step, most likely what was written then, in the task's own words."""
+    if step is None or episode.words is None:
+        return ""
+    return episode.words.inputs[step]
+
+
+def _above(weights: np.ndarray, threshold: float) -> list[tuple[int, int, int]]:
+    """Indices (step, head, slot) of what is above."""
+    return [tuple(int(i) for i in place) for place in np.argwhere(weights > threshold)]  # pyright: ignore[reportReturnType]

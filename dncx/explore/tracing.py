@@ -1,0 +1,192 @@
+"""Running a model and keeping everything that happens inside it."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+from dncx.dnc import DNC, DNCState
+from dncx.errors import UsageError
+from dncx.explore.record import EpisodeTrace, Trace
+from dncx.sequence import unroll_with_trace
+from dncx.tasks.base import Episode, Interactive, Spoken, Words
+from dncx.training.networks import Embedded, cell_and_inputs
+from dncx.training.runs import load_run
+from dncx.training.step import EVALUATION, data_of, respond, sources, stream
+
+LINK_NUMBERS = 2**26  # of all episodes together (256 MiB); above, links are left out
+
+
+def trace(
+    cell: Any,
+    inputs: ArrayLike,
+    *,
+    targets: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+    initial_state: DNCState | None = None,
+    words: Sequence[Words] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> Trace:
+    """Runs a DNC, and keeps what happened at every step.
+
+    Args:
+      cell: a `DNC`, of dncx's parts or your own; also one behind an embedding.
+      inputs: [batch, time, features], or [time, features] for one episode.
+      targets: what the outputs should be, for the views; with the axes of `inputs`.
+      mask: [batch, time] or [time], 1 at the steps that count; for the views.
+      lengths: [batch]; by default all episodes are as long as `inputs`.
+      initial_state: as in `dncx.unroll`.
+      words: of each episode the steps in words.
+      about: see `Trace`.
+
+    Raises:
+      ValueError: shapes that do not fit together.
+      UsageError: a model without the memory of a DNC.
+
+    Example:
+      >>> trace = explore.trace(cell, inputs)
+      >>> trace[0].memory.shape  # [T, N, W]
+    """
+    given = {"inputs": inputs, "targets": targets, "mask": mask}
+    arrays = {name: jnp.asarray(x) for name, x in given.items() if x is not None}
+    if arrays["inputs"].ndim == 2:
+        arrays, initial_state = jax.tree.map(lambda x: x[None], (arrays, initial_state))
+    if arrays["inputs"].ndim != 3:
+        raise ValueError(f"inputs: must be [batch, time, features], got {np.shape(inputs)}")
+    batch, time = arrays["inputs"].shape[:2]
+    ends = np.full(batch, time) if lengths is None else np.asarray(lengths)
+    memory = _memory_of(cell)
+    links = batch * time * memory.num_write_heads * memory.memory_size**2
+    arrays |= _run(cell, arrays["inputs"], jnp.asarray(ends), initial_state, links <= LINK_NUMBERS)
+    found: dict[str, Any] = {
+        name: np.asarray(array.astype(jnp.float32)) for name, array in arrays.items()
+    }
+    episodes = tuple(
+        EpisodeTrace(
+            **{name: array[number, :end] for name, array in found.items()},
+            words=Words(*(said[:end] for said in words[number])) if words else None,
+        )
+        for number, end in enumerate(ends.tolist())
+    )
+    left_out = f"The links are left out: {links:,} numbers, more than {LINK_NUMBERS:,}."
+    return Trace(episodes, about or {"title": "a DNC"}, (left_out,) if links > LINK_NUMBERS else ())
+
+
+def trace_run(run: Path | str, *, num_episodes: int = 1, seed: int = 0, **changes: Any) -> Trace:
+    """Runs a trained model on fresh episodes of its task, and keeps what happened.
+
+    Args:
+      run: a run directory, or the name of a model that ships with dncx.
+      num_episodes: how many.
+      seed: draws them.
+      **changes: settings of the task, or `memory_size`, other than in training.
+
+    Raises:
+      UsageError: there is no trained DNC, or it cannot be run so.
+    """
+    task, network, config = load_run(run, **changes)
+    graph, params = nnx.split(network)
+
+    @jax.jit
+    def draw(params: Any, key: Array, data: Any) -> tuple[Episode, Array, Episode]:
+        source = sources(task, data)[0]
+        opening, cell = source.sample(key, num_episodes), nnx.merge(graph, params)
+        return opening, *respond(cell, source, opening, key, training=False)
+
+    opening, outputs, judged = draw(params, stream(seed, EVALUATION), data_of(task))
+    episode = judged
+    if isinstance(task, Interactive):
+        episode = _join(opening, np.asarray(task.opening_lengths(opening)), judged)
+    found = trace(
+        network,
+        episode.inputs,
+        targets=episode.targets,
+        mask=episode.mask,
+        lengths=_lengths(episode),
+        about={
+            "title": Path(run).name,
+            "run": str(run),
+            "seed": seed,
+            **{part: config[part] for part in ("task", "model")},
+        },
+    )
+    episodes = tuple(
+        dataclasses.replace(
+            one,
+            words=_words(task, one, _one(episode, number)),
+            scores=jax.tree.map(float, task.score(*_one((outputs, judged), number))),
+        )
+        for number, one in enumerate(found.episodes)
+    )
+    return dataclasses.replace(found, episodes=episodes)
+
+
+@functools.partial(jax.jit, static_argnames="links")
+def _run(
+    cell: Any, inputs: Array, lengths: Array, initial_state: DNCState | None, links: bool
+) -> dict[str, Array]:
+    """The arrays of `EpisodeTrace` that come from the model, with a batch axis in front."""
+    dnc, inputs = cell_and_inputs(cell, inputs)
+    outputs, _, trace = unroll_with_trace(dnc, inputs, lengths=lengths, initial_state=initial_state)
+    state = trace.state.access_state
+    linkage = state.linkage._asdict() if hasattr(state.linkage, "_asdict") else {}
+    kept = ["precedence_weights", "link"] if links else ["precedence_weights"]
+    return {
+        "outputs": outputs,
+        "controller_output": trace.controller_output,
+        "read_words": trace.state.access_output,
+        **{name: getattr(state, name) for name in ("memory", "usage")},
+        **{name: getattr(state, name) for name in ("read_weights", "write_weights")},
+        **{name: linkage[name] for name in kept if name in linkage},
+        **trace.access.interface._asdict(),
+        **{name: x for name, x in trace.access._asdict().items() if name != "interface"},
+    }
+
+
+def _memory_of(cell: Any) -> Any:
+    """The access of a DNC."""
+    dnc = cell.cell if isinstance(cell, Embedded) else cell
+    if not isinstance(dnc, DNC):
+        raise UsageError(f"{type(dnc).__name__} has not the memory of a DNC to look into")
+    return dnc.access
+
+
+def _one(tree: Any, number: int) -> Any:
+    """One episode of a batch, as a batch."""
+    return jax.tree.map(lambda array: array[number : number + 1], tree)
+
+
+def _lengths(episode: Episode) -> np.ndarray:
+    """The steps of each sequence until the last one that shows or asks for anything."""
+    there = np.asarray(episode.inputs).any(axis=-1) | (np.asarray(episode.mask) > 0)
+    return there.shape[1] - there[:, ::-1].argmax(axis=1)
+
+
+def _join(opening: Episode, lengths: np.ndarray, dialogue: Episode) -> Episode:
+    """Each sequence's opening and dialogue behind each other, with the opening's extra."""
+
+    def join(first: Array, then: Array) -> Array:
+        parts = zip(np.asarray(first), np.asarray(then), lengths, strict=True)
+        rows = [np.concatenate([a[:end], b, a[end:] * 0]) for a, b, end in parts]
+        return jnp.asarray(np.stack(rows))
+
+    parts = zip(opening[:3], dialogue[:3], strict=True)
+    return Episode(*(join(*pair) for pair in parts), extra=opening.extra)
+
+
+def _words(task: Any, traced: EpisodeTrace, episode: Episode) -> Words | None:
+    """What the task says of an episode."""
+    if not isinstance(task, Spoken):
+        return None
+    steps = traced.num_steps
+    parts = (rows[:, :steps] for rows in episode[:3])
+    return task.words(jnp.asarray(traced.outputs)[None], Episode(*parts, extra=episode.extra))
