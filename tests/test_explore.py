@@ -1,8 +1,11 @@
 """Traces: what they hold, how they are kept, and what they mean."""
 
 import contextlib
+import inspect
 import json
+import re
 import zipfile
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +18,14 @@ from dncx import explore
 from dncx.baselines import LSTMNetwork
 from dncx.cli import main
 from dncx.errors import UsageError
-from dncx.explore import decoding, tracing
+from dncx.explore import archive, decoding, tracing
 from dncx.explore.record import AXES, KINDS, OPTIONAL, EpisodeTrace, Trace
 from dncx.tasks.base import Words
 from dncx.training.networks import Embedded
 from dncx.training.runs import load_run
 from dncx.training.step import EVALUATION, respond, stream
 
+ROOT = Path(__file__).parent.parent
 SIZES = {"T": 6, "N": 4, "W": 3, "R": 2, "M": 2, "F": 3, "O": 2, "H": 5, "1+2*M": 5}
 CONFIG = dncx.DNCConfig(
     memory_size=4, word_size=3, num_read_heads=2, num_write_heads=2, hidden_size=5
@@ -355,3 +359,33 @@ class TestDecoding:
         assert [read.way for read in ahead] == ["content", "forward", "forward"]
         items = [decoding.item(episode, read.written)[:6] for read in ahead]
         assert items == [episode.words.targets[step] for step in answers]
+
+
+def test_the_format_is_documented():
+    """docs/explore.md lists every array with its axes, and what the code says of it."""
+    page = (ROOT / "docs" / "explore.md").read_text()
+    rows = re.findall(r"^\| `(\w+)`(?: \(optional\))? \| (.*) \| (.*) \|$", page, re.M)
+    source = " ".join(inspect.getsource(EpisodeTrace).split())
+    assert [(name, axes.replace(", ", " ")) for name, axes, _ in rows] == list(AXES.items())
+    assert [about for _, _, about in rows if about not in source] == []
+    assert archive.FORMAT in page
+
+
+@pytest.mark.slow
+def test_the_tutorial_prints_what_it_says(capsys):
+    """The code of docs/watch-a-dnc-think.md, and what stands below it."""
+    page = (ROOT / "docs" / "watch-a-dnc-think.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    (printed,) = re.findall(r"^```text\n(.*?)^```", page, re.M | re.S)
+    exec(code, {})
+    assert capsys.readouterr().out == printed
+
+
+def test_the_first_sequence_of_a_series_is_stored_read_and_freed():
+    """As the tutorial tells of the model that ships: a slot a vector, each freed after its read."""
+    episode = explore.trace_run("memory-reuse", seed=1)[0]
+    first = [life for life in decoding.lifetimes(episode) if life.written < 5]
+    assert [life.written for life in first] == list(range(5))
+    assert len({life.slot for life in first}) == 5
+    assert {life.end for life in first} == {"freed"}
+    assert all(life.read and life.ended <= 11 for life in first)

@@ -35,16 +35,15 @@ def test_commands(tmp_path):
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     commands = [shlex.split(line) for line in lines if line.startswith(("python", "dncx"))]
     assert [command[:2] for command in commands] == [
-        ["python", "train.py"], ["dncx", "train"], ["dncx", "eval"], ["dncx", "eval"]
+        ["python", "train.py"], ["dncx", "train"], ["dncx", "eval"], ["dncx", "eval"],
+        ["dncx", "explore"],
     ]  # fmt: skip
     (tmp_path / "train.py").symlink_to(ROOT / "train.py")
     assert "source .venv/bin/activate" in README
+    options = {"eval": ["--num_episodes=2"], "explore": ["--no_figures"]}
     for command in commands:
-        if command[1] != "eval":
-            command += SHORT
-        else:
-            command += ["--num_episodes=2"]
-        assert "target" in run(command, tmp_path)
+        told = run(command + options.get(command[1], SHORT), tmp_path)
+        assert ("memory.html" if command[1] == "explore" else "target") in told
 
 
 def test_make_targets_exist():

@@ -11,10 +11,10 @@ import json
 import statistics
 from pathlib import Path
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import tyro
 
+from dncx.explore.plots.curves import draw_curves, finish
+from dncx.explore.plots.style import BLUE, VERMILION, new, save, styled
 from dncx.tasks.settings import RepeatCopySettings
 from dncx.training.loop import train
 from dncx.training.metrics import read_metrics
@@ -61,39 +61,21 @@ def curve(options: Options, seed: int) -> dict[int, float]:
     return {line["iteration"]: line["loss"] for line in read_metrics(run_dir / "metrics.jsonl")}
 
 
-def draw(curves: list[dict[int, float]], path: Path) -> None:
-    """Every seed, their median, and the original's points."""
-    mpl.rcParams.update({"font.size": 9, "svg.hashsalt": "dncx"})
-    figure, axes = plt.subplots(figsize=(5.5, 3.4), layout="constrained")
-    iterations = sorted(curves[0])
-    for number, losses in enumerate(curves):
-        label = f"dncx, {len(curves)} seeds" if number == 0 else None
-        axes.plot(
-            iterations,
-            [losses[i] for i in iterations],
-            color="#0072B2",
-            alpha=0.25,
-            lw=0.7,
-            label=label,
-        )
-    median = [statistics.median(losses[i] for losses in curves) for i in iterations]
-    axes.plot(iterations, median, color="#0072B2", lw=1.6, label="their median")
+@styled()
+def draw(curves: list[dict[int, float]], stem: Path) -> None:
+    """The seeds' median and range, and the original's points."""
+    figure = new("single", 2.4)
+    axes = figure.subplots()
+    draw_curves(axes, curves, f"dncx, {len(curves)} seeds", BLUE)
     for seed, marker in ((0, "o"), (1, "s")):
         points = {i: values[seed] for i, values in ORIGINAL.items() if len(values) > seed}
         axes.plot(
-            list(points), list(points.values()), marker, color="#D55E00", ms=5, mfc="none",
+            list(points), list(points.values()), marker, color=VERMILION, mfc="none", clip_on=False,
             label=f"google-deepmind/dnc, seed {seed + 1}",
         )  # fmt: skip
-    axes.axhline(BLIND_GUESS, color="0.5", lw=0.8, ls=":", label="blind guess")
-    axes.set(
-        xlabel="iteration",
-        ylabel="loss (nats per sequence)",
-        ylim=(0, 12),
-        xlim=(0, iterations[-1]),
-    )
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, metadata={"Date": None})
+    axes.axhline(BLIND_GUESS, color="0.5", lw=0.6, ls=":", label="blind guess")
+    finish(axes, "loss (nats per sequence)")
+    save(figure, stem, ["svg"])
 
 
 def t_statistic(ours: list[float], theirs: tuple[float, ...]) -> str:
@@ -110,7 +92,7 @@ def main() -> None:
     """Trains, draws, and prints the table."""
     options = tyro.cli(Options, use_underscores=True)
     curves = [curve(options, seed) for seed in range(1, options.num_seeds + 1)]
-    draw(curves, HERE / "learning_curve.svg")
+    draw(curves, HERE / "learning_curve")
     content = {"original": ORIGINAL, "dncx": {f"seed {n}": c for n, c in enumerate(curves, 1)}}
     (HERE / "learning_curve.json").write_text(json.dumps(content) + "\n")
     print("| iteration | original | dncx mean | min .. max | mean / original's mean | t |")

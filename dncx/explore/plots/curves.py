@@ -1,0 +1,103 @@
+"""Figures of training: the loss in the metrics of runs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from dncx.errors import UsageError
+from dncx.explore.plots.panels import whole_numbers
+from dncx.explore.plots.style import LINES, Drawing, Width, new, styled
+from dncx.training.configuration import CONFIG, METRICS, read_config
+from dncx.training.metrics import read_metrics
+from dncx.training.runs import TASKS
+
+
+@styled()
+def learning_curves(
+    runs: Mapping[str, Sequence[Path | str]], *, width: Width = "single"
+) -> Drawing:
+    """Loss against iteration: a line a label; of several runs their median and, shaded, range.
+
+    Where a label has one run, dotted lines show where a lesson was learned and the next began.
+
+    Args:
+      runs: run directories by label, several where only their seeds differ.
+      width: of the figure.
+
+    Raises:
+      UsageError: there is no such run, it has no losses, or the losses are in different units.
+    """
+    if not all(runs.values()):
+        raise UsageError("a label has no runs")
+    shades = colours(len(runs))
+    units = {_unit(Path(run)) for group in runs.values() for run in group}
+    if len(units) > 1:
+        raise UsageError(f"losses in one figure must be in one unit, not in {sorted(units)}")
+    figure = new(width, 2.2)
+    axes = figure.subplots()
+    for colour, (label, group) in zip(shades, runs.items(), strict=True):
+        metrics = [_metrics(Path(run)) for run in group]
+        losses = [
+            {line["iteration"]: line["loss"] for line in lines if "loss" in line}
+            for lines in metrics
+        ]
+        draw_curves(axes, losses, label, colour)
+        if len(group) == 1:
+            for line in metrics[0]:
+                if "loss" not in line and "lesson" in line:
+                    axes.axvline(line["iteration"], color=colour, lw=0.6, ls=":")
+    finish(axes, " ".join(["loss", *(f"({unit})" for unit in units if unit)]))
+    return figure
+
+
+def finish(axes: Axes, label: str) -> None:
+    """Axes from 0, what is on them, and a legend of what has a label."""
+    axes.set(xlabel="iteration", ylabel=label, xlim=(0, axes.dataLim.x1), ylim=(0, None))
+    axes.xaxis.set_major_locator(whole_numbers(4))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend()
+
+
+def draw_curves(axes: Axes, losses: Sequence[Mapping[int, float]], label: str, colour: str) -> None:
+    """The median of losses by iteration, and their range; where all of them have a loss."""
+    shared = sorted(set.intersection(*(set(run) for run in losses)))
+    table = np.array([[run[iteration] for iteration in shared] for run in losses])
+    if len(losses) > 1:
+        low, high = table.min(axis=0), table.max(axis=0)
+        axes.fill_between(shared, low, high, color=colour, alpha=0.2, lw=0)
+    axes.plot(shared, np.median(table, axis=0), color=colour, label=label)
+
+
+def colours(count: int) -> Sequence[str]:
+    """Of so many lines.
+
+    Raises:
+      UsageError: none, or more than can be told apart.
+    """
+    if not 0 < count <= len(LINES):
+        raise UsageError(f"{count} lines: a figure takes 1 to {len(LINES)}")
+    return LINES[:count]
+
+
+def _unit(run: Path) -> str:
+    """Of a run's losses; empty where the task is not one of dncx's."""
+    task: dict[str, Any] = read_config(run / CONFIG)["task"]
+    kind = TASKS.get(task["name"])
+    # Of the settings alone: a task that reads data when it is made may not find them any more.
+    return kind.loss_unit.fget(SimpleNamespace(**task)) if kind else ""
+
+
+def _metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics."""
+    path = run / METRICS
+    if not path.is_file():
+        raise UsageError(f"{run} has no {METRICS}")
+    lines = read_metrics(path)
+    if not any("loss" in line for line in lines):
+        raise UsageError(f"{path} has no losses")
+    return lines

@@ -1,0 +1,155 @@
+"""Figures of any episode."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from dncx.errors import UsageError
+from dncx.explore.plots import panels
+from dncx.explore.plots.style import (
+    NEUTRAL,
+    READ,
+    WRITE,
+    Drawing,
+    Width,
+    letter,
+    new,
+    ramp,
+    styled,
+)
+from dncx.explore.record import EpisodeTrace
+
+SIGNED = "PuOr_r"
+
+
+@styled()
+def memory(
+    episode: EpisodeTrace, steps: Sequence[int] | None = None, *, width: Width = "double"
+) -> Drawing:
+    """The contents [N, W] after the writes of some steps, on one scale.
+
+    Args:
+      episode: whose.
+      steps: which, -1 being the last; by default six spread over the episode, or as many as fit.
+      width: of the figure.
+
+    Raises:
+      UsageError: there is no such step.
+    """
+    time, columns = episode.num_steps, {"single": 3, "double": 6}[width]
+    if steps is None:
+        steps = np.unique(np.linspace(0, time - 1, columns).round().astype(int)).tolist()
+    chosen = [*(steps or [])]
+    if not chosen or not all(-time <= step < time for step in chosen):
+        raise UsageError(f"steps {chosen}: must be some of 0 to {time - 1}")
+    rows = -(-len(chosen) // columns)
+    figure = new(width, rows * (panels.slots(episode) + 0.7) + 0.3)
+    grid = np.ravel(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False))
+    shown = episode.memory[chosen]
+    limit = float(np.abs(shown).max()) or 1.0
+    for axes, step, contents in zip(grid, chosen, shown, strict=False):
+        panels.heat(axes, contents, SIGNED, "", vmin=-limit, vmax=limit)
+        axes.set_title(f"step {step % time}", fontsize=7, x=0)
+    for axes in grid[len(chosen) :]:
+        axes.remove()
+    for axes in grid[: len(chosen) : columns]:
+        axes.set_ylabel("slot")
+    for axes in grid[max(0, len(chosen) - columns) : len(chosen)]:
+        axes.set_xlabel("number in the slot")
+        axes.tick_params(labelbottom=True)
+    panels.bar(grid[0].images[0], list(grid[: len(chosen)]), "content")
+    return figure
+
+
+def draw_weightings(episode: EpisodeTrace, panel: Sequence[Axes]) -> None:
+    """Write heads, then read heads, a panel each, with a colour bar for either kind."""
+    kinds = (("write", episode.write_weights, WRITE), ("read", episode.read_weights, READ))
+    rest = list(panel)
+    for what, weights, colour in kinds:
+        heads = weights.shape[1]
+        mine, rest = rest[:heads], rest[heads:]
+        for head, axes in enumerate(mine):
+            label = panels.head_label(what, head, heads)
+            panels.heat(axes, weights[:, head].T, ramp(colour), label)
+        panels.share_bar(mine[0].images[0], mine[0], "weight")
+
+
+@styled()
+def weightings(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
+    """Where each head wrote [M x N, T] and read [R x N, T]: slots against time, answers shaded."""
+    heads = episode.num_write_heads + episode.num_read_heads
+    figure, axes = panels.stack([panels.slots(episode)] * heads, width)
+    draw_weightings(episode, axes)
+    panels.answers(episode, *axes)
+    letter(axes[0], axes[episode.num_write_heads])
+    return figure
+
+
+@styled()
+def usage(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
+    """How far each slot was in use [N, T] when the step chose where to write."""
+    figure, (axes,) = panels.stack([1.3 * panels.slots(episode)], width)
+    image = panels.heat(axes, episode.usage.T, ramp(NEUTRAL), "slot")
+    panels.share_bar(image, axes, "usage")
+    panels.answers(episode, axes)
+    return figure
+
+
+@styled()
+def gates(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
+    """Gates [T, M] and [T, R], strengths and read modes [T, R, 3]: a strip a head, filled.
+
+    Gates are full at 1, strengths at the number beside them.
+    """
+    writers, readers = episode.num_write_heads, episode.num_read_heads
+    counts = (writers, writers, readers, writers, readers, 1.5 * readers)
+    figure, axes = panels.stack([0.22 * count for count in counts], width)
+    kinds = (
+        ("write gate", episode.write_gate, WRITE),
+        ("allocation gate", episode.allocation_gate, WRITE),
+        ("free gate", episode.free_gate, READ),
+        ("write strength", episode.write_strengths, WRITE),
+        ("read strength", episode.read_strengths, READ),
+    )
+    for panel, (name, values, colour) in zip(axes, kinds, strict=False):
+        panels.gate(panel, values, name, colour)
+    panels.modes(axes[-1], episode)
+    panels.ways_legend(axes[-1])
+    panels.answers(episode, *axes)
+    letter(axes[0], axes[3], axes[5])
+    return figure
+
+
+@styled()
+def overview(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
+    """One episode: what came in and out, where it was written and read, usage and gates.
+
+    Outputs are those of the steps that count, on a scale of their own; answers are shaded.
+    """
+    sequence = {"input": episode.inputs, "target": episode.targets, "output": episode.outputs}
+    sequence = {name: rows for name, rows in sequence.items() if rows is not None}
+    writers, readers = episode.num_write_heads, episode.num_read_heads
+    heights = [float(np.clip(0.05 * rows.shape[1], 0.32, 0.5)) for rows in sequence.values()]
+    heights += [0.6 * panels.slots(episode)] * (writers + readers + 1)
+    heights += [0.16 * count for count in (writers, writers, readers, 1.5 * readers)]
+    figure, axes = panels.stack(heights, width)
+    for panel, (name, rows) in zip(axes, sequence.items(), strict=False):
+        counted = rows if episode.mask is None or name == "input" else rows * episode.mask[:, None]
+        limit = float(np.abs(counted).max()) or 1.0
+        signed = bool((counted < 0).any())
+        cmap, least = (SIGNED, -limit) if signed else (ramp(NEUTRAL), 0.0)
+        panels.heat(panel, counted.T, cmap, name, vmin=least, vmax=limit)
+        panel.set_yticks([])
+    weights, last = axes[len(sequence) : -5], axes[-5:]
+    draw_weightings(episode, weights)
+    image = panels.heat(last[0], episode.usage.T, ramp(NEUTRAL), "usage")
+    panels.share_bar(image, last[0], "usage")
+    panels.gate(last[1], episode.write_gate, "write gate", WRITE)
+    panels.gate(last[2], episode.allocation_gate, "allocation gate", WRITE)
+    panels.gate(last[3], episode.free_gate, "free gate", READ)
+    panels.modes(last[4], episode)
+    panels.ways_legend(last[4])
+    panels.answers(episode, *weights, *last)
+    letter(axes[0], weights[0], weights[writers], last[0], last[1])
+    return figure

@@ -1,0 +1,185 @@
+"""What figures are put together from: one kind of thing on one pair of axes, time to the right."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.image import AxesImage
+from matplotlib.patches import Patch
+from matplotlib.ticker import Locator, MaxNLocator
+
+from dncx.explore.plots.style import DPI, GREEN, NEUTRAL, ORANGE, SHADE, SKY, Drawing, Width, new
+from dncx.explore.record import EpisodeTrace
+
+FINEST = DPI / 2  # cells an inch: two pixels each
+WAYS = {"backward": ORANGE, "forward": SKY, "content": GREEN}
+
+
+def stack(heights: Sequence[float], width: Width) -> tuple[Drawing, list[Axes]]:
+    """A figure of panels on one time axis, with their heights in inches."""
+    figure = new(width, sum(heights) + 0.1 * len(heights) + 0.35)
+    grid = figure.add_gridspec(len(heights), height_ratios=list(heights))
+    return figure, share_time(figure, [grid[row, 0] for row in range(len(heights))])
+
+
+def share_time(figure: Drawing, places: Sequence[SubplotSpec]) -> list[Axes]:
+    """Axes below each other, with numbers of steps below the last one only."""
+    axes = [figure.add_subplot(places[0])]
+    axes += [figure.add_subplot(place, sharex=axes[0]) for place in places[1:]]
+    for panel in axes[:-1]:
+        panel.tick_params(bottom=False, labelbottom=False)
+    axes[-1].set_xlabel("step")
+    axes[-1].xaxis.set_major_locator(whole_numbers(10))
+    return axes
+
+
+def whole_numbers(most: int) -> Locator:
+    """Ticks at round numbers, about as many as `most`."""
+    return MaxNLocator(nbins=most, integer=True, steps=[1, 2, 5, 10])
+
+
+def heat(
+    axes: Axes,
+    array: Float[np.ndarray, "rows T"],
+    cmap: Colormap | str,
+    label: str,
+    *,
+    start: int = 0,
+    columns_a_step: int = 1,
+    vmin: float = 0,
+    vmax: float = 1,
+) -> AxesImage:
+    """Rows against time, or a matrix.
+
+    Where there are more cells than can be seen, neighbours become one by their maximum, so that a
+    sharp write to one slot of many stays as dark as it is; of signed numbers, the farthest from 0.
+    """
+    most = np.maximum(1, (inches(axes) * FINEST).astype(int))
+    factors = -(-np.array(array.shape) // most)
+    shown = pooled(array, *factors.tolist())
+    rows, columns = (int(size) for size in shown.shape * factors)
+    left = start - 0.5
+    image = axes.imshow(
+        shown,
+        cmap=cmap,
+        extent=(left, left + columns / columns_a_step, rows - 0.5, -0.5),
+        vmin=vmin,
+        vmax=vmax,
+    )
+    axes.set(
+        xlim=(left, left + array.shape[1] / columns_a_step),
+        ylim=(array.shape[0] - 0.5, -0.5),
+        ylabel=label,
+    )
+    axes.yaxis.set_major_locator(whole_numbers(4))
+    axes.spines[["top", "right"]].set_visible(True)
+    return image
+
+
+def inches(axes: Axes) -> np.ndarray:
+    """Height and width, about: labels may yet take some of them."""
+    figure, box = axes.get_figure(root=True), axes.get_window_extent()
+    assert figure is not None
+    return np.array([box.height, box.width]) / figure.dpi
+
+
+def pooled(
+    array: Float[np.ndarray, "rows columns"], row: int, column: int
+) -> Float[np.ndarray, "fewer narrower"]:
+    """Of each block of row x column cells the one farthest from 0."""
+    missing = (-array.shape[0] % row, -array.shape[1] % column)
+    padded = np.pad(array, [(0, missing[0]), (0, missing[1])])
+    height, width = padded.shape[0] // row, padded.shape[1] // column
+    blocks = padded.reshape(height, row, width, column).swapaxes(1, 2).reshape(height, width, -1)
+    farthest = np.abs(blocks).argmax(axis=-1, keepdims=True)
+    return np.take_along_axis(blocks, farthest, axis=-1)[..., 0]
+
+
+def strips(
+    axes: Axes, layers: Float[np.ndarray, "L T heads"], colours: Sequence[str], label: str
+) -> None:
+    """A strip a head, the first on top: layers on each other, which come to 1 at most."""
+    _, steps, heads = layers.shape
+    edges = np.arange(steps + 1) - 0.5
+    for head in range(heads):
+        base = np.full(steps, 1.12 * (heads - 1 - head))
+        for layer, colour in zip(layers, colours, strict=True):
+            top = base + layer[:, head]
+            axes.stairs(top, edges, baseline=base, fill=True, color=colour, lw=0,
+                        rasterized=True)  # fmt: skip
+            base = top
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(-0.03, 1.12 * heads - 0.09))
+    axes.set_yticks(
+        1.12 * np.arange(heads)[::-1] + 0.5,
+        [str(head) for head in range(heads)] if heads > 1 else [""],
+    )
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylabel(label, rotation=0, ha="right", va="center")
+
+
+def gate(
+    axes: Axes, values: Float[np.ndarray, "T heads"], label: str, colour: str = NEUTRAL
+) -> None:
+    """A strip a head, filled up to the value; if that is above 1, as a share of the largest."""
+    most = max(1.0, float(values.max()))
+    name = label if most == 1 else f"{label}\n(full: {most:.3g})"
+    strips(axes, values[None] / most, [colour], name)
+
+
+def modes(axes: Axes, episode: EpisodeTrace, heads: slice = slice(None)) -> None:
+    """The shares of the ways of reading, a strip a head; of several write heads their sum."""
+    many = episode.num_write_heads
+    parts = np.split(episode.read_mode[:, heads], [many, 2 * many], axis=-1)
+    layers = np.stack([part.sum(axis=-1) for part in parts])
+    strips(axes, layers, list(WAYS.values()), "read mode")
+
+
+def ways_legend(axes: Axes, **place: Any) -> None:
+    """What the colours of the read modes are."""
+    handles = [Patch(color=colour, label=way, lw=0) for way, colour in WAYS.items()]
+    above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 3}
+    axes.legend(
+        handles=handles, handlelength=0.7, columnspacing=1, handletextpad=0.4, **above | place
+    )
+
+
+def answers(episode: EpisodeTrace, *panels: Axes) -> None:
+    """Shades the steps that count, where they are known and not all of them."""
+    if episode.mask is None or episode.mask.all():
+        return
+    ends = np.flatnonzero(np.diff(np.concatenate([[0], episode.mask > 0, [0]])))
+    for axes in panels:
+        for start, end in zip(ends[::2], ends[1::2], strict=True):
+            axes.axvspan(start - 0.5, end - 0.5, color=SHADE, lw=0, zorder=-1)
+
+
+def slots(episode: EpisodeTrace) -> float:
+    """The height of a panel of all slots, in inches."""
+    return float(np.clip(episode.num_slots * 0.025, 0.5, 1.5))
+
+
+def head_label(what: str, head: int, heads: int) -> str:
+    """Named by its number where there are several."""
+    return f"{what} {head}" if heads > 1 else what
+
+
+def bar(image: AxesImage, axes: Axes | Sequence[Axes], label: str, **options: Any) -> None:
+    """A colour bar; its numbers stay within its ends."""
+    figure = image.get_figure(root=True)
+    assert figure is not None
+    drawn = figure.colorbar(image, ax=axes, **{"aspect": 25, "pad": 0.01} | options)
+    drawn.set_label(label)
+    drawn.outline.set_linewidth(0.5)  # pyright: ignore[reportCallIssue]
+    if "ticks" in options:
+        first, *_, last = drawn.ax.get_yticklabels()
+        first.set_verticalalignment("bottom")
+        last.set_verticalalignment("top")
+
+
+def share_bar(image: AxesImage, axes: Axes, label: str) -> None:
+    """A colour bar from 0 to 1, as high as one panel and always of the same width."""
+    bar(image, axes, label, ticks=[0, 0.5, 1], aspect=inches(axes)[0] / 0.08)

@@ -1,0 +1,169 @@
+"""Figures of what `dncx eval ... --out FILE.json` measured."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dncx.errors import UsageError
+from dncx.explore.plots import panels
+from dncx.explore.plots.curves import colours
+from dncx.explore.plots.style import (
+    BLACK,
+    BLUE,
+    SHADE,
+    VERMILION,
+    Drawing,
+    Width,
+    new,
+    ramp,
+    styled,
+)
+from dncx.tasks.babi.report import FAILED
+
+Results = Sequence[dict[str, Any]]
+MARKS = (("0.45", "s"), (VERMILION, "D"), (BLACK, "^"), ("0.7", "v"))
+
+
+@styled()
+def evaluation(results: Results, score: str | None = None, *, width: Width = "single") -> Drawing:
+    """The share without the error, 1 - score, against the first option swept; a line a value of
+    the second.
+
+    Args:
+      results: of `dncx.training.evaluation.evaluate`, one option swept or two.
+      score: by name, also "loss"; by default sequence_error or else the first one there is.
+      width: of the figure.
+
+    Raises:
+      UsageError: nothing, or more than two options, was swept, or there is no such score.
+    """
+    first, *others = _swept(results, (1, 2))
+    label, values = _values(results, score)
+    lines: dict[str, list[tuple[Any, float]]] = {}
+    for result, value in zip(results, values, strict=True):
+        name = ", ".join(str(result["swept"][other]) for other in others)
+        lines.setdefault(name, []).append((result["swept"][first], value))
+    figure = new(width, 2.2)
+    axes = figure.subplots()
+    for colour, (name, points) in zip(colours(len(lines)), lines.items(), strict=True):
+        axes.plot(*zip(*points, strict=True), "o-", color=colour, label=name, clip_on=False)
+    axes.set(xlabel=_words(first), ylabel=label)
+    if score != "loss":
+        axes.set(ylim=(0, 100))
+    if all(isinstance(result["swept"][first], int) for result in results):
+        axes.xaxis.set_major_locator(panels.whole_numbers(8))
+    axes.margins(x=0.02)
+    if others:
+        axes.legend(title=_words(others[0]), loc="upper left", bbox_to_anchor=(1.02, 1))
+    return figure
+
+
+@styled()
+def evaluation_heatmap(
+    results: Results, score: str | None = None, *, width: Width = "single"
+) -> Drawing:
+    """Likewise of two options: the first to the right, the second upwards, each cell annotated.
+
+    Source figure: Extended Data Fig. 2.
+
+    Raises:
+      UsageError: not two options were swept, a point is missing, or there is no such score.
+    """
+    first, second = _swept(results, (2,))
+    label, values = _values(results, score)
+    points = [tuple(result["swept"][name] for name in (second, first)) for result in results]
+    rows, columns = (list(dict.fromkeys(names)) for names in zip(*points, strict=True))
+    found = dict(zip(points, values, strict=True))
+    missing = [(row, column) for row in rows for column in columns if (row, column) not in found]
+    if missing:
+        raise UsageError(f"no result of {second}, {first}: {missing[0]}")
+    table = np.array([[found[row, column] for column in columns] for row in rows])
+    figure = new(width, max(1.4, 0.25 * len(rows) + 0.5))
+    axes = figure.subplots()
+    limit = 100.0 if score != "loss" else float(table.max()) or 1.0
+    image = panels.heat(axes, table, ramp(BLUE), _words(second), vmax=limit)
+    axes.set(xlabel=_words(first), ylim=(-0.5, len(rows) - 0.5))
+    axes.set_xticks(range(len(columns)), [str(value) for value in columns])
+    axes.set_yticks(range(len(rows)), [str(value) for value in rows])
+    axes.tick_params(length=0)
+    for (row, column), value in np.ndenumerate(table):
+        light = value > 0.5 * limit
+        text = f"{value:.2g}" if score == "loss" else f"{value:.1f}"
+        axes.text(column, row, text, ha="center", va="center", fontsize=6,
+                  color="white" if light else BLACK)  # fmt: skip
+    panels.bar(image, axes, label)
+    return figure
+
+
+@styled()
+def error_table(
+    results: Results, networks: Sequence[str] = ("DNC1", "LSTM"), *, width: Width = "single"
+) -> Drawing:
+    """bAbI's errors by task in per cent (blue), beside published ones: the mean of 20 runs and
+    their standard deviation. Left of the dashed line a task counts as solved; of a task with an
+    asterisk the data were not whole.
+
+    Args:
+      results: of `dncx eval` on a run of the task babi.
+      networks: of "LSTM", "NTM", "DNC1", "DNC2", those to stand beside.
+      width: of the figure.
+
+    Raises:
+      UsageError: the results are not of bAbI, or there is no such network.
+
+    Source: Extended Data Table 1.
+    """
+    if not results or "published" not in results[0].get("results", {}):
+        raise UsageError("these results are not of the task babi")
+    tasks = results[0]["results"]["tasks"]
+    columns = results[0]["results"]["published"]["columns"]
+    published = {column["name"]: column["cells"] for column in columns if not column["best"]}
+    unknown = set(networks) - set(published)
+    if unknown:
+        raise UsageError(f"{', '.join(sorted(unknown))}: must be of {', '.join(published)}")
+    rows = np.arange(len(tasks) + 1)
+    figure = new(width, 0.17 * len(rows) + 0.6)
+    axes = figure.subplots()
+    axes.hlines(rows, 0, 100, color=SHADE, lw=0.5, zorder=0)
+    axes.axvline(FAILED, color="0.5", lw=0.6, ls="--", zorder=0)
+    axes.axhline(len(tasks) - 0.5, color="0.5", lw=0.4)
+    for (colour, marker), name in zip(MARKS, networks, strict=False):
+        cells = [published[name][task["task"] - 1].rstrip("*").partition("±") for task in tasks]
+        means, deviations = (np.array([float(cell[part]) for cell in cells]) for part in (0, 2))
+        axes.errorbar(means, rows[:-1], xerr=deviations, fmt="none", ecolor=colour, elinewidth=0.5)
+        shown = [*means, means.mean()]
+        axes.plot(shown, rows, marker, color=colour, mfc="white", mew=0.6, label=f"{name}, paper")
+    errors = [*(task["error"] for task in tasks), results[0]["results"]["mean_error"]]
+    axes.plot(errors, rows, "o", color=BLUE, ms=3.5, label="here")
+    names = [f"{task['task']} {task['name']}{'' if task['whole'] else '*'}" for task in tasks]
+    axes.set_yticks(rows, [*names, "mean of these"])
+    axes.set(xlim=(0, 100), ylim=(rows[-1] + 0.6, -0.6), xlabel="error (%)")
+    axes.tick_params(axis="y", length=0)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=5, columnspacing=1)
+    return figure
+
+
+def _swept(results: Results, counts: Sequence[int]) -> list[str]:
+    """The names of the options swept."""
+    swept = list(results[0]["swept"]) if results else []
+    if len(swept) not in counts:
+        names = ", ".join(swept) or "nothing"
+        raise UsageError(f"swept: {names}; this figure is of {' or '.join(map(str, counts))}")
+    return swept
+
+
+def _values(results: Results, score: str | None) -> tuple[str, list[float]]:
+    """What is drawn, in words, and its value at each point."""
+    names = list(results[0]["scores"])
+    if score == "loss" and all("loss" in result for result in results):
+        return f"loss ({results[0]['loss_unit']})", [result["loss"] for result in results]
+    name = score or ("sequence_error" if "sequence_error" in names else names[0])
+    if not all(name in result["scores"] for result in results):
+        raise UsageError(f"the results have no score {name}; they have {', '.join(names)}")
+    right = [100 * (1 - result["scores"][name]) for result in results]
+    return f"without {_words(name)} (%)", right
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

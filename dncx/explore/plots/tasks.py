@@ -1,0 +1,156 @@
+"""Figures of what the paper shows of two of its tasks."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+
+from dncx.errors import UsageError
+from dncx.explore.decoding import item, last_write, reads
+from dncx.explore.plots import panels
+from dncx.explore.plots.episodes import draw_weightings
+from dncx.explore.plots.style import (
+    READ,
+    WRITE,
+    Drawing,
+    Width,
+    letter,
+    new,
+    ramp,
+    styled,
+)
+from dncx.explore.record import EpisodeTrace
+
+LABEL = 5  # points, of a slot's name: the least that journals print
+ROW = 0.072  # inches that it needs
+
+
+@styled()
+def memory_reuse(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
+    """How few slots serve many vectors: weightings as slots against time, and below them how far
+    each step frees what was read before, and allocates. Answers are shaded.
+
+    Source figure: Extended Data Fig. 1.
+    """
+    writers, readers = episode.num_write_heads, episode.num_read_heads
+    heights = [2 * panels.slots(episode)] * (writers + readers)
+    figure, axes = panels.stack([*heights, 0.25 * readers, 0.25 * writers], width)
+    *weights, free, allocation = axes
+    draw_weightings(episode, weights)
+    panels.gate(free, episode.free_gate, "free gate", READ)
+    panels.gate(allocation, episode.allocation_gate, "allocation gate", WRITE)
+    panels.answers(episode, *axes)
+    letter(weights[0], weights[writers], free, allocation)
+    return figure
+
+
+@styled()
+def traversal(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
+    """What was written where, and to which of it the answers return.
+
+    a, all writes: a row a slot, in the order of their last writes and named by what was shown at
+    that step. b, the read weightings of the answers (shaded) and of as many steps before: a column
+    a read head in each step. Named at the right are the slots above one half in an answer: the
+    steps, and what was shown as the slot was written. c, write and allocation gates; d, read modes.
+
+    A slot's name is what the network was shown when the slot was last sharply written. That is not
+    a decoder trained on the contents, as in the paper: they may be of something else as well.
+
+    Source figure: Fig. 3.
+
+    Args:
+      episode: of any task whose answers are in `mask`.
+      width: of the figure; in one column there is no room for names.
+
+    Raises:
+      UsageError: it is not known which steps are answers, or nothing was sharply written.
+    """
+    if episode.mask is None or not episode.mask.any():
+        raise UsageError("this trace does not say which steps are answers: it has no mask")
+    final = last_write(episode)[-1]
+    order = np.flatnonzero(final >= 0)[np.argsort(final[final >= 0], kind="stable")]
+    if not len(order):
+        raise UsageError("no weighting of a write is above one half")
+    answers = np.flatnonzero(episode.mask > 0)
+    start = max(0, int(answers[0]) - len(answers))
+    rows = float(np.clip(ROW * len(order), 1.5, 7.2))
+    below = 0.16 * max(2 * episode.num_write_heads, 1.2 * episode.num_read_heads) + 0.1
+    figure = new(width, rows + below + 0.6)
+    grid = figure.add_gridspec(2, 2, height_ratios=[rows, below], width_ratios=[1.15, 1])
+    written, gates = panels.share_time(figure, [grid[0, 0], grid[1, 0]])
+    read, modes = panels.share_time(figure, [grid[0, 1], grid[1, 1]])
+    _draw_writes(written, episode, order, rows)
+    _draw_reads(read, episode, order, start)
+    if width == "double":
+        _name_slots(written, episode, final[order], rows)
+        _name_reads(read, episode, order, set(answers.tolist()))
+    both = np.concatenate([episode.write_gate, episode.allocation_gate], axis=1)
+    panels.gate(gates, both, "", WRITE)
+    heads = episode.num_write_heads
+    names = [
+        panels.head_label(name, head, heads)
+        for name in ("write", "allocate")
+        for head in range(heads)
+    ]
+    gates.set_yticks(gates.get_yticks(), names)
+    panels.modes(modes, episode)
+    modes.set(xlim=(start - 0.5, episode.num_steps - 0.5), ylabel="")
+    panels.ways_legend(modes, loc="center left", bbox_to_anchor=(1.02, 0.5), ncols=1)
+    panels.answers(episode, written, read, gates, modes)
+    letter(written, read, gates, modes)
+    return figure
+
+
+def _draw_writes(axes: Axes, episode: EpisodeTrace, order: np.ndarray, rows: float) -> None:
+    """Of all write heads together; and both colour bars, below the diagonal."""
+    weights = episode.write_weights.sum(axis=1)[:, order]
+    panels.heat(axes, weights.T, ramp(WRITE), "")
+    axes.set_yticks([])
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    for place, name, colour in ((0.08, "write", WRITE), (0.32, "read", READ)):
+        scale = ScalarMappable(Normalize(0, 1), ramp(colour))
+        inset = axes.inset_axes((place, 0.03, 0.02, min(0.5, 0.6 / rows)))
+        figure.colorbar(scale, cax=inset, ticks=[0, 1])
+        inset.set_title(name, fontsize=7, loc="center")
+
+
+def _draw_reads(axes: Axes, episode: EpisodeTrace, order: np.ndarray, start: int) -> None:
+    """A column a head in each step."""
+    readers = episode.num_read_heads
+    weights = episode.read_weights[start:, :, order].reshape(-1, len(order))
+    panels.heat(axes, weights.T, ramp(READ), "", start=start, columns_a_step=readers)
+    axes.set_yticks([])
+    for step in range(start + 1, episode.num_steps):
+        axes.axvline(step - 0.5, color="0.75", lw=0.3)
+
+
+def _name_slots(axes: Axes, episode: EpisodeTrace, final: np.ndarray, rows: float) -> None:
+    """As many of the rows as there is room for."""
+    each = -(-len(final) // int(rows / ROW + 1e-6))
+    names = [_name(episode, int(step)) for step in final[::each]]
+    axes.set_yticks(range(0, len(final), each), names, fontsize=LABEL)
+    axes.tick_params(axis="y", length=0, pad=1)
+
+
+def _name_reads(axes: Axes, episode: EpisodeTrace, order: np.ndarray, answers: set[int]) -> None:
+    """The slots read in answers, with the steps of the reads."""
+    row = {int(slot): number for number, slot in enumerate(order)}
+    names: dict[int, dict[int, list[int]]] = {}
+    for read in reads(episode):
+        if read.step in answers and read.written is not None:
+            steps = names.setdefault(row[read.slot], {}).setdefault(read.written, [])
+            steps += [read.step] if read.step not in steps else []
+    texts = [
+        "; ".join(f"{', '.join(map(str, steps))}: {_name(episode, w)}" for w, steps in ways.items())
+        for ways in names.values()
+    ]
+    axes.set_yticks(list(names), texts, fontsize=LABEL)
+    axes.yaxis.tick_right()
+    axes.tick_params(axis="y", pad=1)
+
+
+def _name(episode: EpisodeTrace, written: int) -> str:
+    """What was shown at the step of a write; of a step without, or without words, its number."""
+    shown = item(episode, written).removeprefix("(").removesuffix(")")
+    return shown or f"(step {written})"

@@ -1,0 +1,130 @@
+"""`dncx explore`: what it writes, where, and what it refuses."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from dncx import explore
+from dncx.cli import main
+from dncx.explore import command
+from dncx.training.configuration import MODELS
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Every test in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def refused(capsys, *arguments):
+    """The message of a command that is refused."""
+    assert main(["explore", *arguments]) == 2
+    return capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A trace.npz of two episodes."""
+    path = tmp_path_factory.mktemp("kept") / "trace.npz"
+    return explore.trace_run("memory-reuse", num_episodes=2, num_sequences=2).save(path)
+
+
+def test_without_a_run_it_shows_a_model_that_ships(here, capsys):
+    assert main(["explore", "--num_sequences=2", "--num_episodes=1", "--no_figures"]) == 0
+    out = here / "explore" / "memory-reuse"
+    assert files(out) == ["memory.html", "trace.npz"]
+    told = capsys.readouterr().out
+    assert "memory-reuse: 10 slots; episodes of 22 steps; the first: bit error 0.00%" in told
+    assert str(out / "memory.html") in told
+    assert explore.load(out / "trace.npz")[0].num_steps == 22
+
+
+def test_a_run_keeps_them_itself_with_figures(here, capsys):
+    shutil.copytree(MODELS / "memory-reuse", here / "mine")
+    (here / "mine" / "metrics.jsonl").write_text('{"iteration": 1, "loss": 2.0}\n')
+    assert main(["explore", "mine", "--num_sequences=2", "--num_episodes=1"]) == 0
+    drawn = {name.split("/")[1] for name in files(here / "mine" / "explore") if "/" in name}
+    assert {"overview.png", "link.svg", "memory_reuse.pdf", "learning_curve.png"} <= drawn
+    assert len(drawn) == 3 * 8
+
+
+def test_without_matplotlib_it_says_so(here, capsys, monkeypatch, kept):
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    assert main(["explore", str(kept)]) == 0
+    assert 'pip install "dncx[plots]"' in capsys.readouterr().out
+    assert files(here / "explore" / "trace") == ["memory.html", "trace.npz"]
+
+
+def test_two_beside_each_other(here, capsys, kept):
+    flags = ["--no_figures", "--num_sequences=2", f"--compare={kept}", "--out=both"]
+    assert main(["explore", "memory-reuse", *flags]) == 0
+    assert files(here / "both") == ["compared.npz", "memory.html", "trace.npz"]
+    one, two = (explore.load(here / "both" / name) for name in ("trace.npz", "compared.npz"))
+    assert one[0].num_steps == two[0].num_steps
+
+
+def test_another_run_of_the_task_sees_the_same_episodes(here, kept):
+    flags = ["--no_figures", "--num_sequences=3", "--seed=4", "--out=both"]
+    assert main(["explore", "--compare", "memory-reuse", *flags]) == 0
+    one, two = (explore.load(here / "both" / name) for name in ("trace.npz", "compared.npz"))
+    np.testing.assert_array_equal(one[1].inputs, two[1].inputs)
+
+
+def test_nothing_is_overwritten(here, capsys, kept):
+    (here / "out").mkdir()
+    (here / "out" / "thesis.tex").write_text("mine")
+    said = refused(capsys, str(kept), "--out=out", "--no_figures")
+    assert "out has files already; --force" in said
+    assert files(here / "out") == ["thesis.tex"]
+    for _ in range(2):
+        assert main(["explore", str(kept), "--out=out", "--no_figures", "--force"]) == 0
+    assert files(here / "out") == ["memory.html", "thesis.tex", "trace.npz"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["typo"], "there is no run typo"),
+        (["typo.npz"], "typo.npz is not a whole trace.npz"),
+        (["--num_episodes=0"], "num_episodes=0: must lie in 1..100"),
+        (["--compare=typo"], "there is no run typo"),
+        (["--num_sequences=0"], "num_sequences=0"),
+        (["--memory_size=0"], "memory_size"),
+    ],
+)
+def test_bad_input(here, capsys, arguments, message):
+    assert message in refused(capsys, *arguments, "--no_figures")
+    assert files(here) == []
+
+
+def test_a_trace_holds_its_episodes(capsys, kept):
+    assert "--seed: " in refused(capsys, str(kept), "--seed=3")
+
+
+def test_a_trace_of_another_version(here, capsys, kept):
+    with np.load(kept) as arrays:
+        changed = dict(arrays)
+    told = json.loads(changed["about"].tobytes()) | {"format": "dncx-trace-9"}
+    changed["about"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
+    np.savez(here / "other.npz", **changed)
+    assert "has the format 'dncx-trace-9'" in refused(capsys, "other.npz")
+
+
+def test_a_run_without_a_model(here, capsys):
+    (here / "run").mkdir()
+    shutil.copy(MODELS / "memory-reuse" / "config.json", here / "run")
+    assert "run is not a finished run: it has no model.safetensors" in refused(capsys, "run")
+
+
+@pytest.mark.slow
+def test_a_run_without_a_memory(here, capsys):
+    flags = ["--model=lstm", "--hidden_size=4", "--num_training_iterations=1", "--run_dir=lstm"]
+    assert main(["train", "repeat-copy", *flags]) == 0
+    assert "LSTMNetwork has not the memory of a DNC" in refused(capsys, "lstm")
