@@ -12,11 +12,11 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 from matplotlib.ticker import Locator, MaxNLocator
 
-from dncx.explore.plots.style import DPI, GREEN, NEUTRAL, ORANGE, SHADE, SKY, Drawing, Width, new
+from dncx.explore.plots.style import BLUE, DPI, GREEN, NEUTRAL, ORANGE, SHADE, Drawing, Width, new
 from dncx.explore.record import EpisodeTrace
 
 FINEST = DPI / 2  # cells an inch: two pixels each
-WAYS = {"backward": ORANGE, "forward": SKY, "content": GREEN}
+WAYS = {"backward": BLUE, "forward": ORANGE, "content": GREEN}  # as on the page
 
 
 def stack(heights: Sequence[float], width: Width) -> tuple[Drawing, list[Axes]]:

@@ -1,0 +1,223 @@
+"use strict";
+// The page: its state, its controls, its keys.
+
+const STILL = matchMedia("(prefers-reduced-motion: reduce)");
+const DARK = matchMedia("(prefers-color-scheme: dark)");
+const byId = (id) => document.getElementById(id);
+
+class App {
+  constructor(recordings) {
+    this.recordings = recordings;
+    this.state = { recording: 0, compare: "none", step: 0, pinned: 0, slot: null, head: 0 };
+    this.views = [];
+    this.timer = null;
+    this.fillChoices();
+    this.listen();
+    this.nameTheme();
+    this.build();
+    new ResizeObserver(([{ contentRect }]) => {
+      if (contentRect.width !== this.width) this.resize();
+    }).observe(byId("views"));
+  }
+
+  get recording() {
+    return this.recordings[this.state.recording];
+  }
+
+  /** The last step of the longest recording in sight. */
+  get last() {
+    return Math.max(...this.views.map((view) => view.recording.sizes.steps)) - 1;
+  }
+
+  /** Changes the state, and draws the page anew at the next frame. */
+  set(changes) {
+    const before = this.state;
+    this.state = { ...before, ...changes };
+    const rebuilt = ["recording", "compare"].some((name) => before[name] !== this.state[name]);
+    if (rebuilt) this.build();
+    this.state.step = clamp(this.state.step, this.last);
+    this.state.pinned = clamp(this.state.pinned, this.last);
+    this.frame ??= requestAnimationFrame(() => this.draw());
+  }
+
+  /** Makes the columns for what is chosen. */
+  build() {
+    const { compare, recording } = this.state;
+    this.state.head = 0;
+    this.views = [new View(this, this.recording, "whole")];
+    if (compare === "step") this.views.push(new View(this, this.recording, "step"));
+    else if (compare !== "none") this.views.push(new View(this, this.recordings[compare], "whole"));
+    const root = byId("views");
+    root.className = compare === "none" ? "one" : compare === "step" ? "steps" : "two";
+    root.replaceChildren(...this.views.map((view) => view.root));
+    byId("recording").value = recording;
+    byId("compare").value = compare;
+    byId("pinned").hidden = compare !== "step";
+    byId("step").max = byId("pinned-step").max = this.last;
+    byId("task").textContent = this.recording.task;
+    byId("exact").textContent = exactness(this.recording);
+    this.resize();
+  }
+
+  /** Draws everything anew, for another width or other colours. */
+  resize() {
+    this.width = byId("views").clientWidth;
+    for (const view of this.views) view.resize();
+    this.draw();
+  }
+
+  draw() {
+    cancelAnimationFrame(this.frame);
+    this.frame = null;
+    for (const view of this.views) view.draw();
+    const { step, pinned } = this.state;
+    byId("step").value = step;
+    byId("step").setAttribute("aria-valuetext", `step ${step} of ${this.last + 1}`);
+    byId("where").textContent = `step ${step} of ${this.last + 1}`;
+    byId("pinned-step").value = pinned;
+    if (!this.timer && this.said !== this.sentence()) {
+      this.said = this.sentence();
+      byId("live").textContent = this.said;
+    }
+    const panels = this.views.flatMap((view) => view.panels);
+    panels.find((panel) => panel.canvas === document.activeElement)?.showChosen();
+  }
+
+  sentence() {
+    const said = sentence(this.recording, this.views[0].steps().step);
+    const { slot } = this.state;
+    if (slot === null) return said;
+    const held = holding(this.recording, slot, this.state.step);
+    return `${said} Slot ${slot} ${held || "holds nothing written sharply"}.`;
+  }
+
+  go(step) {
+    this.set({ step });
+  }
+
+  play() {
+    if (this.timer) return this.pause();
+    if (this.state.step === this.last) this.go(0);
+    const next = () => {
+      this.go(this.state.step + 1);
+      if (this.state.step === this.last) this.pause();
+    };
+    this.timer = setInterval(next, 1000 / Number(byId("speed").value));
+    this.showPlaying();
+  }
+
+  pause() {
+    clearInterval(this.timer);
+    this.timer = null;
+    this.showPlaying();
+    this.set({});
+  }
+
+  showPlaying() {
+    byId("play").setAttribute("aria-label", this.timer ? "Pause" : "Play");
+    byId("play").classList.toggle("playing", Boolean(this.timer));
+  }
+
+  moveSlot(by) {
+    const { slot } = this.state;
+    const { slots } = this.recording.sizes;
+    this.set({ slot: slot === null ? (by > 0 ? 0 : slots - 1) : clamp(slot + by, slots - 1) });
+  }
+
+  clear() {
+    this.pause();
+    tip();
+    this.set({ slot: null });
+  }
+
+  setTheme(theme) {
+    document.documentElement.dataset.theme = theme;
+    this.nameTheme();
+    this.resize();
+  }
+
+  /** The button is named after the other theme. */
+  nameTheme() {
+    const other = document.documentElement.dataset.theme === "dark" ? "Light" : "Dark";
+    byId("theme").textContent = other;
+    byId("theme").setAttribute("aria-label", `${other} colours`);
+  }
+
+  fillChoices() {
+    const options = () =>
+      this.recordings.map(({ label }, i) => element("option", { value: i }, label));
+    byId("recording").append(...options());
+    byId("compare").append(
+      element("option", { value: "none" }, "nothing"),
+      element("option", { value: "step" }, "itself at another step"),
+      ...options(),
+    );
+    if (STILL.matches) byId("speed").value = "2";
+  }
+
+  listen() {
+    const on = (id, event, act) => byId(id).addEventListener(event, act);
+    on("recording", "change", (event) => this.set({ recording: Number(event.target.value) }));
+    on("compare", "change", (event) =>
+      this.set({ compare: event.target.value, pinned: this.state.step }),
+    );
+    on("pinned-step", "input", (event) => this.set({ pinned: Number(event.target.value) }));
+    on("step", "input", (event) => this.go(Number(event.target.value)));
+    on("first", "click", () => this.go(0));
+    on("previous", "click", () => this.go(this.state.step - 1));
+    on("play", "click", () => this.play());
+    on("next", "click", () => this.go(this.state.step + 1));
+    on("last", "click", () => this.go(this.last));
+    on("speed", "change", () => this.timer && (this.pause(), this.play()));
+    on("save-picture", "click", () => savePicture(this));
+    on("save-csv", "click", () => saveCsv(this));
+    on("save-npz", "click", () => saveNpz(this));
+    on("theme", "click", () =>
+      this.setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"),
+    );
+    on("keys", "click", () => byId("help").showModal());
+    DARK.addEventListener("change", () => this.setTheme(DARK.matches ? "dark" : "light"));
+    document.addEventListener("pointerdown", () => tip());
+    document.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  key(event) {
+    const { target, key, shiftKey } = event;
+    if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
+    const own =
+      target.matches("select, [type=number]") || (key === " " && target.matches("button, summary"));
+    if (own && key !== "Escape") return;
+    const far = shiftKey ? 10 : 1;
+    const acts = {
+      ArrowLeft: () => this.go(this.state.step - far),
+      ArrowRight: () => this.go(this.state.step + far),
+      ArrowUp: () => this.moveSlot(-1),
+      ArrowDown: () => this.moveSlot(1),
+      Home: () => this.go(0),
+      End: () => this.go(this.last),
+      " ": () => this.play(),
+      Escape: () => this.clear(),
+      "?": () => byId("help").showModal(),
+    };
+    if (!(key in acts)) return;
+    event.preventDefault();
+    acts[key]();
+  }
+}
+
+function clamp(number, last) {
+  return Math.max(0, Math.min(last, Math.round(number) || 0));
+}
+
+async function start() {
+  document.documentElement.dataset.theme = DARK.matches ? "dark" : "light";
+  try {
+    window.dncx = new App(await loadRecordings());
+  } catch (error) {
+    byId("views").textContent = `This page cannot be shown: ${error.message}`;
+    throw error;
+  }
+  performance.mark("drawn");
+}
+
+start();

@@ -1,0 +1,118 @@
+"use strict";
+// What can be saved: the view as a picture, the numbers as CSV or npz.
+
+function download(name, blob) {
+  const link = element("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
+
+function fileName({ label }, ending) {
+  return `${label.replace(/[^\w-]+/g, "-").slice(0, 80)}.${ending}`;
+}
+
+/** Everything of an element that is in sight, drawn to one canvas: pictures and text. */
+function picture(root, density = 2) {
+  const frame = root.getBoundingClientRect();
+  const margin = 24;
+  const canvas = newCanvas(
+    (frame.width + 2 * margin) * density,
+    (frame.height + 2 * margin) * density,
+  );
+  const context = canvas.getContext("2d");
+  context.scale(density, density);
+  context.fillStyle = palette().surface;
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.translate(margin - frame.left, margin - frame.top);
+  for (const drawn of root.querySelectorAll("canvas")) {
+    const { left, top, width, height } = drawn.getBoundingClientRect();
+    if (width && height) context.drawImage(drawn, left, top, width, height);
+  }
+  for (const patch of root.querySelectorAll(".patch")) {
+    const { left, top, width, height } = patch.getBoundingClientRect();
+    context.fillStyle = getComputedStyle(patch).backgroundColor;
+    context.fillRect(left, top, width, height);
+  }
+  drawText(context, root);
+  return canvas;
+}
+
+/** Draws the words of all text at the places where they stand. */
+function drawText(context, root) {
+  const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  const range = document.createRange();
+  context.textBaseline = "alphabetic";
+  while (walker.nextNode()) {
+    const node = walker.currentNode;
+    const parent = node.parentElement;
+    if (parent.closest("select")) continue;
+    const clip = parent.closest(".scroll, .story");
+    const box = clip?.getBoundingClientRect();
+    const covered = parent.closest("tbody") && clip.querySelector("thead").getBoundingClientRect();
+    const highest = covered?.bottom ?? box?.top;
+    const style = getComputedStyle(parent);
+    context.font = `${style.fontWeight} ${style.fontSize} ${style.fontFamily}`;
+    context.fillStyle = style.color;
+    for (const word of node.data.matchAll(/\S+/g)) {
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      const { left, right, top, bottom } = range.getBoundingClientRect();
+      if (box && (top < highest || bottom > box.bottom || right > box.right)) continue;
+      context.fillText(word[0], left, bottom - (bottom - top) * 0.22);
+    }
+  }
+}
+
+function savePicture(app) {
+  const views = byId("views");
+  views.classList.add("saving"); // nothing sticks or scrolls
+  const canvas = picture(views);
+  views.classList.remove("saving");
+  canvas.toBlob((blob) => download(fileName(app.recording, "png"), blob));
+}
+
+/** The arrays of a recording by name, with their shapes. */
+function namesToSave(recording) {
+  return Object.entries(recording.arrays).map(([name, { shape }]) => [name, shape]);
+}
+
+/** One row a step, one column a number of every array but the memory and the links. */
+function csv(recording) {
+  const small = namesToSave(recording).filter(([name]) => !["memory", "link"].includes(name));
+  const arrays = small.map(([name, shape]) => ({
+    numbers: recording.numbers(name),
+    columns: columnNames(name, shape.slice(1)),
+  }));
+  const head = ["step", ...arrays.flatMap(({ columns }) => columns)];
+  const lines = Array.from({ length: recording.sizes.steps }, (_, step) => {
+    const row = arrays.flatMap(({ numbers, columns: { length } }) =>
+      Array.from(numbers.subarray(step * length, (step + 1) * length), (x) =>
+        Number(x.toPrecision(7)),
+      ),
+    );
+    return [step, ...row].join(",");
+  });
+  return `${[head.map((name) => `"${name}"`).join(","), ...lines].join("\n")}\n`;
+}
+
+/** name[0,0], name[0,1], ... for all axes but time; of an array with no other axis, the name. */
+function columnNames(name, axes) {
+  if (!axes.length) return [name];
+  let places = [[]];
+  for (const size of axes) {
+    places = places.flatMap((place) => Array.from({ length: size }, (_, i) => [...place, i]));
+  }
+  return places.map((place) => `${name}[${place.join(",")}]`);
+}
+
+function saveCsv({ recording }) {
+  download(fileName(recording, "csv"), new Blob([csv(recording)], { type: "text/csv" }));
+}
+
+function saveNpz({ recording }) {
+  const files = namesToSave(recording).map(([name, shape]) => [
+    `${name}.npy`,
+    npy(recording.numbers(name), shape),
+  ]);
+  download(fileName(recording, "npz"), zip(files));
+}

@@ -1,0 +1,505 @@
+"""The explorer page at work, in a real browser: Chromium without a window."""
+
+import csv
+import importlib.util
+import io
+import os
+import re
+import shutil
+import time
+
+import numpy as np
+import pytest
+from matplotlib import image
+from test_page import made, shown
+
+from dncx import explore
+from dncx.explore import decoding
+from dncx.explore.record import Trace
+from dncx.tasks.base import Words
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+if not CHROMIUM or not importlib.util.find_spec("playwright"):
+    missing = (
+        "playwright; make test installs it" if CHROMIUM else "chromium; apt-get install chromium"
+    )
+    if "DNCX_BROWSER_TESTS" in os.environ:  # as .ci/run sets it
+        raise RuntimeError(f"the explorer's tests need {missing}")
+    pytest.skip(f"NOT RUN: no {missing}", allow_module_level=True)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-component-update",
+]
+HOSTILE = "</script><img src=x onerror=window.hacked=1>{{blob}}"
+
+
+@pytest.fixture(scope="module")
+def trace():
+    """Two episodes of memory reuse, by the model that ships."""
+    return explore.trace_run("memory-reuse", num_episodes=2, seed=1)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def open_page(browser, tmp_path_factory):
+    """open_page(trace) -> a page that shows it; what went wrong is in `page.said`."""
+
+    def open_(trace, compared=None, **context):
+        path = tmp_path_factory.mktemp("page") / "memory.html"
+        trace.page(path, compared=compared)
+        size = context.pop("viewport", {"width": 1280, "height": 800})
+        tab = browser.new_context(viewport=size, **context).new_page()
+        tab.said, tab.requests = [], []
+        tab.on("console", lambda message: tab.said.append(message.text))
+        tab.on("pageerror", lambda error: tab.said.append(str(error)))
+        tab.on("request", lambda request: tab.requests.append(request.url))
+        tab.goto(path.as_uri())
+        until(tab, "window.dncx !== undefined")
+        return tab
+
+    return open_
+
+
+@pytest.fixture(scope="module")
+def reuse_tab(open_page, trace):
+    return open_page(trace)
+
+
+@pytest.fixture
+def tab(reuse_tab):
+    """The page of `trace` as it is when opened."""
+    reuse_tab.evaluate(
+        "dncx.clear(); dncx.set({recording: 0, compare: 'none', step: 0, slot: null});"
+        "document.activeElement.blur(); scrollTo(0, 0); dncx.draw()"
+    )
+    return reuse_tab
+
+
+PIXELS = """() => Object.fromEntries(dncx.views.flatMap((view, column) => view.panels.map((panel) =>
+  [`${column} ${panel.id}`, panel.canvas.toDataURL()])))"""
+# A point of a panel, in its own pixels: of a step and a row, or where its chosen slot is.
+CELL = """([id, step, row]) => {
+  const panel = dncx.views[0].panels.find((one) => one.id === id);
+  return [panel.x(step + 0.5), ((row + 0.5) * panel.tall) / panel.table.rows];
+}"""
+
+
+def click(tab, panel, step, row, act="click"):
+    x, y = tab.evaluate(CELL, [panel, step, row])
+    place = tab.locator(f"canvas[data-panel={panel}]").first
+    getattr(place, act)(position={"x": x, "y": y})
+
+
+def until(tab, condition):
+    """Waits; playwright's own way would evaluate text in the page, which the page forbids."""
+    for _ in range(400):
+        if tab.evaluate(condition):
+            return
+        tab.wait_for_timeout(50)
+    raise AssertionError(f"never: {condition}; {tab.said}")
+
+
+def settle(tab):
+    tab.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def state(tab):
+    settle(tab)
+    return tab.evaluate("dncx.state")
+
+
+def text_of(tab, selector):
+    settle(tab)
+    return tab.locator(selector).first.text_content()
+
+
+def save(tab, button):
+    with tab.expect_download() as download:
+        tab.click(button)
+    return download.value.path().read_bytes()
+
+
+def test_it_loads_alone(reuse_tab):
+    assert reuse_tab.said == []
+    assert [url for url in reuse_tab.requests if not url.startswith("data:")] == [reuse_tab.url]
+    assert reuse_tab.evaluate("fetch('https://example.org').catch(() => 'refused')") == "refused"
+    reuse_tab.said.clear()  # the browser says that it refused
+
+
+def test_its_numbers_are_those_of_the_trace(tab, trace):
+    for number, episode in enumerate(trace.episodes):
+        for name, expected in shown(episode).items():
+            found, scale = tab.evaluate(
+                "([i, name]) => [[...dncx.recordings[i].numbers(name)],"
+                " dncx.recordings[i].arrays[name].scale]",
+                [number, name],
+            )
+            error = np.abs(np.reshape(found, expected.shape) - expected).max()
+            assert error <= 0.51 * scale, name
+
+
+def test_its_chains_are_those_of_the_links(tab, trace):
+    successors = decoding.successors(trace[0])[:, 0]
+    for step in range(0, 110, 7):
+        found = tab.evaluate("(step) => dncx.recording.chainsAt(step, 0)", step)
+        assert found == decoding.chains(successors[step])
+
+
+def test_keys_move_every_panel(tab):
+    tab.evaluate("dncx.set({step: 4, slot: 0})")
+    settle(tab)
+    before = tab.evaluate(PIXELS)
+    tab.keyboard.press("ArrowRight")
+    assert state(tab)["step"] == 5
+    after = tab.evaluate(PIXELS)
+    assert len(after) > 12
+    assert [name for name in after if after[name] == before[name]] == []
+    assert "step 5 of 110" in text_of(tab, "#where")
+    for key, step in {"Shift+ArrowRight": 15, "Shift+ArrowLeft": 5, "End": 109, "Home": 0}.items():
+        tab.keyboard.press(key)
+        assert state(tab)["step"] == step
+    for key, slot in {"ArrowDown": 1, "ArrowUp": 0, "Escape": None}.items():
+        tab.keyboard.press(key)
+        assert state(tab)["slot"] == slot
+    tab.keyboard.press("?")
+    assert tab.locator("#help").is_visible()
+    tab.keyboard.press("Escape")
+    assert not tab.locator("#help").is_visible()
+
+
+def test_keys_on_the_slider_and_in_a_list(tab):
+    tab.focus("#step")
+    tab.keyboard.press("Shift+ArrowRight")
+    assert state(tab)["step"] == 10
+    tab.focus("#speed")
+    tab.keyboard.press("Home")
+    assert state(tab)["step"] == 10
+
+
+def test_a_click_chooses_slot_and_step(tab):
+    before = tab.evaluate(PIXELS)
+    click(tab, "read-0", 33, 7)
+    chosen = state(tab)
+    assert (chosen["step"], chosen["slot"]) == (33, 7)
+    after = tab.evaluate(PIXELS)
+    assert {name for name in after if after[name] == before[name]} <= {"0 chain"}  # none here
+    tab.locator("canvas[data-panel=memory]").click(position={"x": 160, "y": 18 + 18 * 2.5})
+    assert state(tab)["slot"] == 2
+    tab.locator("tbody tr").nth(20).click()
+    assert state(tab)["step"] == 20
+
+
+def test_a_click_in_chain_and_links(tab):
+    step = tab.evaluate(
+        "dncx.recording.writes.map((one) => one.step).find((step) =>"
+        " dncx.recording.chainsAt(step, 0).length)"
+    )
+    tab.evaluate("(step) => dncx.set({step})", step)
+    settle(tab)
+    panel = "dncx.views[0].panels.find((one) => one.id === 'chain')"
+    box = tab.evaluate(f"{panel}.boxes()[1]")
+    tab.locator("canvas[data-panel=chain]").click(position={"x": box["x"] + 5, "y": box["y"] + 5})
+    assert state(tab)["slot"] == box["slot"]
+    tab.locator("canvas[data-panel=link]").click(position={"x": 80, "y": 28 * 4.5})
+    assert state(tab)["slot"] == 4
+
+
+def test_dragging_runs_through_the_steps(tab):
+    canvas = tab.locator("canvas[data-panel=usage]")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    x, y = box["x"] + 80, box["y"] + 30
+    tab.mouse.move(x, y)
+    tab.mouse.down()
+    tab.mouse.move(x + 300, y, steps=4)
+    tab.mouse.up()
+    dragged = state(tab)
+    assert dragged["step"] > 20
+    assert dragged["slot"] is None
+
+
+def test_the_story_of_a_slot(tab, trace):
+    """Every write, end and read of the decoding, each at its step, and nothing else."""
+    episode = trace[0]
+    for slot in range(10):
+        tab.evaluate("(slot) => dncx.set({slot})", slot)
+        settle(tab)
+        found = tab.locator(".story li:not(.hint)").all_text_contents()
+        lives = [life for life in decoding.lifetimes(episode) if life.slot == slot]
+        reads = [read for read in decoding.reads(episode) if read.slot == slot]
+        written = [line for line in found if "written at" in line]
+        assert len(written) == len(lives)
+        for life, line in zip(lives, written, strict=True):
+            item = decoding.item(episode, life.written)
+            said = f"written at step {life.written} by head {life.head}"
+            assert line.removeprefix("over") == (f"{said}: {item}" if item else said)
+        freed = [f"freed at step {life.ended} by head 0" for life in lives if life.end == "freed"]
+        assert [line for line in found if line.startswith("freed")] == freed
+        assert [line for line in found if line.startswith("read")] == [
+            f"read at step {read.step} by {read.way}, head {read.head}" for read in reads
+        ]
+        kept = [life for life in lives if life.end == "kept"]
+        assert len(found) == len(lives) + len(freed) + len(reads) + len(kept)
+    tab.evaluate("dncx.set({slot: 0})")
+    settle(tab)
+    line = tab.locator(".story button").nth(1)
+    step = int(re.search(r"step (\d+)", line.text_content())[1])
+    line.click()
+    assert state(tab)["step"] == step
+
+
+def test_hover_says_what_is_there(tab, trace):
+    write = decoding.writes(trace[0])[2]
+    click(tab, "write-0", write.step, write.slot, "hover")
+    said = text_of(tab, "#tip")
+    assert f"write weights {write.weight:.3g} · slot {write.slot} · head 0" in said
+    assert f"step {write.step}\nholds what was written at step {write.step}" in said
+    assert decoding.item(trace[0], write.step) in said
+    click(tab, "inputs", 3, 2, "hover")
+    assert f"channel 2 · step 3\n{trace[0].words.inputs[3]}" in text_of(tab, "#tip")
+    tab.mouse.move(2, 2)
+    assert tab.locator("#tip").is_hidden()
+
+
+def test_focus_says_what_is_chosen(tab):
+    tab.evaluate("dncx.set({step: 2, slot: 8})")
+    tab.keyboard.press("Tab")
+    tab.focus("canvas[data-panel=usage]")
+    tab.keyboard.press("ArrowRight")
+    said = text_of(tab, "#tip")
+    assert "usage" in said
+    assert "slot 8 · step 3" in said
+
+
+def test_words_of_a_step(tab, trace):
+    words, read = trace[0].words, decoding.reads(trace[0])[2]
+    tab.evaluate("(step) => dncx.set({step})", read.step)
+    assert words.targets[read.step] in text_of(tab, ".said")
+    row = tab.locator("tr[aria-current=step]")
+    assert row.locator("th").text_content() == str(read.step)
+    said = f"slot {read.slot}, written at step {read.written}, by {read.way} (head {read.head})"
+    assert said in row.text_content()
+    assert f"read {said}" in text_of(tab, "#live")
+    assert tab.evaluate(
+        "(() => { const row = document.querySelector('tr[aria-current]').getBoundingClientRect();"
+        "const box = document.querySelector('.scroll').getBoundingClientRect();"
+        "return row.top >= box.top && row.bottom <= box.bottom })()"
+    )
+
+
+def test_play_and_pause(tab):
+    tab.select_option("#speed", "20")
+    tab.click("#play")
+    assert tab.get_attribute("#play", "aria-label") == "Pause"
+    until(tab, "dncx.state.step > 3")
+    tab.keyboard.press("Escape")
+    step = state(tab)["step"]
+    assert tab.get_attribute("#play", "aria-label") == "Play"
+    tab.wait_for_timeout(150)
+    assert state(tab)["step"] == step
+    for button, expected in {"next": step + 1, "previous": step, "last": 109, "first": 0}.items():
+        tab.click(f"#{button}")
+        assert state(tab)["step"] == expected
+
+
+def test_another_episode(tab, trace):
+    tab.select_option("#recording", "1")
+    assert trace[1].words.inputs[0] in text_of(tab, ".said")
+    assert "episode 1" in text_of(tab, "h2")
+
+
+def test_two_recordings_beside_each_other(tab, trace):
+    tab.select_option("#compare", "1")
+    tab.keyboard.press("Tab")
+    tab.evaluate("document.activeElement.blur()")
+    assert tab.locator("article").count() == 2
+    before = tab.evaluate(PIXELS)
+    tab.keyboard.press("ArrowRight")
+    settle(tab)
+    after = tab.evaluate(PIXELS)
+    moved = [name for name in after if after[name] != before[name]]
+    assert {name[0] for name in moved} == {"0", "1"}
+    assert trace[1].words.inputs[1] in tab.locator(".said").nth(1).text_content()
+
+
+def test_two_steps_beside_each_other(tab, trace):
+    tab.select_option("#compare", "step")
+    tab.fill("#pinned-step", "50")
+    tab.evaluate("dncx.set({step: 7})")
+    settle(tab)
+    assert tab.locator("h3:has-text('At step')").all_text_contents() == ["At step 7", "At step 50"]
+    found, scale = tab.evaluate(
+        "[[...dncx.views[1].panels.find((one) => one.id === 'difference').contents()],"
+        " dncx.recording.arrays.memory.scale]"
+    )
+    expected = trace[0].memory[7] - trace[0].memory[50]
+    assert np.abs(np.reshape(found, expected.shape) - expected).max() <= 1.01 * scale
+
+
+def test_save_picture(tab):
+    tab.evaluate("dncx.set({slot: 3, step: 30})")
+    settle(tab)
+    picture = image.imread(io.BytesIO(save(tab, "#save-picture")))
+    tall, wide, _ = picture.shape
+    assert (wide > 2000, tall > 1500) == (True, True)
+    assert len(np.unique(picture[::5, ::5].reshape(-1, picture.shape[2]), axis=0)) > 100
+
+
+def test_save_csv(tab, trace):
+    rows = list(csv.reader(io.StringIO(save(tab, "#save-csv").decode())))
+    header, columns = rows[0], np.array(rows[1:], float).T
+    assert columns.shape[1] == 110
+    scales = tab.evaluate("dncx.recording.arrays")
+    numbers = dict(zip(header, columns, strict=True))
+    for name, expected in shown(trace[0]).items():
+        if name in ("memory", "link"):
+            assert not any(column.startswith(f"{name}[") for column in header)
+            continue
+        for place in np.ndindex(expected.shape[1:]):
+            column = f"{name}[{','.join(map(str, place))}]" if place else name
+            error = np.abs(numbers[column] - expected[:, *place]).max()
+            assert error <= 0.51 * scales[name]["scale"], column
+
+
+def test_save_npz(tab, trace):
+    scales = tab.evaluate("dncx.recording.arrays")
+    with np.load(io.BytesIO(save(tab, "#save-npz")), allow_pickle=False) as arrays:
+        expected = shown(trace[0])
+        assert set(arrays) == set(expected)
+        for name, array in arrays.items():
+            assert array.dtype == np.float32
+            error = np.abs(array - expected[name]).max()
+            assert error <= 0.51 * scales[name]["scale"], name
+
+
+def test_names_for_those_who_listen(tab):
+    unnamed = tab.evaluate(
+        "[...document.querySelectorAll('button, select, input, canvas, [role=region]')].filter("
+        "(one) => !(one.ariaLabel || one.textContent.trim() && one.matches('button') ||"
+        " one.labels?.length)).map((one) => one.outerHTML)"
+    )
+    assert unnamed == []
+    assert tab.locator("canvas:not([role=img])").count() == 0
+
+
+def test_themes(tab):
+    def light():
+        seen = image.imread(io.BytesIO(tab.screenshot()))[..., :3]
+        assert seen.std() > 0.05
+        return seen.mean()
+
+    assert light() > 0.7
+    tab.click("#theme")
+    assert light() < 0.3
+    tab.click("#theme")
+    assert light() > 0.7
+
+
+def test_a_small_screen_and_touch(open_page, trace):
+    size = {"width": 390, "height": 844}
+    tab = open_page(trace, viewport=size, has_touch=True, color_scheme="dark")
+    assert tab.evaluate("document.documentElement.scrollWidth") == 390
+    assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+    click(tab, "usage", 61, 3, "tap")
+    assert (state(tab)["step"], state(tab)["slot"]) == (61, 3)
+    tab.select_option("#compare", "1")
+    settle(tab)
+    assert tab.evaluate("document.documentElement.scrollWidth") == 390
+    session = tab.context.new_cdp_session(tab)
+    box = tab.locator("canvas[data-panel=usage]").first.bounding_box()
+    touch = {"x": box["x"] + 100, "y": box["y"] + 20}
+    session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [touch]})
+    for distance in (20, 60, 120):
+        moved = {"x": touch["x"] + distance, "y": touch["y"]}
+        session.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [moved]})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert state(tab)["step"] in range(55, 60)
+    assert tab.said == []
+    tab.context.close()
+
+
+def test_a_frame_in_a_notebook(browser):
+    tab = browser.new_page()
+    tab.set_content(f"<h1>a notebook</h1>{Trace((made(),))._repr_html_()}")
+    frame = tab.frame_locator("iframe")
+    frame.locator("article").wait_for()
+    frame.locator("#next").click()
+    assert frame.locator("#where").text_content() in ("step 0 of 12", "step 1 of 12")
+    tab.close()
+
+
+def test_hostile_words(open_page):
+    steps = 12
+    words = Words(*[(HOSTILE,) * steps] * 3)
+    tab = open_page(Trace((made(words=words),), {"title": HOSTILE, "task": {"name": HOSTILE}}))
+    tab.evaluate("dncx.set({slot: 1, step: 3})")
+    settle(tab)
+    assert HOSTILE in text_of(tab, "h1")
+    assert HOSTILE in text_of(tab, ".said")
+    assert tab.evaluate("[window.hacked, document.images.length]") == [None, 0]
+    assert tab.said == []
+    tab.context.close()
+
+
+def test_without_words_targets_and_links_and_with_two_write_heads(open_page):
+    links = np.zeros((12, 2, 6, 6), np.float32)
+    links[:, 1, 3, 2] = 1
+    full = made(writers=2, link=links, precedence_weights=made(writers=2).write_weights)
+    tab = open_page(Trace((made(),)), Trace((full,), {"title": "two writers"}))
+    assert tab.locator("canvas[data-panel=link]").count() == 0
+    assert "no links" in text_of(tab, ".note")
+    assert re.search(r"input 0\.\d+ 0\.\d+", text_of(tab, ".said"))
+    tab.select_option("#recording", "1")
+    settle(tab)
+    chain = "dncx.views[0].panels.find((one) => one.id === 'chain').boxes().map((box) => box.slot)"
+    assert tab.evaluate(chain) == []
+    tab.get_by_label("Links of write").select_option("1")
+    settle(tab)
+    assert tab.evaluate(chain) == [2, 3]
+    assert tab.said == []
+    tab.context.close()
+
+
+@pytest.mark.slow
+def test_a_long_sequence_of_a_large_memory(open_page, capsys):
+    steps, slots = 1000, 256
+    link = np.zeros((steps, 1, slots, slots), np.float32)
+    for step in range(1, steps):  # rings of slots, one after the other
+        link[step] = link[step - 1]
+        link[step, 0, step % slots] = np.eye(slots, dtype=np.float32)[(step - 1) % slots]
+    episode = made(steps, slots, 32, 4, sharp=True, link=link)
+    tab = open_page(Trace((episode,), {"title": "long"}))
+    assert "The link matrix is left out" in text_of(tab, ".note")
+    assert tab.locator("canvas[data-panel=chain]").count() == 1
+    drawn = tab.evaluate("performance.getEntriesByName('drawn')[0].startTime")
+    began = time.perf_counter()
+    tab.evaluate(
+        """async () => { for (let step = 100; step < 150; step++) {
+        dncx.go(step); await new Promise(requestAnimationFrame); } }"""
+    )
+    mean = (time.perf_counter() - began) / 50 * 1000
+    script = tab.evaluate(
+        """() => { const start = performance.now();
+        for (let step = 100; step < 150; step++) { dncx.go(step); dncx.draw(); }
+        return (performance.now() - start) / 50; }"""
+    )
+    assert state(tab)["step"] == 149
+    with capsys.disabled():
+        print(
+            f"\n1,000 steps, 256 slots: first drawn after {drawn:.0f} ms; a step of scrubbing "
+            f"{mean:.1f} ms, {script:.1f} ms of them in scripts"
+        )
+    tab.context.close()
