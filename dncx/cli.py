@@ -2,8 +2,11 @@
 
 import dataclasses
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,19 @@ import dncx
 from dncx import commands
 from dncx.errors import TrainingError, UsageError
 from dncx.training import presets
-from dncx.training.settings import EvalSettings, ExploreSettings, TrainSettings
+from dncx.training.settings import (
+    EvalSettings,
+    ExploreSettings,
+    ExportSettings,
+    RunsSettings,
+    TrainSettings,
+)
 
-INTERRUPTED = 130
+FAILED, INTERRUPTED, TERMINATED = 1, 130, 143  # the last two: by Ctrl-C, by SIGTERM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`dncx train TASK`, `dncx eval RUN` and `dncx explore RUN`; returns the exit code."""
+    """`dncx train TASK`, `eval RUN`, `explore RUN`, `export RUN`, `runs`; returns the exit code."""
     return _main(presets.DEFAULTS, arguments, "dncx")
 
 
@@ -59,6 +68,10 @@ def _main(tasks: dict[str, Any], arguments: Sequence[str] | None, program: str) 
             _eval(settings)
         elif isinstance(settings, ExploreSettings):
             _explore(settings)
+        elif isinstance(settings, ExportSettings):
+            _export(settings)
+        elif isinstance(settings, RunsSettings):
+            _runs(settings)
         else:
             _train(settings)
 
@@ -71,8 +84,8 @@ def console() -> None:
 
 
 def leave(code: int) -> None:
-    """Ends the process, at once after Ctrl-C: JAX's threads may not survive an orderly end."""
-    if code == INTERRUPTED:
+    """Ends the process, at once after a failure: other libraries' threads may hold up its end."""
+    if code in (FAILED, INTERRUPTED, TERMINATED):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -83,15 +96,15 @@ def _run(command: Callable[[], None]) -> int:
     try:
         command()
     except KeyboardInterrupt as interrupt:
-        return _say(str(interrupt) or "stopped", INTERRUPTED)
+        return _say(str(interrupt) or "stopped", getattr(interrupt, "exit_code", INTERRUPTED))
     except UsageError as error:
         return _say(f"error: {error}", 2)
     except (TrainingError, OSError) as error:
-        return _say(f"error: {error}", 1)
+        return _say(f"error: {error}", FAILED)
     except (MemoryError, RuntimeError) as error:  # JAX's own errors are RuntimeErrors
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
             advice = "a smaller --batch_size, --memory_size or --hidden_size, shorter sequences"
-            return _say(f"error: this does not fit into memory; try {advice}", 1)
+            return _say(f"error: this does not fit into memory; try {advice}", FAILED)
         raise
     return 0
 
@@ -103,7 +116,8 @@ def _say(message: str, code: int) -> int:
 
 def _train(settings: TrainSettings[Any]) -> None:
     _cache_compilations(settings.run.compilation_cache)
-    from dncx.training.loop import train
+    with _ctrl_c_ends_at_once():
+        from dncx.training.loop import train
 
     train(settings)
 
@@ -121,6 +135,34 @@ def _explore(settings: ExploreSettings[Any]) -> None:
 
     for line in explore(settings):
         print(line, flush=True)
+
+
+def _export(settings: ExportSettings) -> None:
+    _cache_compilations(settings.compilation_cache)
+    from dncx.export import export
+
+    for line in export(settings):
+        print(line, flush=True)
+
+
+def _runs(settings: RunsSettings) -> None:
+    from dncx.training.listing import show_runs
+
+    print(show_runs(settings))
+
+
+@contextmanager
+def _ctrl_c_ends_at_once() -> Iterator[None]:
+    """While JAX loads, which cannot bear a KeyboardInterrupt; there is nothing to lose yet."""
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _cache_compilations(on: bool) -> None:

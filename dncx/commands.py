@@ -1,4 +1,5 @@
-"""The command line, parsed: `train TASK`, `eval RUN`, `explore RUN` with the options of each task.
+"""The command line, parsed: `train TASK`, `eval RUN`, `explore RUN` with the options of each task,
+and `export RUN`, `runs DIR`.
 
 No JAX here.
 """
@@ -15,7 +16,14 @@ import tyro
 from dncx.errors import UsageError
 from dncx.training import presets
 from dncx.training.configuration import CONFIG, find_run, read_finished, task_settings
-from dncx.training.settings import EvalSettings, ExploreSettings, NoTask, TrainSettings
+from dncx.training.settings import (
+    EvalSettings,
+    ExploreSettings,
+    ExportSettings,
+    NoTask,
+    RunsSettings,
+    TrainSettings,
+)
 
 _STYLE: dict[str, Any] = {
     "use_underscores": True,
@@ -51,6 +59,10 @@ def parse(tasks: Mapping[str, Any], arguments: Sequence[str], program: str) -> A
     about_runs = {"eval": EvalSettings, "explore": ExploreSettings}
     commands = [_train_command(start)]
     commands += [_run_command(word, kind, tasks, arguments) for word, kind in about_runs.items()]
+    commands += [
+        Annotated[kind, tyro.conf.subcommand(word)]
+        for word, kind in {"export": ExportSettings, "runs": RunsSettings}.items()
+    ]
     command: Any = tyro.cli(_one_of(commands), args=arguments, prog=program, **_STYLE)
     return getattr(command, "settings", command)
 

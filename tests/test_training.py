@@ -170,17 +170,6 @@ def test_a_run_in_another_runs_directory_moves_it_aside(straight, checkpointed, 
     assert [line["iteration"] for line in read_metrics(run_dir / "metrics.jsonl")] == [20]
 
 
-def test_ctrl_c_says_what_is_left(copy_of_checkpointed, monkeypatch, capsys):
-    def interrupt(self, iteration):
-        if iteration == 20:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Reporter, "advance", interrupt)
-    assert train(copy_of_checkpointed, 35) == 130
-    error = capsys.readouterr().err
-    assert "stopped after iteration 20; the last good checkpoint is" in error
-
-
 def test_resuming_with_other_settings_says_and_records_them(copy_of_checkpointed, capsys):
     assert train(copy_of_checkpointed, 20, "--batch_size=5", "--max_length=3") == 0
     out = capsys.readouterr().out
@@ -234,19 +223,6 @@ def test_another_model_is_refused_and_nothing_changes(copy_of_checkpointed, caps
     assert files(copy_of_checkpointed) == before
 
 
-def test_a_broken_checkpoint_is_named(copy_of_checkpointed, capsys):
-    broken = copy_of_checkpointed / "checkpoints" / "14"
-    for path in broken.rglob("*"):
-        if path.is_file() and path.name != "_CHECKPOINT_METADATA":
-            path.write_bytes(b"")
-    before = files(copy_of_checkpointed)
-    assert train(copy_of_checkpointed, 35) == 2
-    error = capsys.readouterr().err
-    assert f"cannot read the checkpoint {broken}" in error
-    assert "move it away to go on from iteration 7" in error
-    assert files(copy_of_checkpointed) == before
-
-
 def test_a_checkpoint_whose_numbers_changed_is_refused(copy_of_checkpointed, monkeypatch, capsys):
     """A flipped bit that the storage does not notice: the checksum does."""
     load = checkpoints.ocp.load
@@ -263,20 +239,13 @@ def test_a_checkpoint_whose_numbers_changed_is_refused(copy_of_checkpointed, mon
 
 
 def test_what_a_crash_leaves_is_not_in_the_way(copy_of_checkpointed):
-    """Half a checkpoint where the next one goes, and half of one that was being deleted."""
+    """Half a checkpoint, and half of one that was being deleted."""
     folder = copy_of_checkpointed / "checkpoints"
-    for name in ("21", "discarded-3"):
+    for name in ("saving-21", "discarded-3"):
         (folder / name).mkdir()
         (folder / name / "rest").write_text("")
     assert train(copy_of_checkpointed, 28, "--checkpoint_interval=7", "--keep_checkpoints=2") == 0
     assert sorted(p.name for p in folder.iterdir()) == ["21", "28"]
-
-
-def test_a_foreign_checkpoint_is_named(copy_of_checkpointed, capsys):
-    foreign = copy_of_checkpointed / "checkpoints" / "99"
-    checkpoints.ocp.save(str(foreign), {"x": jnp.ones(3)}, custom_metadata={"theirs": 1})
-    assert train(copy_of_checkpointed, 100) == 2
-    assert f"cannot read the checkpoint {foreign}" in capsys.readouterr().err
 
 
 def test_an_update_that_is_not_finite_stops_with_the_last_good_checkpoint(
@@ -285,7 +254,8 @@ def test_an_update_that_is_not_finite_stops_with_the_last_good_checkpoint(
     before = files(copy_of_checkpointed / "checkpoints")
     assert train(copy_of_checkpointed, 35, "--learning_rate=3e38") == 1
     message = capsys.readouterr().err
-    assert "not finite at iteration 15" in message
+    assert "not finite at iteration 15, nor in any up to 24" in message
+    assert "norms of parameters after the update that are not finite: " in message
     assert f"the last good checkpoint is {copy_of_checkpointed / 'checkpoints' / '14'}" in message
     assert "--learning_rate" in message
     assert files(copy_of_checkpointed / "checkpoints") == before
@@ -333,7 +303,7 @@ def test_eval_names_the_wrong_flag(straight, capsys):
 def test_progress_bar_on_a_terminal(monkeypatch):
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("TERM", "xterm")
-    with Reporter(10, 0) as reporter:
+    with Reporter(10) as reporter:
         reporter.console.file = io.StringIO()
         assert not reporter.progress.disable
         reporter.advance(4)

@@ -11,7 +11,7 @@ from dncx.explore.record import Trace
 from dncx.explore.tracing import trace_run
 from dncx.training.configuration import CONFIG, METRICS, fields_of, find_run, read_finished
 from dncx.training.files import check_folder
-from dncx.training.metrics import read_metrics
+from dncx.training.metrics import losses, read_metrics
 from dncx.training.settings import ExploreSettings
 
 
@@ -96,7 +96,7 @@ def _draw(trace: Trace, metrics: Path, folder: Path) -> str:
     if task.get("num_sequences", 1) > 1:
         draw.append(plots.memory_reuse)
     figures = {function.__name__: function(episode) for function in draw}
-    if metrics.exists() and any("loss" in line for line in read_metrics(metrics)):
+    if metrics.exists() and losses(read_metrics(metrics)):
         figures["learning_curve"] = plots.learning_curves({"": [metrics.parent]})
     folder.mkdir(exist_ok=True)
     for name, figure in figures.items():

@@ -1,87 +1,165 @@
-"""Checkpoints: a folder of numbered Orbax checkpoints, each with the configuration it is of.
+"""Checkpoints: a folder of numbered states, each sealed with checksums of all that it is.
 
-    <checkpoint_dir>/<iteration>/     state and configuration after that many iterations
+    <checkpoint_dir>/<iteration>/state/      what training carries on, as Orbax writes it
+    <checkpoint_dir>/<iteration>/seal        configuration and checksums, and a checksum of these
+    <checkpoint_dir>/saving-<iteration>/     one being written, which is none yet
+    <checkpoint_dir>/discarded-<iteration>/  one being deleted, which is none any longer
+    <checkpoint_dir>/broken-<iteration>/     what was found broken, and moved aside
 
 This is the only module that knows Orbax.
 """
 
 import hashlib
+import itertools
+import json
 import logging
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from dncx.errors import UsageError
+from dncx.errors import TrainingError, UsageError
 from dncx.training.configuration import FORMAT
+from dncx.training.files import write_whole
 from dncx.training.step import TrainState
 
-# Orbax writes this file with every checkpoint; a folder without it is none.
-_MARKER = "_CHECKPOINT_METADATA"
-# What a checkpoint is renamed to before it is deleted, so that half of one never looks whole.
-_DISCARDED = "discarded-"
+SEAL, STATE = "seal", "state"
+_SAVING, _DISCARDED, _BROKEN = "saving-", "discarded-", "broken-"
+
+_OVERHEAD = 2**16  # bytes that a checkpoint has beside its numbers, and a little more
+
+
+class Checkpoint(NamedTuple):
+    """One that is whole."""
+
+    path: Path
+    config: dict[str, Any]  # what config.json held when it was saved
+    digest: str  # of the numbers in its state
+
+
+def numbered(folder: Path) -> list[int]:
+    """The iterations by which something in the folder is called, whole or not, in order."""
+    if not folder.is_dir():
+        return []
+    names = [entry.name for entry in folder.iterdir()]
+    return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
 
 
 def saved_iterations(folder: Path) -> list[int]:
-    """The iterations with a checkpoint in the folder, oldest first."""
-    if not folder.is_dir():
-        return []
-    return sorted(
-        int(entry.name)
-        for entry in folder.iterdir()
-        if entry.name.isdecimal() and (entry / _MARKER).is_file()
-    )
+    """The iterations with a checkpoint in the folder that was written to its end, in order."""
+    return [number for number in numbered(folder) if (folder / str(number) / SEAL).is_file()]
+
+
+def newest_whole(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
+    """The newest checkpoint that is whole, if any, and why each newer one is not.
+
+    Raises:
+      UsageError: there are checkpoints, and none is whole.
+    """
+    broken: dict[Path, str] = {}
+    for iteration in reversed(numbered(folder)):
+        path = folder / str(iteration)
+        try:
+            return _verified(path), broken
+        except (OSError, ValueError, KeyError) as error:
+            broken[path] = str(error)
+    if broken:
+        found = "".join(f"\n  {path.name}: {reason}" for path, reason in broken.items())
+        raise UsageError(
+            f"no checkpoint in {folder} is whole:{found}\n"
+            "Put a good copy in the place of one of them, or give --no-resume to start anew (what "
+            "is there is moved aside, not lost)."
+        )
+    return None, broken
+
+
+def move_aside(broken: Iterable[Path]) -> list[Path]:
+    """Renames what was found broken, so that its iteration can be saved again; returns where to."""
+    moved = []
+    for path in broken:
+        aside = path.with_name(_BROKEN + path.name)
+        for number in itertools.count(2):
+            if not os.path.lexists(aside):
+                break
+            aside = path.with_name(f"{_BROKEN}{path.name}-{number}")
+        moved.append(path.rename(aside))
+    return moved
 
 
 def save(folder: Path, state: TrainState, config: dict[str, Any], keep: int) -> Path:
-    """Writes a checkpoint; then removes all but the newest `keep` (0: removes none)."""
+    """Writes a checkpoint and reads it back; then removes all but the newest `keep` (0: none).
+
+    Raises:
+      TrainingError: it could not be written; those before it are as they were.
+    """
     path = folder / str(int(state.iteration))
-    content = {"config": config, "sha256": _digest(state)}
-    # what may be in the way has no marker: a checkpoint half written or half deleted by a crash
-    ocp.save(str(path), state._asdict(), custom_metadata=content, overwrite=True)
-    if keep:
-        for old in saved_iterations(folder)[:-keep]:
+    draft = path.with_name(_SAVING + path.name)
+    try:
+        _remove(folder.glob(f"{_SAVING}*"))
+        _try_disk(draft, state)
+        with _quiet():
+            ocp.save(str(draft / STATE), state._asdict())
+            digest = _digest(state)
+            if _digest(_read(draft, state)) != digest:
+                raise ValueError("what was read back is not what was written")
+        _seal(Checkpoint(draft, config, digest))
+        draft.rename(path)
+        for old in saved_iterations(folder)[:-keep] if keep else []:
             (folder / str(old)).rename(folder / f"{_DISCARDED}{old}")
-        for discarded in folder.glob(f"{_DISCARDED}*"):
-            shutil.rmtree(discarded)
+        _remove(folder.glob(f"{_DISCARDED}*"))
+    except Exception as error:  # whatever Orbax and the disk raise
+        shutil.rmtree(draft, ignore_errors=True)
+        raise TrainingError(
+            f"cannot save the checkpoint {path}: {_first_line(error)}; {last_saved(folder)}"
+        ) from error
     return path
 
 
-def load_config(path: Path) -> dict[str, Any]:
-    """The configuration that a checkpoint was saved with."""
-    with _one_message(path):
-        config = _metadata(path).custom_metadata["config"]
-        if config["format"] != FORMAT:
-            raise ValueError(f"it is of the format {config['format']}")
-        return config
+def last_saved(folder: Path) -> str:
+    """In words, for those whose training stops."""
+    if saved := saved_iterations(folder):
+        return f"the last good checkpoint is {folder / str(saved[-1])}"
+    return "there is no checkpoint (--checkpoint_interval sets how often one is written)"
 
 
-def saved_params(path: Path) -> Any:
+def saved_params(checkpoint: Checkpoint) -> Any:
     """The parameters in a checkpoint as a tree of their shapes and dtypes."""
-    with _one_message(path):
-        return _metadata(path).metadata["params"]
+    with _one_message(checkpoint.path):
+        metadata: Any = ocp.metadata(str(checkpoint.path / STATE))
+        return metadata.metadata["params"]
 
 
-def load(path: Path, like: TrainState) -> TrainState:
+def load(checkpoint: Checkpoint, like: TrainState) -> TrainState:
     """The state in a checkpoint, which must be of the same model as `like`."""
-    wanted = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like._asdict()
-    )
-    with _one_message(path):
-        content: Any = ocp.load(str(path), wanted)
-        state = TrainState(**content)
-        if _digest(state) != _metadata(path).custom_metadata["sha256"]:
+    with _one_message(checkpoint.path):
+        state = _read(checkpoint.path, like)
+        if _digest(state) != checkpoint.digest:
             raise ValueError("its numbers are not those that were saved (checksum)")
         return state
 
 
-def _metadata(path: Path) -> Any:
-    return ocp.metadata(str(path))
+def _try_disk(draft: Path, state: TrainState) -> None:
+    """Finds out that a disk is full or read-only: Orbax's threads are slow to, and noisy."""
+    draft.mkdir(parents=True)
+    with (draft / "room").open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _OVERHEAD
+            os.posix_fallocate(file.fileno(), 0, needed)
+    (draft / "room").unlink()
+
+
+def _read(path: Path, like: TrainState) -> TrainState:
+    wanted = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like._asdict()
+    )
+    content: Any = ocp.load(str(path / STATE), wanted)
+    return TrainState(**content)
 
 
 def _digest(state: TrainState) -> str:
@@ -92,19 +170,73 @@ def _digest(state: TrainState) -> str:
     return digest.hexdigest()
 
 
+def _seal(checkpoint: Checkpoint) -> None:
+    """Writes the seal, once the files that it is for are on the disk."""
+    path, config, digest = checkpoint
+    written = [entry for entry in path.rglob("*") if entry.is_file()]
+    for entry in written:
+        with entry.open("rb") as file:
+            os.fsync(file.fileno())
+    files = {entry.relative_to(path).as_posix(): _file_digest(entry) for entry in written}
+    content = json.dumps({"config": config, "numbers": digest, "files": files}).encode()
+    write_whole(path / SEAL, content + b"\n" + hashlib.sha256(content).hexdigest().encode())
+
+
+def _verified(path: Path) -> Checkpoint:
+    """A checkpoint all of whose bytes are those that were written; nothing else is parsed."""
+    if not path.is_dir():
+        raise ValueError("it is not a folder")
+    if not (path / SEAL).is_file():
+        raise ValueError("it has no seal, so it was not written to its end, or is none of ours")
+    content, _, digest = (path / SEAL).read_bytes().rpartition(b"\n")
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        raise ValueError("its seal is not as it was written (checksum)")
+    sealed = json.loads(content)
+    for name, file_digest in sealed["files"].items():
+        if not (path / name).is_file():
+            raise ValueError(f"{name} is missing")
+        if _file_digest(path / name) != file_digest:
+            raise ValueError(f"{name} is not as it was written (checksum)")
+    if sealed["config"]["format"] != FORMAT:
+        raise ValueError(f"it is of the format {sealed['config']['format']}")
+    return Checkpoint(path, sealed["config"], sealed["numbers"])
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in [*folders]:
+        shutil.rmtree(folder)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:300]}"
+
+
 @contextmanager
-def _one_message(path: Path) -> Iterator[None]:
-    """Turns whatever Orbax and the disk raise, and log, into one message."""
-    logger = logging.getLogger("asyncio")
-    disabled, logger.disabled = logger.disabled, True
+def _quiet() -> Iterator[None]:
+    """Orbax logs the stack traces of the errors that it raises, from each of its threads."""
+    before = logging.root.manager.disable
+    logging.disable()
     try:
         yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
+def _one_message(path: Path) -> Iterator[None]:
+    """Turns whatever Orbax and the disk raise into one message."""
+    try:
+        with _quiet():
+            yield
     except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
         older = [i for i in saved_iterations(path.parent) if i < int(path.name)]
         advice = f"move it away to go on from iteration {older[-1]}" if older else "move it away"
         raise UsageError(
-            f"cannot read the checkpoint {path}: {type(error).__name__}: {lines[0][:200]}; {advice}"
+            f"cannot read the checkpoint {path}: {_first_line(error)}; {advice}"
         ) from error
-    finally:
-        logger.disabled = disabled

@@ -2,6 +2,8 @@
 
 import dataclasses
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +16,29 @@ from dncx.errors import TrainingError, UsageError
 from dncx.tasks.base import Examined, Judge
 from dncx.tasks.curriculum import Course
 from dncx.training import checkpoints, runs
+from dncx.training.beginning import begin, check_validation
 from dncx.training.configuration import METRICS, fields_of, write_config
+from dncx.training.failure import keep_failure
 from dncx.training.files import check_folder
+from dncx.training.interruption import Interrupted, Interruption
+from dncx.training.lock import Locks
 from dncx.training.metrics import Metrics, Reporter
-from dncx.training.networks import Network, describe_network, make_network
+from dncx.training.networks import describe_network
 from dncx.training.programs import Programs, compile_programs
 from dncx.training.resume import (
-    NEVER_VALIDATED,
     is_done,
     make_room,
     out_of_patience,
+    own_folders,
     resume,
 )
 from dncx.training.settings import RunSettings, TrainSettings
 from dncx.training.step import (
-    WEIGHTS,
     TrainState,
-    initial_state,
     make_examination,
-    make_optimizer,
-    stream,
 )
 
+CALL_SECONDS = 1.0  # at most about so long an interruption waits for the device
 EXAMINED_AT_ONCE = 32  # sequences of the validation set
 
 
@@ -47,50 +50,57 @@ def train(settings: TrainSettings[Any]) -> Path:
 
     Raises:
       UsageError: the settings cannot be followed; nothing was written.
-      TrainingError: the loss, its gradient or an update was no longer finite.
+      TrainingError: too many updates in a row were not finite, or the disk refused; what is left
+        is said.
+      Interrupted: by Ctrl-C or SIGTERM; there is a checkpoint to go on from.
     """
     settings.check()
     run, task = settings.run, runs.make_task(settings.task_name, fields_of(settings.task))
     model = describe_network(settings.model, task)
-    if run.validation_interval > 0 and not _has_validation(task):
-        raise UsageError(f"validation_interval: {settings.task_name} has no validation set")
+    check_validation(settings, task)
     runs.check_run_dir(run.run_dir)
     check_folder(run.checkpoints, "checkpoint_dir")
 
-    weights = nnx.Rngs(params=stream(run.seed, WEIGHTS))
-    graph, params = nnx.split(_network(model, run, weights))
-    optimizer = make_optimizer(settings.optimizer)
-    state = initial_state(nnx.to_pure_dict(params), optimizer)
-    description = runs.describe(settings, model)
-    if run.validation_interval > 0:
-        description["validation"] = NEVER_VALIDATED
-        state = state._replace(best=jax.tree.map(jnp.copy, state.params))
-
-    saved = checkpoints.saved_iterations(run.checkpoints) if run.resume else []
-    checkpoint = run.checkpoints / str(saved[-1]) if saved else None
-    with Reporter(run.num_training_iterations, saved[-1] if saved else 0) as reporter:
-        if checkpoint:
-            state, description, news = resume(checkpoint, state, description)
+    with Reporter(run.num_training_iterations) as reporter, Locks(reporter.say) as locks:
+        locks.take(own_folders(run))
+        found, broken = checkpoints.newest_whole(run.checkpoints) if run.resume else (None, {})
+        graph, optimizer, state, description = begin(settings, model)
+        for path, reason in broken.items():
+            reporter.say(f"skipping the checkpoint {path}: {reason}")
+        if found:
+            state, description, news = resume(found, state, description)
+            iteration = int(state.iteration)
             _check_lesson(task, description)
-            if is_done(run, int(state.iteration), news, out_of_patience(run, description)):
-                reporter.say(f"{run.run_dir} is trained to iteration {saved[-1]} already")
+            if is_done(run, iteration, news, out_of_patience(run, description)):
+                reporter.say(f"{run.run_dir} is trained to iteration {iteration} already")
                 return run.run_dir
-            reporter.say("\n  ".join([f"resuming from {checkpoint}", *news]))
-        metrics = Metrics(run.run_dir / METRICS)
-        loop = _Loop(run, task, graph, optimizer, description, reporter, metrics)
+            reporter.say("\n  ".join([f"resuming from {found.path}", *news]))
+            reporter.advance(iteration)
+        loop = _Loop(run, task, graph, optimizer, description, reporter)
         state = loop.compile(state)
-        make_room(run, description["id"] if checkpoint else None, int(state.iteration), reporter)
-        run.run_dir.mkdir(parents=True, exist_ok=True)
-        write_config(run.run_dir, description)
-        state = loop.run(state)
-        write_config(run.run_dir, loop.description)
-        path = runs.save_model(run.run_dir, state.best or state.params, int(state.iteration))
-        reporter.say(f"trained model: {path}")
+        with Interruption(reporter.say) as interruption, _explained(run):
+            for folder in own_folders(run):
+                folder.mkdir(parents=True, exist_ok=True)
+            locks.take(own_folders(run))
+            for aside in checkpoints.move_aside(broken):
+                reporter.say(f"a skipped checkpoint is in {aside} now")
+            make_room(run, description["id"] if found else None, int(state.iteration), reporter)
+            write_config(run.run_dir, description)
+            state = loop.run(state, interruption)
+            write_config(run.run_dir, loop.description)
+            path = runs.save_model(run.run_dir, state.best or state.params, int(state.iteration))
+            reporter.say(f"trained model: {path}")
     return run.run_dir
 
 
-def _has_validation(task: Judge) -> bool:
-    return isinstance(task, Examined) and any(True for _ in task.episodes("validation", 1))
+@contextmanager
+def _explained(run: RunSettings) -> Iterator[None]:
+    """A disk that is full or may not be written to ends the run; this says what there is then."""
+    try:
+        yield
+    except OSError as error:
+        why, left = error.strerror or error, checkpoints.last_saved(run.checkpoints)
+        raise TrainingError(f"cannot write to {run.run_dir}: {why}; {left}") from error
 
 
 def _check_lesson(task: Judge, description: dict[str, Any]) -> None:
@@ -100,14 +110,6 @@ def _check_lesson(task: Judge, description: dict[str, Any]) -> None:
             f"the run is in lesson {lesson} already, and the task ends with {task.num_lessons}; "
             "give another --run_dir, or --no-resume to start anew"
         )
-
-
-def _network(model: dict[str, Any], run: RunSettings, weights: nnx.Rngs) -> Network:
-    implementation = None if run.implementation == "fastest" else run.implementation
-    try:
-        return make_network(model, weights, implementation)
-    except ValueError as error:  # it cannot be computed so
-        raise UsageError(str(error)) from error
 
 
 @dataclasses.dataclass
@@ -120,9 +122,14 @@ class _Loop:
     optimizer: optax.GradientTransformation
     description: dict[str, Any]
     reporter: Reporter
-    metrics: Metrics
     programs: Programs = dataclasses.field(init=False)
     examine: Any = None
+    pace: int = 1  # iterations that take about CALL_SECONDS
+
+    @property
+    def metrics(self) -> Metrics:
+        """What programs read of the run."""
+        return Metrics(self.settings.run_dir / METRICS)
 
     @property
     def lesson(self) -> int:
@@ -142,7 +149,7 @@ class _Loop:
         self._introduce()
         platform = jax.devices()[0].platform
         self.reporter.say(f"compiled in {time.perf_counter() - start:.1f} s for {platform}")
-        return self.programs.train(state, jnp.copy(state.iteration))
+        return jax.block_until_ready(self.programs.train(state, jnp.copy(state.iteration)))
 
     def _introduce(self) -> None:
         """What a reader of the reports has to know of the task and the network."""
@@ -157,36 +164,47 @@ class _Loop:
                 "vectors to remember at once"
             )
 
-    def run(self, state: TrainState) -> TrainState:
-        """All iterations; the state after the last."""
+    def run(self, state: TrainState, interruption: Interruption) -> TrainState:
+        """All iterations, or those before an interruption; the state after the last."""
         settings, iteration = self.settings, int(state.iteration)
         self.metrics.keep_up_to(iteration)
         clock, done = time.perf_counter(), iteration
-        try:
-            while not self._ends(iteration):
-                last = jnp.asarray(self._next_stop(iteration), jnp.int32)
-                state = self.programs.train(state, last)
-                iteration = int(state.iteration)
-                if not state.finite:
-                    raise TrainingError(self._not_finite(iteration + 1))
-                self.reporter.advance(iteration)
-                if self._due(iteration, settings.validation_interval):
-                    state = self._validate(state)
-                if self._due(iteration, settings.report_interval):
-                    self._report(state, (iteration - done) / (time.perf_counter() - clock))
-                    clock, done = time.perf_counter(), iteration
-                    state = state.reported_now()
-                if self._next_lesson(state) and not self._ends(iteration):
-                    state = self.compile(state)
-                    clock, done = time.perf_counter(), iteration
-                if self._due(iteration, settings.checkpoint_interval):
-                    checkpoints.save(
-                        settings.checkpoints, state, self.description, settings.keep_checkpoints
+        while not self._ends(iteration):
+            state = self._advance(state)
+            iteration = int(state.iteration)
+            if self._due(iteration, settings.validation_interval):
+                state = self._validate(state)
+            if self._due(iteration, settings.report_interval):
+                self._report(state, (iteration - done) / (time.perf_counter() - clock))
+                clock, done = time.perf_counter(), iteration
+                state = state.reported_now()
+            if self._next_lesson(state) and not self._ends(iteration):
+                state = self.compile(state)
+                clock, done = time.perf_counter(), iteration
+            stopped = interruption.signal if not self._ends(iteration) else None
+            if stopped or self._due(iteration, settings.checkpoint_interval):
+                path = checkpoints.save(
+                    settings.checkpoints, state, self.description, settings.keep_checkpoints
+                )
+                if stopped:
+                    command = "the same command" + (
+                        "" if settings.resume else ", without --no-resume,"
                     )
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"stopped after iteration {iteration}; {self._last_checkpoint()}"
-            ) from None
+                    left = f"{command} goes on from the checkpoint {path}"
+                    raise Interrupted(f"stopped after iteration {iteration}; {left}", stopped)
+        return state
+
+    def _advance(self, state: TrainState) -> TrainState:
+        """One call to the device: up to the next stop, or for about a second."""
+        start, before = time.perf_counter(), int(state.iteration)
+        last = min(before + self.pace, self._next_stop(before))
+        state = self.programs.train(state, jnp.asarray(last, jnp.int32))
+        iteration = int(state.iteration)
+        if state.skipped_in_a_row >= self.settings.max_skipped_updates:
+            raise TrainingError(keep_failure(self.settings, self.programs, state, self.description))
+        speed = (iteration - before) / (time.perf_counter() - start)
+        self.pace = max(1, min(2 * self.pace, int(speed * CALL_SECONDS)))
+        self.reporter.advance(iteration)
         return state
 
     def _next_stop(self, iteration: int) -> int:
@@ -246,34 +264,25 @@ class _Loop:
 
     def _report(self, state: TrainState, speed: float) -> None:
         """Prints average loss, speed and a sample, and adds the line to metrics.jsonl."""
-        iteration = int(state.iteration)
-        loss = float(state.loss_sum) / (iteration - int(state.reported))
+        iteration, skipped = int(state.iteration), int(state.skipped)
+        updates = iteration - int(state.reported) - skipped
+        loss = float(state.loss_sum) / updates if updates else None
         sample = self.task.render(*self.programs.answer(state))
         lesson = {"lesson": self.lesson} if self.lesson else {}
         self.reporter.say(
             f"iteration {iteration}/{self.settings.num_training_iterations}: "
             + "".join(f"lesson {number}, " for number in lesson.values())
-            + f"average loss {loss:.4g} {self.task.loss_unit}, {speed:.0f} iterations/s\n{sample}"
+            + (f"{skipped} updates not finite and skipped, " if skipped else "")
+            + (f"average loss {loss:.4g} {self.task.loss_unit}, " if updates else "")
+            + f"{speed:.0f} iterations/s\n{sample}"
         )
         self.metrics.append(
             {
                 "iteration": iteration,
                 "loss": loss,
                 "grad_norm_max": float(state.grad_norm_max),
+                "skipped": skipped,
                 "iterations_per_second": round(speed, 1),
                 **lesson,
             }
-        )
-
-    def _last_checkpoint(self) -> str:
-        saved = checkpoints.saved_iterations(self.settings.checkpoints)
-        if saved:
-            return f"the last good checkpoint is {self.settings.checkpoints / str(saved[-1])}"
-        return "there is no checkpoint (--checkpoint_interval sets how often one is written)"
-
-    def _not_finite(self, iteration: int) -> str:
-        return (
-            f"the loss, its gradient or the update is not finite at iteration {iteration}; "
-            f"{self._last_checkpoint()}. Try a smaller --learning_rate or --max_grad_norm, a "
-            "larger --optimizer_epsilon, or another --seed."
         )

@@ -1,6 +1,7 @@
 """What training tells: lines for people, and metrics.jsonl for programs."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,16 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def losses(lines: Iterable[dict[str, Any]]) -> dict[int, float]:
+    """The loss of each report by its iteration; of those before which an update was made."""
+    found = {line["iteration"]: line.get("loss") for line in lines}
+    return {iteration: loss for iteration, loss in found.items() if loss is not None}
+
+
 class Reporter:
     """Prints reports: under a progress bar on a terminal, as plain lines elsewhere."""
 
-    def __init__(self, total: int, done: int):
+    def __init__(self, total: int):
         self.console = Console(highlight=False, soft_wrap=True)
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -56,7 +63,7 @@ class Reporter:
             disable=not self.console.is_terminal,
             transient=True,
         )
-        self.bar = self.progress.add_task("training", total=total, completed=done)
+        self.bar = self.progress.add_task("training", total=total)
 
     def __enter__(self) -> "Reporter":
         self.progress.start()

@@ -19,6 +19,7 @@ from dncx.training.step import (
     TrainState,
     data_of,
     make_answer,
+    make_diagnosis,
     make_measure,
     make_train,
     stream,
@@ -32,6 +33,7 @@ class Programs:
     train: Callable[..., TrainState]  # (state, last iteration) -> state
     answer: Callable[..., Any]  # (state) -> the outputs for a fresh sequence, and the sequence
     measure: Callable[..., dict[str, jax.Array]]  # (state) -> scores of the lesson; see `Gate`
+    diagnose: Callable[..., Any]  # (state) -> the norms that the next update is made of
 
 
 def compile_programs(
@@ -50,14 +52,17 @@ def compile_programs(
     seed, number = settings.seed, state.iteration
     data, data_alone = data_of(task), data_of(alone)
     draws, samples, gate = (stream(seed, purpose) for purpose in (DATA, SAMPLES, GATE))
-    train = make_train(graph, task, optimizer, settings.batch_size)
+    train = make_train(graph, task, optimizer, settings.batch_size, settings.max_skipped_updates)
     train = _compiled(train, state, draws, number, data)
     answer = _compiled(make_answer(graph, alone, 1), state.params, samples, number, data_alone)
-    measure = make_measure(graph, alone, episodes)  # compiled at its first use, if any
+    # These are compiled at their first use, if any.
+    measure = make_measure(graph, alone, episodes)
+    diagnose = make_diagnosis(graph, task, optimizer, settings.batch_size)
     return Programs(
         train=lambda state, last: train(state, draws, last, data),
         answer=lambda state: answer(state.params, samples, state.iteration, data_alone),
         measure=lambda state: measure(state.params, gate, state.iteration, data_alone),
+        diagnose=lambda state: diagnose(state, draws, data),
     )
 
 

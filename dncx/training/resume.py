@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from dncx.errors import UsageError
 from dncx.training import checkpoints, runs
+from dncx.training.checkpoints import Checkpoint
 from dncx.training.configuration import (
     CONFIG,
     METRICS,
@@ -16,6 +17,7 @@ from dncx.training.configuration import (
     compare_configs,
     read_config,
 )
+from dncx.training.failure import FAILURE
 from dncx.training.files import set_aside
 from dncx.training.metrics import Reporter
 from dncx.training.settings import RunSettings
@@ -25,22 +27,22 @@ NEVER_VALIDATED = {"error": None, "iteration": 0, "worse": 0}
 
 
 def resume(
-    path: Path, fresh: TrainState, description: dict[str, Any]
+    checkpoint: Checkpoint, fresh: TrainState, description: dict[str, Any]
 ) -> tuple[TrainState, dict[str, Any], list[str]]:
     """The state in a checkpoint, what the run is now, and what is no longer as it was."""
-    saved = checkpoints.load_config(path)
+    saved = checkpoint.config
     other_model, changed = compare_configs(saved, description)
     if other_model:
-        there, here = checkpoints.saved_params(path), fresh.params
+        there, here = checkpoints.saved_params(checkpoint), fresh.params
         shapes = runs.compare_shapes(runs.flat_shapes(there), runs.flat_shapes(here))
         raise UsageError(
-            f"the checkpoint {path} is of another model:\n  "
+            f"the checkpoint {checkpoint.path} is of another model:\n  "
             + "\n  ".join(other_model + shapes)
             + "\nGive the model's own settings, another --run_dir or --checkpoint_dir, or "
             "--no-resume to start anew (what is there is moved aside, not lost)."
         )
     state = checkpoints.load(
-        path, fresh._replace(best=fresh.params if "validation" in saved else ())
+        checkpoint, fresh._replace(best=fresh.params if "validation" in saved else ())
     )
     history = saved["resumed"]
     if changed:
@@ -53,6 +55,16 @@ def resume(
     else:
         state = state._replace(best=jax.tree.map(jnp.copy, state.params))
     return state, description | kept | {"resumed": history}, changed
+
+
+def own_folders(run: RunSettings) -> list[Path]:
+    """What a run must have for itself: its directory, and that of its checkpoints elsewhere.
+
+    Where these are in another run's directory, it is that directory.
+    """
+    run_dir, folder = run.run_dir.resolve(), run.checkpoints
+    of_a_run = folder.parent == run_dir or (folder.parent / CONFIG).exists()
+    return [run_dir, folder.parent if of_a_run else folder]
 
 
 def out_of_patience(run: RunSettings, description: dict[str, Any]) -> bool:
@@ -75,7 +87,7 @@ def is_done(run: RunSettings, iteration: int, changed: list[str], stopped: bool)
 
 
 def make_room(run: RunSettings, run_id: str | None, iteration: int, reporter: Reporter) -> None:
-    """Moves aside what would be overwritten: all of another run, or a model trained further.
+    """Moves aside what would be overwritten: all of another run, or a later model.
 
     Args:
       run: where to write.
@@ -83,20 +95,22 @@ def make_room(run: RunSettings, run_id: str | None, iteration: int, reporter: Re
       iteration: from where it goes on.
       reporter: is told.
     """
-    own = [CONFIG, METRICS, MODEL]
+    own = [CONFIG, METRICS, MODEL, FAILURE]
     config = run.run_dir / CONFIG
-    same_run = run_id and config.exists() and read_config(config)["id"] == run_id
-    if same_run and (runs.trained_iterations(run.run_dir) or 0) <= iteration:
+    if run_id and config.exists() and read_config(config)["id"] == run_id:
+        further = (runs.trained_iterations(run.run_dir) or 0) > iteration
+        if further and (aside := set_aside(run.run_dir, [MODEL])):
+            for name in (CONFIG, METRICS):  # which stay, as this run goes on with them
+                if (run.run_dir / name).exists():
+                    shutil.copy2(run.run_dir / name, aside)
+            reporter.say(f"{run.run_dir} held a later model; it is in {aside} now")
         return
     moves = [(run.run_dir, own)]
     if run_id is None and run.checkpoint_dir is None:
         own.append(run.checkpoints.name)
     elif run_id is None:
-        saved = [str(iteration) for iteration in checkpoints.saved_iterations(run.checkpoints)]
+        saved = [str(iteration) for iteration in checkpoints.numbered(run.checkpoints)]
         moves.append((run.checkpoints, saved))
     for folder, names in moves:
-        aside = set_aside(folder, names)
-        if aside:
-            reporter.say(f"{folder} held an earlier run or a later model; it is in {aside} now")
-            if same_run and (aside / METRICS).exists():
-                shutil.copy2(aside / METRICS, run.run_dir)
+        if aside := set_aside(folder, names):
+            reporter.say(f"{folder} held an earlier run; it is in {aside} now")

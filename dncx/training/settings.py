@@ -1,4 +1,4 @@
-"""What `dncx train`, `eval` and `explore` take: the flags, their defaults and their help.
+"""What the commands of dncx take: the flags, their defaults and their help.
 
 Names and defaults are those of google-deepmind/dnc's train.py. No JAX here, so that parsing
 and `--help` are instant.
@@ -71,7 +71,8 @@ class RunSettings:
     report_interval: int = 100
     """Iterations between reports of the average loss and a sample."""
     checkpoint_interval: int = -1
-    """Iterations between checkpoints; -1: none are written."""
+    """Iterations between checkpoints; -1: only when Ctrl-C (exit code 130) or SIGTERM (143) stops
+    the run. The same command goes on from the newest."""
     checkpoint_dir: Path | None = None
     """Where checkpoints are; by default checkpoints/ in the run directory."""
     validation_interval: int = -1
@@ -81,6 +82,9 @@ class RunSettings:
     """Validations without a better one after which training stops; 0: it goes on."""
     keep_checkpoints: int = 5
     """How many of the newest checkpoints stay; 0: all."""
+    max_skipped_updates: int = 10
+    """An update that is not finite is skipped; so many in a row end the run. They all begin at the
+    same parameters, so ten batches tell that it is not the data."""
     run_dir: Path = Path("runs/run")
     """Where configuration, metrics and the trained model go."""
     resume: Annotated[bool, tyro.conf.arg(help="Go on from the newest checkpoint, if any.")] = True
@@ -121,6 +125,7 @@ class TrainSettings(Generic[TaskT]):
         run, floats = self.run, dataclasses.asdict(self.optimizer)
         for name in ("batch_size", "num_training_iterations", "report_interval"):
             _within(1, 2**31 - 1, name, getattr(run, name))
+        _within(1, 2**31 - 1, "max_skipped_updates", run.max_skipped_updates)
         for name in ("keep_checkpoints", "patience"):
             _within(0, 2**31 - 1, name, getattr(run, name))
         if run.patience and run.validation_interval == -1:
@@ -212,6 +217,41 @@ class ExploreSettings(Generic[TaskT]):
         """Refuses numbers that cannot be used."""
         _within(1, 100, "num_episodes", self.num_episodes)
         _within(0, 2**32 - 1, "seed", self.seed)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """Write a trained model as programs that run without dncx: whole sequences, and a step.
+
+    They are for batches and sequences of any size, on CPU, NVIDIA GPU and TPU (docs/serving.md).
+    """
+
+    run_dir: Annotated[Path, tyro.conf.Positional]
+    """The run, a directory with model.safetensors and config.json; or the name of a model that
+    ships with dncx."""
+    memory_size: int | None = None
+    """Memory slots; by default those of the run."""
+    out: Path | None = None
+    """Where the files go; by default export/ in the run directory, or export/NAME here for a
+    model that ships."""
+    force: bool = False
+    """Replace what an earlier call has written there."""
+    compilation_cache: bool = True
+    """Keep compiled programs in ~/.cache/dncx for the next start."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunsSettings:
+    """List the runs in a folder, those that reported last first.
+
+    A model is slots x word size of a DNC, layers x layer size of an LSTM; the loss is in the unit
+    that training says.
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional] = Path("runs")
+    """Where they are."""
+    json: bool = False
+    """As JSON, with what the table leaves out."""
 
 
 def _within(lowest: int, highest: int, name: str, value: int) -> None:

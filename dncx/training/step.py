@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.stages import Wrapped
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from dncx.errors import UsageError
 from dncx.sequence import unroll
@@ -31,20 +31,23 @@ def stream(seed: int, purpose: int) -> Array:
 class TrainState(NamedTuple):
     """All that training carries on: with the seed, it determines the rest of the run."""
 
-    iteration: Int[Array, ""]  # updates done
+    iteration: Int[Array, ""]  # batches drawn
     params: Any
     opt_state: Any
     reported: Int[Array, ""]  # iteration of the last report
     loss_sum: Float[Array, ""]  # over the iterations since then
     grad_norm_max: Float[Array, ""]  # likewise, before clipping
-    finite: Bool[Array, ""]  # whether the last loss, gradient and update were
+    skipped: Int[Array, ""]  # updates since then that were not finite, and not made
+    skipped_in_a_row: Int[Array, ""]  # up to now
     best: Any = ()  # the parameters that were best in validation, where there is any
 
     def reported_now(self) -> "TrainState":
         """The same, with the averages begun anew."""
-        zero = jnp.zeros_like(self.loss_sum)
         return self._replace(
-            reported=jnp.copy(self.iteration), loss_sum=zero, grad_norm_max=jnp.copy(zero)
+            reported=jnp.copy(self.iteration),
+            loss_sum=jnp.zeros_like(self.loss_sum),
+            grad_norm_max=jnp.zeros_like(self.grad_norm_max),
+            skipped=jnp.zeros_like(self.skipped),
         )
 
 
@@ -73,7 +76,8 @@ def initial_state(params: Any, optimizer: optax.GradientTransformation) -> Train
         reported=jnp.zeros((), jnp.int32),
         loss_sum=jnp.zeros((), dtype),
         grad_norm_max=jnp.zeros((), dtype),
-        finite=jnp.array(True),
+        skipped=jnp.zeros((), jnp.int32),
+        skipped_in_a_row=jnp.zeros((), jnp.int32),
     )
 
 
@@ -115,7 +119,7 @@ def update(
     key: Array,
     optimizer: optax.GradientTransformation,
 ) -> TrainState:
-    """One iteration. Where anything is not finite, all but `finite` stays as it was."""
+    """One iteration. Where anything is not finite, parameters and optimiser stay as they were."""
     loss, gradient = loss_and_gradient(graph, state.params, task, episode, key)
     norm = optax.tree.norm(gradient)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -127,10 +131,14 @@ def update(
         opt_state=opt_state,
         loss_sum=state.loss_sum + loss,
         grad_norm_max=jnp.maximum(state.grad_norm_max, norm),
-        finite=finite,
+        skipped_in_a_row=jnp.zeros_like(state.skipped_in_a_row),
     )
-    old = state._replace(finite=finite)
-    return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+    skipping = state._replace(
+        iteration=state.iteration + 1,
+        skipped=state.skipped + 1,
+        skipped_in_a_row=state.skipped_in_a_row + 1,
+    )
+    return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, skipping)
 
 
 def data_of(task: Judge) -> Any:
@@ -138,36 +146,71 @@ def data_of(task: Judge) -> Any:
     return task.buckets if isinstance(task, Bucketed) else ()
 
 
+def _on_batch(task: Judge, batch_size: int, act: Callable[..., Any]) -> Callable[..., Any]:
+    """A function (state, data key, `data_of` the task) -> `act`(state, task, episode, key).
+
+    The episode is the batch of the state's iteration, which it and the key alone determine.
+    """
+
+    def act_on(source: Task) -> Callable[[TrainState, Array], Any]:
+        return lambda state, key: act(state, source, source.sample(key, batch_size), key)
+
+    def step(state: TrainState, key: Array, data: Any) -> Any:
+        now = jax.random.fold_in(key, state.iteration)
+        if not isinstance(task, Bucketed):
+            return act_on(cast(Task, task))(state, now)
+        which = jax.random.fold_in(now, _BUCKET)
+        bucket = jax.random.choice(which, len(data), p=jnp.asarray(task.shares))
+        return jax.lax.switch(bucket, [act_on(bucket) for bucket in data], state, now)
+
+    return step
+
+
 def make_train(
-    graph: nnx.GraphDef, task: Judge, optimizer: optax.GradientTransformation, batch_size: int
+    graph: nnx.GraphDef,
+    task: Judge,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    max_skipped_updates: int = 10,
 ) -> Wrapped:
     """A compiled function (state, data key, last iteration, `data_of` the task) -> state.
 
-    It runs iterations up to the last one, or to the first that is not finite, all within one
-    call on the device. How iterations are shared out over calls changes nothing in the result:
-    the batch of an iteration depends on the key and its number alone.
+    It runs iterations up to the last one, or until so many updates in a row were skipped, all
+    within one call on the device. How iterations are shared out over calls changes nothing in the
+    result: the batch of an iteration depends on the key and its number alone.
     """
+    step = _on_batch(
+        task,
+        batch_size,
+        lambda state, task, episode, key: update(state, graph, task, episode, key, optimizer),
+    )
 
     def train(state: TrainState, key: Array, last: Int[Array, ""], data: Any) -> TrainState:
-        def learn_from(task: Task) -> Callable[[TrainState, Array], TrainState]:
-            return lambda state, key: update(
-                state, graph, task, task.sample(key, batch_size), key, optimizer
-            )
-
-        def step(state: TrainState) -> TrainState:
-            now = jax.random.fold_in(key, state.iteration)
-            if not isinstance(task, Bucketed):
-                return learn_from(cast(Task, task))(state, now)
-            which = jax.random.fold_in(now, _BUCKET)
-            bucket = jax.random.choice(which, len(data), p=jnp.asarray(task.shares))
-            return jax.lax.switch(bucket, [learn_from(bucket) for bucket in data], state, now)
-
         def more(state: TrainState) -> Array:
-            return (state.iteration < last) & state.finite
+            return (state.iteration < last) & (state.skipped_in_a_row < max_skipped_updates)
 
-        return jax.lax.while_loop(more, step, state)
+        return jax.lax.while_loop(more, lambda state: step(state, key, data), state)
 
     return jax.jit(train, donate_argnums=0)
+
+
+def make_diagnosis(
+    graph: nnx.GraphDef, task: Judge, optimizer: optax.GradientTransformation, batch_size: int
+) -> Wrapped:
+    """A compiled function (state, data key, `data_of` the task) -> what the next update is made of.
+
+    That is the loss, and for every parameter the norms of its gradient and of its value after the
+    update.
+    """
+
+    def diagnose(state: TrainState, task: Task, episode: Episode, key: Array) -> dict[str, Any]:
+        loss, gradient = loss_and_gradient(graph, state.params, task, episode, key)
+        updates, _ = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        norms = {"gradient": gradient, "updated": params}
+        return {"loss": loss, **jax.tree.map(lambda x: jnp.linalg.norm(x.ravel()), norms)}
+
+    return jax.jit(_on_batch(task, batch_size, diagnose))
 
 
 def make_answer(graph: nnx.GraphDef, task: Judge, batch_size: int) -> Wrapped:

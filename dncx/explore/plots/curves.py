@@ -12,7 +12,7 @@ from dncx.errors import UsageError
 from dncx.explore.plots.panels import whole_numbers
 from dncx.explore.plots.style import LINES, Drawing, Width, new, styled
 from dncx.training.configuration import CONFIG, METRICS, read_config
-from dncx.training.metrics import read_metrics
+from dncx.training.metrics import losses, read_metrics
 from dncx.training.runs import TASKS
 
 
@@ -41,11 +41,7 @@ def learning_curves(
     axes = figure.subplots()
     for colour, (label, group) in zip(shades, runs.items(), strict=True):
         metrics = [_metrics(Path(run)) for run in group]
-        losses = [
-            {line["iteration"]: line["loss"] for line in lines if "loss" in line}
-            for lines in metrics
-        ]
-        draw_curves(axes, losses, label, colour)
+        draw_curves(axes, [losses(lines) for lines in metrics], label, colour)
         if len(group) == 1:
             for line in metrics[0]:
                 if "loss" not in line and "lesson" in line:
@@ -63,11 +59,11 @@ def finish(axes: Axes, label: str) -> None:
         axes.legend()
 
 
-def draw_curves(axes: Axes, losses: Sequence[Mapping[int, float]], label: str, colour: str) -> None:
+def draw_curves(axes: Axes, runs: Sequence[Mapping[int, float]], label: str, colour: str) -> None:
     """The median of losses by iteration, and their range; where all of them have a loss."""
-    shared = sorted(set.intersection(*(set(run) for run in losses)))
-    table = np.array([[run[iteration] for iteration in shared] for run in losses])
-    if len(losses) > 1:
+    shared = sorted(set.intersection(*(set(run) for run in runs)))
+    table = np.array([[run[iteration] for iteration in shared] for run in runs])
+    if len(runs) > 1:
         low, high = table.min(axis=0), table.max(axis=0)
         axes.fill_between(shared, low, high, color=colour, alpha=0.2, lw=0)
     axes.plot(shared, np.median(table, axis=0), color=colour, label=label)
@@ -98,6 +94,6 @@ def _metrics(run: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise UsageError(f"{run} has no {METRICS}")
     lines = read_metrics(path)
-    if not any("loss" in line for line in lines):
+    if not losses(lines):
         raise UsageError(f"{path} has no losses")
     return lines

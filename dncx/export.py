@@ -1,0 +1,174 @@
+"""`dncx export`: a trained model as two programs that run by JAX, without dncx.
+
+sequence.jax_export  the network over whole sequences
+step.jax_export      one step of it
+export.json          what they take and give; written last, so that it stands for whole files
+
+The programs are StableHLO, by `jax.export`. The weights are inside as constants: there is nothing
+else to carry, and a file is hardly larger than the weights. They compute the equations as they
+stand ("plain"): the native kernel is for one machine, and the other form ("xla") differs only in
+gradients and in chunks of a known number of steps.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import export as jax_export
+from jaxtyping import Array
+
+from dncx import __version__
+from dncx.dnc import DNC
+from dncx.errors import UsageError
+from dncx.sequence import unroll
+from dncx.training.configuration import CONFIG, find_run
+from dncx.training.files import check_folder, write_whole
+from dncx.training.networks import Embedded, Network, cell_and_inputs
+from dncx.training.runs import load_run, trained_iterations
+from dncx.training.settings import ExportSettings
+
+FORMAT = "dncx-export-1"
+PLATFORMS = ("cpu", "cuda", "tpu")
+ABOUT = "export.json"
+_FILES = {"sequence": "sequence.jax_export", "step": "step.jax_export"}
+_INPUTS = {"sequence": ["inputs", "lengths"], "step": ["inputs"]}
+
+
+def export(settings: ExportSettings) -> Iterator[str]:
+    """Writes the programs of a run and export.json, and says where, line by line.
+
+    Raises:
+      UsageError: there is no such run, or an export already; nothing is written then.
+    """
+    run, out = settings.run_dir, _folder(settings)
+    if find_spec("flatbuffers") is None:
+        raise UsageError('export writes with flatbuffers: pip install "dncx[export]"')
+    changes = {} if settings.memory_size is None else {"memory_size": settings.memory_size}
+    _, network, config = load_run(run, **changes)
+    programs = export_programs(network)
+    files = {_FILES[name]: bytes(program.serialize()) for name, program in programs.items()}
+    about = {
+        "format": FORMAT,
+        "run": {"name": run.resolve().name, "id": config["id"]},
+        "iteration": trained_iterations(find_run(run)),
+        **{part: config[part] for part in ("task", "model")},
+        "made_with": {"dncx": __version__, "jax": jax.__version__},
+        "platforms": list(PLATFORMS),
+        **_interface(network, programs),
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / ABOUT).unlink(missing_ok=True)  # what it says of an earlier export ends here
+    for name, content in (files | {ABOUT: (json.dumps(about, indent=2) + "\n").encode()}).items():
+        write_whole(out / name, content)
+        yield f"{out / name}: {len(content):,} bytes"
+
+
+def export_programs(network: Network) -> dict[str, jax_export.Exported]:
+    """The programs of a network, "sequence" and "step", for batches of any size but 0.
+
+    sequence(state, inputs [b, t, F], lengths [b]) and step(state, inputs [b, F]) give the new
+    state and the outputs. A state is the list of the arrays of the cell's state, in their order;
+    the first state is all zeros. Lengths are as in `dncx.unroll`; one beyond t counts as t.
+    """
+    network = nnx.clone(network)
+    cell = _cell(network)
+    if isinstance(cell, DNC):
+        cell.access.implementation = "plain"
+    # Made together, as names of sizes mean the same within one call only.
+    batch, time = jax_export.symbolic_shape("b, t")
+    first, tree = jax.tree.flatten(_first_state(cell, batch))
+    graph, params = nnx.split(network)
+
+    def sequence(state: list[Array], inputs: Array, lengths: Array) -> tuple[list[Array], Array]:
+        cell, inputs = cell_and_inputs(nnx.merge(graph, params), inputs)
+        start = jax.tree.unflatten(tree, state)
+        outputs, last = unroll(cell, inputs, initial_state=start, lengths=lengths)
+        return jax.tree.leaves(last), outputs
+
+    def step(state: list[Array], inputs: Array) -> tuple[list[Array], Array]:
+        cell, inputs = cell_and_inputs(nnx.merge(graph, params), inputs)
+        new, outputs = cell(jax.tree.unflatten(tree, state), inputs)
+        return jax.tree.leaves(new), outputs
+
+    def exported(function: Any, *arrays: jax.ShapeDtypeStruct) -> jax_export.Exported:
+        with _without_paths():
+            return jax_export.export(jax.jit(function), platforms=PLATFORMS)(first, *arrays)
+
+    features = network.embedding.in_features if isinstance(network, Embedded) else cell.input_size
+    inputs = jax.ShapeDtypeStruct((batch, time, features), jnp.float32)
+    lengths = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    step_inputs = jax.ShapeDtypeStruct((batch, features), jnp.float32)
+    return {"sequence": exported(sequence, inputs, lengths), "step": exported(step, step_inputs)}
+
+
+@contextlib.contextmanager
+def _without_paths() -> Iterator[None]:
+    """JAX notes the source file of every operation, with the paths of whoever exports."""
+    name = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
+
+
+def _cell(network: Network) -> Any:
+    return network.cell if isinstance(network, Embedded) else network
+
+
+def _first_state(cell: Any, batch: Any) -> Any:
+    """Its shapes and dtypes."""
+    return jax.eval_shape(lambda: cell.initialize_carry((batch, cell.input_size)))
+
+
+def _folder(settings: ExportSettings) -> Path:
+    """Where the files go, where there are none of an earlier call."""
+    run = settings.run_dir
+    own = (run / CONFIG).exists()
+    out = settings.out or (run / "export" if own else Path("export") / run.name)
+    check_folder(out, "out")
+    if not settings.force and any((out / name).exists() for name in [ABOUT, *_FILES.values()]):
+        raise UsageError(
+            f"--out: {out} has an export already; --force replaces it, --out=OTHER writes elsewhere"
+        )
+    return out
+
+
+def _interface(network: Network, programs: dict[str, jax_export.Exported]) -> dict[str, Any]:
+    """The arrays that go in and out, by name."""
+    paths = jax.tree_util.tree_leaves_with_path(_first_state(_cell(network), 1))
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+    size = len(names)
+    return {
+        "state": _arrays(names, programs["step"].in_avals[:size]),
+        "programs": {
+            name: {
+                "file": _FILES[name],
+                "call": f"state, outputs = jax.jit({name}.call)(state, {', '.join(_INPUTS[name])})",
+                "takes": _arrays(_INPUTS[name], program.in_avals[size:]),
+                "gives": _arrays(["outputs"], program.out_avals[size:]),
+            }
+            for name, program in programs.items()
+        },
+    }
+
+
+def _arrays(names: Sequence[str], like: Sequence[Any]) -> list[dict[str, Any]]:
+    """Name, shape and dtype of each; axes of any size are "b" and "t"."""
+    return [
+        {
+            "name": name,
+            "shape": [axis if isinstance(axis, int) else str(axis) for axis in array.shape],
+            "dtype": str(array.dtype),
+        }
+        for name, array in zip(names, like, strict=True)
+    ]

@@ -1,0 +1,59 @@
+"""What is kept and said of a run that ends because its updates are not finite."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dncx.training import checkpoints
+from dncx.training.files import set_aside
+from dncx.training.programs import Programs
+from dncx.training.runs import flat
+from dncx.training.settings import RunSettings
+from dncx.training.step import TrainState
+
+FAILURE = "failure"
+_NORMS = {"gradient": "gradients", "updated": "parameters after the update"}
+_NAMED = 5  # parameters in a message
+
+
+def keep_failure(
+    run: RunSettings, programs: Programs, state: TrainState, description: dict[str, Any]
+) -> str:
+    """Saves the state before the first of the updates skipped in a row, and says what they were.
+
+    It is saved as a checkpoint is, in failure/ in the run directory; its configuration has what
+    was seen under "failure".
+    """
+    number, last = int(state.skipped_in_a_row), int(state.iteration)
+    before = state._replace(
+        iteration=state.iteration - state.skipped_in_a_row,
+        skipped_in_a_row=jnp.zeros_like(state.skipped_in_a_row),
+    )
+    seen = jax.tree.map(float, programs.diagnose(before))
+    seen = {
+        "loss": seen["loss"],
+        "gradient": flat(seen["gradient"]),
+        "updated": flat(seen["updated"]),
+    }
+    set_aside(run.run_dir, [FAILURE])
+    path = checkpoints.save(run.run_dir / FAILURE, before, description | {FAILURE: seen}, 0)
+    return (
+        f"the loss, its gradient or the update is not finite at iteration {last - number + 1}, nor "
+        f"in any up to {last}. At the first of them the loss is {seen['loss']:.4g}; "
+        f"{_which(seen)}. The state before it is {path}; "
+        f"{checkpoints.last_saved(run.checkpoints)}. Try a smaller --learning_rate or "
+        "--max_grad_norm, a larger --optimizer_epsilon, or another --seed."
+    )
+
+
+def _which(seen: dict[str, Any]) -> str:
+    """The parameters with a gradient that is not finite; where there is none, those updated so."""
+    for what, words in _NORMS.items():
+        norms = {name: norm for name, norm in seen[what].items() if not math.isfinite(norm)}
+        if norms:
+            named = [f"{name} ({norm})" for name, norm in [*norms.items()][:_NAMED]]
+            named += [f"{len(norms) - _NAMED} more"] if len(norms) > _NAMED else []
+            return f"norms of {words} that are not finite: {', '.join(named)}"
+    return "all its gradients and parameters are finite one by one, but not their norm together"

@@ -1,0 +1,77 @@
+"""Ctrl-C and SIGTERM: the first one asks training to stop, the second ends the process."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was asked to stop, and did; the message says how it goes on."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.exit_code = exit_code(number)
+
+
+def exit_code(number: int) -> int:
+    """What a process ended by a signal leaves: 130 for Ctrl-C, 143 for SIGTERM, as in the shell."""
+    return 128 + number
+
+
+class Interruption:
+    """While it is open, `signal` is the number of the first signal, once one has come.
+
+    A second one ends the process at once. Only the main thread may receive signals: elsewhere
+    nothing is changed, nor is a signal that is ignored, as Ctrl-C is under nohup.
+    """
+
+    def __init__(self, say: Callable[[str], None]):
+        self.signal: int | None = None
+        self._say = say
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():
+            handlers = {number: signal.getsignal(number) for number in SIGNALS}
+            self._before = {n: old for n, old in handlers.items() if old is not signal.SIG_IGN}
+        if not self._before:
+            return self
+        # Python runs its handlers between its own instructions only. The bytes in this pipe come
+        # at once, even while the main thread waits for the device or the compiler.
+        self._reading, self._writing = os.pipe()
+        os.set_blocking(self._writing, False)
+        self._wakeup = signal.set_wakeup_fd(self._writing)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        for number in self._before:
+            signal.signal(number, self._remember)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._before:
+            return
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        os.close(self._writing)
+        self._thread.join()
+        os.close(self._reading)
+
+    def _remember(self, number: int, _: object) -> None:
+        self.signal = self.signal or number
+
+    def _watch(self) -> None:
+        """Waits for signals, the first to tell, the second to obey; ends with the pipe."""
+        told = False
+        while number := os.read(self._reading, 1):
+            if number[0] not in self._before:
+                continue
+            if told:
+                os._exit(exit_code(number[0]))
+            told = True
+            name = SIGNALS[signal.Signals(number[0])]
+            self._say(f"{name}: stopping after this step; a second one ends at once, unsaved")

@@ -1,0 +1,70 @@
+"""One process at a time trains in a run directory."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from dncx.errors import UsageError
+
+LOCK = "lock"
+
+
+class Locks:
+    """Folders that are this process's own until it ends, in whatever way it ends.
+
+    The system holds the lock (flock on a file in the folder), so a crash leaves none. Across
+    machines it holds where their common disk has locks; NFS has since version 4.
+    """
+
+    def __init__(self, say: Callable[[str], None]):
+        self._say = say
+        self._held: dict[Path, int] = {}
+
+    def __enter__(self) -> "Locks":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for path, file in self._held.items():
+            path.unlink(missing_ok=True)
+            os.close(file)
+
+    def take(self, folders: Iterable[Path]) -> None:
+        """Locks those of the folders that exist.
+
+        Raises:
+          UsageError: another process has one; the message names it.
+        """
+        for folder in folders:
+            path = folder.resolve() / LOCK
+            if folder.is_dir() and path not in self._held:
+                self._held[path] = self._take(path)
+
+    def _take(self, path: Path) -> int:
+        while True:
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.read(file, 200).decode(errors="replace").strip()
+                os.close(file)
+                raise UsageError(
+                    f"{path.parent} is in use: {holder or 'another process'} is training there. "
+                    "Wait for it, stop it, or give another --run_dir."
+                ) from None
+            except OSError as error:
+                self._say(f"warning: {path.parent} cannot be locked ({error.strerror})")
+                return file
+            if _is_at(file, path):  # not removed, meanwhile, by the one that had it before
+                os.truncate(file, 0)
+                os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+                return file
+            os.close(file)
+
+
+def _is_at(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False

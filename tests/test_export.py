@@ -1,0 +1,285 @@
+"""What `dncx export` writes, loaded by a process that has JAX and NumPy only, equals the library."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jaxtyping import config as jaxtyping_config
+
+from dncx import export, unroll
+from dncx.cli import main
+from dncx.tasks.copy import Copy
+from dncx.tasks.settings import CopySettings
+from dncx.training import runs
+from dncx.training.configuration import write_config
+from dncx.training.networks import cell_and_inputs, describe_network, make_network
+from dncx.training.settings import ModelSettings, TrainSettings
+
+ROOT = Path(__file__).parent.parent
+FILES = {"sequence.jax_export", "step.jax_export", "export.json"}
+SMALL = {"hidden_size": 8, "memory_size": 6, "word_size": 4, "num_read_heads": 2}
+NETWORKS = {
+    "native elsewhere": {},
+    "the paper's, two layers": {"equations": "nature", "num_layers": 2},
+    "two write heads": {"num_write_heads": 2},
+    "embedded": {"embedding_size": 3},
+    "lstm": {"model": "lstm", "num_layers": 2},
+    "feedforward": {"controller": "feedforward"},
+}
+# What a server does: whole sequences from the first state, then the same step by step, then the
+# second half of the sequences from the state after the first.
+SERVER = """
+import json, sys
+from pathlib import Path
+import jax
+import numpy as np
+from jax import export
+
+folder, batches = Path(sys.argv[1]), dict(np.load(sys.argv[2]))
+about = json.loads((folder / "export.json").read_text())
+load = lambda part: export.deserialize((folder / part["file"]).read_bytes())
+sequence, step = (jax.jit(load(about["programs"][name]).call) for name in ("sequence", "step"))
+found = {}
+for name in sorted({key[1:] for key in batches}):
+    x, lengths = batches["x" + name], batches["n" + name]
+    def first():
+        return [np.zeros([len(x) if n == "b" else n for n in array["shape"]], array["dtype"])
+                for array in about["state"]]
+    states, outputs = {}, {}
+    states["whole"], outputs["whole"] = sequence(first(), x, lengths)
+    state, steps = first(), []
+    for t in range(x.shape[1]):
+        state, y = step(state, x[:, t])
+        steps.append(y)
+    outputs["step"] = np.stack(steps, axis=1)
+    half = x.shape[1] // 2 + 1
+    full = np.full(len(x), half, np.int32)
+    state, one = sequence(first(), x[:, :half], np.minimum(lengths, half))
+    states["halves"], two = sequence(state, x[:, half:], np.maximum(lengths - half, 0))
+    outputs["halves"] = np.concatenate([one, two], axis=1)
+    found |= {f"{name} {kind} outputs": value for kind, value in outputs.items()}
+    found |= {f"{name} {kind} {array['name']}": value for kind, state in states.items()
+              for array, value in zip(about["state"], state, strict=True)}
+np.savez(sys.argv[3], **found)
+print([m for m in sys.modules if m.split(".")[0] in ("dncx", "flax", "optax", "safetensors")])
+"""
+
+
+@pytest.fixture(autouse=True)
+def sizes_without_a_number():
+    """The tests' check of types takes no size that has only a name, such as b."""
+    jaxtyping_config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping_config.update("jaxtyping_disable", False)
+
+
+def fresh(code, *arguments, folder):
+    """What a new process prints; the folder has no dncx."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    result = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=folder, capture_output=True, text=True, timeout=300,
+        env={**environment, "JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def make_run(folder, **model):
+    """A run that was never trained: random weights."""
+    task = Copy(num_bits=3, max_length=2)
+    settings = TrainSettings(
+        task=CopySettings(num_bits=3, max_length=2), model=ModelSettings(**SMALL | model)
+    )
+    description = describe_network(settings.model, task)
+    folder.mkdir()
+    write_config(folder, runs.describe(settings, description))
+    params = nnx.to_pure_dict(nnx.state(make_network(description, nnx.Rngs(3))))
+    runs.save_model(folder, params, 7)
+    return folder
+
+
+def expected(network, inputs, lengths):
+    """By the library, in its fastest form."""
+    cell, inputs = cell_and_inputs(network, jnp.asarray(inputs))
+    outputs, state = jax.jit(unroll)(cell, inputs, lengths=jnp.asarray(lengths))
+    names = [
+        jax.tree_util.keystr(path, simple=True, separator=".")
+        for path, _ in jax.tree_util.tree_leaves_with_path(state)
+    ]
+    return outputs, dict(zip(names, jax.tree.leaves(state), strict=True))
+
+
+def check(run, folder, sizes):
+    """Every batch size and number of steps, in all three ways of calling."""
+    _, network, config = runs.load_run(run)
+    random = np.random.default_rng(0)
+    given, features = {}, config["model"]["input_size"]
+    for batch, time in sizes:
+        name = f"{batch} {time}"
+        given["x" + name] = random.integers(0, 2, (batch, time, features)).astype(np.float32)
+        given["n" + name] = np.full(batch, time, np.int32)
+        given[f"x{name} ragged"] = given["x" + name]
+        given[f"n{name} ragged"] = random.integers(0, time + 1, batch).astype(np.int32)
+    np.savez(folder / "given.npz", **given)
+    places = (folder / "export", folder / "given.npz", folder / "found.npz")
+    assert fresh(SERVER, *places, folder=folder).strip() == "[]"
+    with np.load(places[2]) as found:
+        for name in sorted({key[1:] for key in given}):
+            outputs, state = expected(network, given["x" + name], given["n" + name])
+            ways = ["whole", "halves"] + ([] if name.endswith("ragged") else ["step"])
+            for way in ways:
+                close(found[f"{name} {way} outputs"], outputs)
+            for way in ("whole", "halves"):
+                for part, array in state.items():
+                    close(found[f"{name} {way} {part}"], array)
+
+
+def close(found, wanted):
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_fresh_process_computes_the_same(name, tmp_path):
+    run = make_run(tmp_path / "run", **NETWORKS[name])
+    assert main(["export", str(run), f"--out={tmp_path / 'export'}"]) == 0
+    check(run, tmp_path, [(1, 5), (3, 9)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["memory-reuse", "associative-recall", "traversal"])
+def test_models_that_ship(name, tmp_path, monkeypatch, capsys):
+    """Also where they were made; the weights are most of the files."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", name, "--out=export"]) == 0
+    weights = sum(x.nbytes for x in jax.tree.leaves(nnx.state(runs.load_run(name)[1])))
+    sizes = [int(n.replace(",", "")) for n in re.findall(r"([\d,]+) bytes", capsys.readouterr().out)]
+    assert all(weights < size < weights + 40_000 for size in sizes[:2])
+    check(Path(name), tmp_path, [(1, 40), (7, 33)])
+
+
+def test_export_says_what_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(make_run(tmp_path / "run"))]) == 0
+    out = tmp_path / "run" / "export"
+    about = json.loads((out / "export.json").read_text())
+    assert {path.name for path in out.iterdir()} == FILES
+    assert (about["task"]["name"], about["iteration"], about["run"]["name"]) == ("copy", 7, "run")
+    assert about["platforms"] == ["cpu", "cuda", "tpu"]
+    assert about["state"][1] == {
+        "name": "access_state.memory", "shape": ["b", 6, 4], "dtype": "float32"
+    }  # fmt: skip
+    takes = about["programs"]["sequence"]["takes"]
+    assert takes[0] == {"name": "inputs", "shape": ["b", "t", 4], "dtype": "float32"}
+    assert takes[1] == {"name": "lengths", "shape": ["b"], "dtype": "int32"}
+    for name, digest in about["sha256"].items():
+        content = (out / name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == digest
+        assert str(ROOT).encode() not in content, "no paths of the one who exports"
+
+
+def test_more_memory_than_in_training(tmp_path):
+    """And the same files from the same call."""
+    run, digests = make_run(tmp_path / "run"), []
+    for out in (tmp_path / "one", tmp_path / "two"):
+        assert main(["export", str(run), "--memory_size=9", f"--out={out}"]) == 0
+        about = json.loads((out / "export.json").read_text())
+        assert about["state"][1]["shape"] == ["b", 9, 4]
+        assert about["model"]["memory_size"] == 9
+        digests.append(about["sha256"])
+    assert digests[0] == digests[1]
+
+
+def test_exporting_leaves_the_network_as_it_is(tmp_path):
+    network = make_network(describe_network(ModelSettings(**SMALL), Copy()), nnx.Rngs(0))
+    programs = export.export_programs(network)
+    assert network.access.implementation is None
+    assert programs["step"].platforms == ("cpu", "cuda", "tpu")
+
+
+def test_nothing_is_overwritten(tmp_path, capsys):
+    run = make_run(tmp_path / "run")
+    out = tmp_path / "out"
+    assert main(["export", str(run), f"--out={out}"]) == 0
+    (out / "mine.txt").write_text("kept")
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    assert main(["export", str(run), "--memory_size=5", f"--out={out}"]) == 2
+    assert "has an export already; --force replaces it" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in out.iterdir()}
+    assert main(["export", str(run), "--memory_size=5", f"--out={out}", "--force"]) == 0
+    after = {path: path.read_bytes() for path in out.iterdir()}
+    assert before.keys() == after.keys()
+    assert {path.name for path in before if before[path] != after[path]} == FILES
+
+
+def test_a_disk_that_fills(tmp_path, monkeypatch, capsys):
+    """What is half there has no export.json, also where an earlier export was replaced."""
+    run = make_run(tmp_path / "run")
+    assert main(["export", str(run)]) == 0
+
+    def full(path, content):
+        if path.name.startswith("step"):
+            raise OSError(28, "No space left on device", str(path))
+        path.write_bytes(content)
+
+    monkeypatch.setattr(export, "write_whole", full)
+    assert main(["export", str(run), "--force"]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert not (run / "export" / "export.json").exists()
+
+
+REFUSED = {
+    ("nowhere",): "there is no run nowhere, nor a model of this name that ships with dncx: ",
+    ("empty",): "empty is not a finished run",
+    ("memory-reuse", "--memory_size=0"): "memory_size=0: must be a whole number of at least 1",
+    ("memory-reuse", "--out=file"): "--out: file is not a directory",
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED)
+def test_export_refuses(arguments, tmp_path, monkeypatch, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("something of the user's")
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", *arguments]) == 2
+    assert REFUSED[arguments] in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"empty", "file"}
+
+
+def test_without_flatbuffers(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    assert main(["export", "memory-reuse"]) == 2
+    assert 'pip install "dncx[export]"' in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_help_needs_no_jax(tmp_path):
+    code = (
+        "import atexit, sys; from dncx.cli import main;"
+        "atexit.register(lambda: print('HEAVY', [m for m in ('jax', 'flax', 'numpy') if m in"
+        " sys.modules])); main(['export', '--help'])"
+    )
+    assert "HEAVY []" in fresh(code, folder=ROOT)
+
+
+@pytest.mark.slow
+def test_what_the_guide_shows(tmp_path):
+    """Its example, in a fresh process, beside the folder that its command makes."""
+    guide = (ROOT / "docs" / "serving.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```", guide, re.M | re.S)
+    assert "\ndncx export associative-recall\n" in guide
+    out = tmp_path / "export" / "associative-recall"
+    assert main(["export", "associative-recall", f"--out={out}"]) == 0
+    told = fresh(example + "\nimport sys; print('dncx' in sys.modules)", folder=tmp_path)
+    assert told.split() == ["(2,", "20,", "6)", "(1,", "6)", "False"]
