@@ -125,10 +125,11 @@ def _run_command(word: str, kind: Any, tasks: Mapping[str, Any], arguments: Sequ
             "trained it"
         )
     task = type(tasks[name].task)
-    given = task_settings(config, task)
-    if "last_lesson" in given:
-        given["last_lesson"] = config["lesson"]
-    default = kind(run_dir=place, task=task(**given), memory_size=config["model"]["memory_size"])
+    default = kind(
+        run_dir=place,
+        task=task(**task_settings(config, task)),
+        memory_size=config["model"]["memory_size"],
+    )
     return Annotated[kind[task], tyro.conf.subcommand(word, default=default)]
 
 

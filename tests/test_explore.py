@@ -41,6 +41,11 @@ def made(**arrays):
     return EpisodeTrace(**(zeros | arrays))
 
 
+def one(tree, number):
+    """One episode of a batch, as a batch."""
+    return jax.tree.map(lambda array: array[number : number + 1], tree)
+
+
 def ones_at(name, *places):
     """That array with ones at some places."""
     array = getattr(made(), name).copy()
@@ -119,7 +124,7 @@ class TestTracing:
     def test_one_episode_needs_no_batch_axis(self, cell, inputs):
         one, two = explore.trace(cell, inputs[1]), explore.trace(cell, inputs)
         assert len(one) == 1
-        assert one.about["title"] == "a DNC"
+        assert one.title == "a DNC"
         np.testing.assert_allclose(one[0].memory, two[1].memory, atol=1e-6)
 
     def test_behind_an_embedding(self, inputs):
@@ -154,6 +159,27 @@ class TestTracing:
         with pytest.raises(UsageError, match="LSTMNetwork has not the memory of a DNC"):
             explore.trace(LSTMNetwork(3, 2, CONFIG, rngs=nnx.Rngs(0)), inputs)
 
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"lengths": np.array([0, 6])},
+            {"lengths": np.array([6, 7])},
+            {"lengths": np.array([6])},
+            {"targets": np.zeros((3, 6, 2), np.float32)},
+            {"mask": np.zeros((2, 5), np.float32)},
+            {"words": [Words(("",) * 6, ("",) * 6, ("",) * 6)]},
+            {"about": {"run": Path("here")}},
+            {"about": {"task": "mine"}},
+        ],
+    )
+    def test_what_does_not_fit_the_inputs(self, cell, inputs, given):
+        with pytest.raises(ValueError, match=f"^{next(iter(given))}"):
+            explore.trace(cell, inputs, **given)
+
+    def test_inside_of_an_rnn(self, cell, inputs):
+        inside = explore.trace(nnx.RNN(cell), inputs[0])
+        np.testing.assert_array_equal(inside[0].memory, explore.trace(cell, inputs[0])[0].memory)
+
     def test_wrong_axes(self, cell, inputs):
         with pytest.raises(ValueError, match=r"inputs: must be \[batch, time, features\]"):
             explore.trace(cell, inputs[0, 0])
@@ -163,7 +189,7 @@ class TestRuns:
     def test_a_model_that_ships(self, recall):
         episode = recall[0]
         assert episode.scores == {"bit_error": 0, "sequence_error": 0}
-        assert recall.about["title"] == "associative-recall"
+        assert recall.title == "associative-recall"
         assert recall.about["task"]["min_items"] == 6
         bits = ["".join(str(int(bit)) for bit in row) for row in episode.inputs]
         assert [word or "0" * 8 for word in episode.words.inputs] == bits
@@ -186,6 +212,19 @@ class TestRuns:
         assert words.targets[-1] == "end"
         assert sum(map(bool, words.targets)) == 3
 
+    def test_it_is_the_lesson_reached(self):
+        assert explore.trace_run("traversal", num_episodes=1).about["task"]["last_lesson"] == 8
+
+    def test_an_unknown_setting_is_refused(self):
+        with pytest.raises(UsageError, match="grph: the task traversal has no such setting"):
+            explore.trace_run("traversal", grph="underground")
+
+    def test_a_trace_is_told_in_a_line(self, recall):
+        assert repr(recall[0]) == (
+            "<EpisodeTrace: 32 steps, 32 slots, 4 read heads, 1 write heads>"
+        )
+        assert repr(recall).startswith("<Trace of associative-recall: [<EpisodeTrace: 32")
+
     @pytest.mark.slow
     def test_a_dialogue_is_traced_whole(self, tmp_path):
         """The opening and the answers behind each other give the answers that were given."""
@@ -205,6 +244,10 @@ class TestRuns:
             np.testing.assert_allclose(episode.outputs[start:], expected[0], atol=1e-5)
             np.testing.assert_array_equal(episode.inputs[start:], expected[1])
             assert any(episode.words.targets[start:])
+            said = zip(episode.words.targets, episode.words.outputs, strict=True)
+            wrong = [target != taken for target, taken in said]
+            score = task.score(outputs[number : number + 1], one(answered, number))
+            assert bool(score["path_error"]) == any(wrong)
             assert not any(episode.words.targets[:start])
 
 
@@ -212,12 +255,19 @@ class TestArchive:
     def test_it_comes_back(self, recall, tmp_path):
         path = recall.save(tmp_path / "trace.npz")
         back = explore.load(path)
-        assert (back.about, back.notes) == (recall.about, recall.notes)
+        assert (back.title, back.about, back.notes) == (recall.title, recall.about, recall.notes)
         for one, two in zip(back.episodes, recall.episodes, strict=True):
             assert (one.words, one.scores) == (two.words, two.scores)
             assert set(one.arrays()) == set(two.arrays())
             for name, array in one.arrays().items():
                 np.testing.assert_array_equal(array, getattr(two, name))
+
+    def test_the_order_in_the_archive_does_not_matter(self, recall, tmp_path):
+        with np.load(recall.save(tmp_path / "trace.npz")) as arrays:
+            mixed = dict(sorted(arrays.items(), reverse=True))
+        np.savez(tmp_path / "mixed.npz", **mixed)
+        back = explore.load(tmp_path / "mixed.npz")
+        np.testing.assert_array_equal(back[1].inputs, recall[1].inputs)
 
     def test_numpy_alone_reads_it(self, recall, tmp_path):
         with np.load(recall.save(tmp_path / "trace.npz"), allow_pickle=False) as arrays:
@@ -262,7 +312,10 @@ class TestArchive:
             ({"0.memory": np.array([{}])}, "not a whole trace"),
             ({"about": None}, "does not say its format"),
             ({"about": {"format": "dncx-trace-2"}}, "'dncx-trace-2'; this dncx reads dncx-trace-1"),
-            ({"about": {"format": "dncx-trace-1"}}, "no about, episodes, notes"),
+            (
+                {"about": {"format": "dncx-trace-1"}},
+                "no about, episodes, notes, title in its about",
+            ),
         ],
     )
     def test_another_content_is_refused(self, tmp_path, change, message):

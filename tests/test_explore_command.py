@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,8 @@ from dncx import explore
 from dncx.cli import main
 from dncx.explore import command
 from dncx.training.configuration import MODELS
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +56,7 @@ def test_a_run_keeps_them_itself_with_figures(here, capsys):
     (here / "mine" / "metrics.jsonl").write_text('{"iteration": 1, "loss": 2.0}\n')
     assert main(["explore", "mine", "--num_sequences=2", "--num_episodes=1"]) == 0
     drawn = {name.split("/")[1] for name in files(here / "mine" / "explore") if "/" in name}
-    assert {"overview.png", "link.svg", "memory_reuse.pdf", "learning_curve.png"} <= drawn
+    assert {"overview.png", "link.svg", "memory_reuse.pdf", "learning_curves.png"} <= drawn
     assert len(drawn) == 3 * 8
 
 
@@ -77,6 +82,16 @@ def test_another_run_of_the_task_sees_the_same_episodes(here, kept):
     np.testing.assert_array_equal(one[1].inputs, two[1].inputs)
 
 
+def test_a_second_call_writes_beside_the_first(here, kept):
+    for _ in range(3):
+        assert main(["explore", str(kept), "--no_figures"]) == 0
+    assert sorted(path.name for path in (here / "explore").iterdir()) == [
+        "trace", "trace-2", "trace-3"
+    ]  # fmt: skip
+    assert main(["explore", str(kept), "--no_figures", "--force"]) == 0
+    assert len(files(here)) == 6
+
+
 def test_nothing_is_overwritten(here, capsys, kept):
     (here / "out").mkdir()
     (here / "out" / "thesis.tex").write_text("mine")
@@ -92,7 +107,7 @@ def test_nothing_is_overwritten(here, capsys, kept):
     ("arguments", "message"),
     [
         (["typo"], "there is no run typo"),
-        (["typo.npz"], "typo.npz is not a whole trace.npz"),
+        (["typo.npz"], "there is no file typo.npz"),
         (["--num_episodes=0"], "num_episodes=0: must lie in 1..100"),
         (["--compare=typo"], "there is no run typo"),
         (["--num_sequences=0"], "num_sequences=0"),
@@ -128,3 +143,43 @@ def test_a_run_without_a_memory(here, capsys):
     flags = ["--model=lstm", "--hidden_size=4", "--num_training_iterations=1", "--run_dir=lstm"]
     assert main(["train", "repeat-copy", *flags]) == 0
     assert "LSTMNetwork has not the memory of a DNC" in refused(capsys, "lstm")
+
+
+def test_runs_with_other_sizes_do_not_fit(capsys):
+    """Not as settings, nor beside each other."""
+    said = refused(capsys, "memory-reuse", "--num_bits=3")
+    assert "was trained with input_size 9; with these settings the task needs 4" in said
+
+
+def test_what_is_in_the_way(here, capsys, kept):
+    (here / "out").mkdir()
+    (here / "out" / "figures").write_text("")
+    assert "figures is in the way" in refused(capsys, str(kept), "--out=out", "--force")
+
+
+def test_another_run_beside_a_trace_sees_its_episodes(here, kept):
+    flags = ["--compare=memory-reuse", "--no_figures", "--out=both"]
+    assert main(["explore", str(kept), *flags]) == 0
+    one, two = (explore.load(here / "both" / name) for name in ("trace.npz", "compared.npz"))
+    assert len(one) == len(two) == 2
+    np.testing.assert_array_equal(one[1].inputs, two[1].inputs)
+
+
+@pytest.mark.slow
+def test_a_model_that_has_hardly_learned(here, capsys):
+    """There is nothing sharp in it; what can be drawn is drawn."""
+    flags = ["--hidden_size=8", "--last_lesson=1", "--num_training_iterations=1", "--run_dir=run"]
+    assert main(["train", "traversal", *flags]) == 0
+    assert main(["explore", "run", "--num_episodes=1"]) == 0
+    assert "no traversal: no weighting of a write" in capsys.readouterr().out
+    assert (here / "run" / "explore" / "figures" / "overview.pdf").exists()
+
+
+@pytest.mark.slow
+def test_a_task_of_ones_own(here):
+    """The example's: with figures, its learning curve among them."""
+    example = [sys.executable, str(ROOT / "examples" / "own_task.py")]
+    flags = ["--hidden_size=4", "--num_training_iterations=2", "--report_interval=1"]
+    subprocess.run([*example, "train", *flags], check=True)
+    subprocess.run([*example, "explore", "runs/reverse"], check=True)
+    assert "figures/learning_curves.svg" in files(here / "runs" / "reverse" / "explore")

@@ -56,7 +56,7 @@ def made(steps=12, slots=6, word=5, readers=2, writers=1, *, sharp=False, **chan
 def trace():
     """Two episodes that write sharply, one with links."""
     link = np.random.default_rng(1).random((12, 1, 6, 6), np.float32)
-    return Trace((made(sharp=True, link=link), made(sharp=True)), {"title": "memory-reuse"})
+    return Trace((made(sharp=True, link=link), made(sharp=True)), "memory-reuse")
 
 
 def shown(episode):
@@ -145,7 +145,7 @@ def test_a_file_is_replaced_with_force_only(tmp_path):
 
 
 def test_a_notebook_gets_a_frame():
-    text = Trace((made(),), {"title": '"><script>alert(1)</script>'})._repr_html_()
+    text = Trace((made(),), '"><script>alert(1)</script>')._repr_html_()
     assert text.startswith("<iframe srcdoc=")
     assert text.count("<") == 2
     assert text.endswith("</iframe>")

@@ -180,6 +180,35 @@ def test_keys_move_every_panel(tab):
     assert not tab.locator("#help").is_visible()
 
 
+def test_it_begins_where_the_first_answer_is(open_page, trace):
+    tab = open_page(trace)
+    step = int(np.flatnonzero(trace[0].mask)[0])
+    slots = [read.slot for read in decoding.reads(trace[0]) if read.step == step]
+    assert (state(tab)["step"], state(tab)["slot"]) == (step, slots[0] if slots else None)
+    assert text_of(tab, "#where") == f"step {step} of 110"
+    tab.context.close()
+
+
+def test_held_keys_and_those_of_fields(tab):
+    for key in (" ", "?"):
+        tab.evaluate(
+            "(key) => document.body.dispatchEvent("
+            "new KeyboardEvent('keydown', {key, repeat: true, bubbles: true}))",
+            key,
+        )
+    assert tab.get_attribute("#play", "aria-label") == "Play"
+    assert not tab.locator("#help").is_visible()
+    tab.focus(".scroll")
+    tab.keyboard.press("ArrowDown")
+    assert state(tab)["slot"] is None
+    until(tab, "document.querySelector('.scroll').scrollTop > 0")
+    tab.select_option("#compare", "step")
+    tab.fill("#pinned-step", "50")
+    tab.fill("#pinned-step", "")
+    assert state(tab)["pinned"] == 50
+    assert tab.input_value("#pinned-step") == ""
+
+
 def test_keys_on_the_slider_and_in_a_list(tab):
     tab.focus("#step")
     tab.keyboard.press("Shift+ArrowRight")
@@ -229,6 +258,22 @@ def test_dragging_runs_through_the_steps(tab):
     dragged = state(tab)
     assert dragged["step"] > 20
     assert dragged["slot"] is None
+    tab.mouse.move(x + 100, y, steps=2)  # no longer pressed
+    assert state(tab)["step"] == dragged["step"]
+
+
+def test_dragging_goes_on_outside_a_thin_strip(tab):
+    canvas = tab.locator("canvas[data-panel=mask]")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    x, y = box["x"] + 80, box["y"] + 3
+    tab.mouse.move(x, y)
+    tab.mouse.down()
+    tab.mouse.move(x + 300, y - 60, steps=4)
+    assert state(tab)["step"] > 20
+    tab.mouse.move(x - 200, y - 60)
+    tab.mouse.up()
+    assert (state(tab)["step"], state(tab)["slot"]) == (0, None)
 
 
 def test_the_story_of_a_slot(tab, trace):
@@ -245,7 +290,8 @@ def test_the_story_of_a_slot(tab, trace):
         for life, line in zip(lives, written, strict=True):
             item = decoding.item(episode, life.written)
             said = f"written at step {life.written} by head {life.head}"
-            assert line.removeprefix("over") == (f"{said}: {item}" if item else said)
+            shown_then = f"{said}, when {item} was shown" if item else said
+            assert line.removeprefix("over") == shown_then
         freed = [f"freed at step {life.ended} by head 0" for life in lives if life.end == "freed"]
         assert [line for line in found if line.startswith("freed")] == freed
         assert [line for line in found if line.startswith("read")] == [
@@ -261,12 +307,27 @@ def test_the_story_of_a_slot(tab, trace):
     assert state(tab)["step"] == step
 
 
+def test_two_heads_that_write_one_slot_at_once(open_page):
+    weights = np.zeros((12, 2, 6), np.float32)
+    weights[3, :, 2] = 1
+    tab = open_page(Trace((made(writers=2, write_weights=weights),)))
+    tab.evaluate("dncx.set({slot: 2})")
+    settle(tab)
+    told = tab.locator(".story .written").all_text_contents()
+    assert [line.partition(",")[0] for line in told] == [
+        "written at step 3 by head 0",
+        "overwritten at step 3 by head 1",
+    ]
+    assert tab.get_by_label("Links of write").count() == 0
+    tab.context.close()
+
+
 def test_hover_says_what_is_there(tab, trace):
     write = decoding.writes(trace[0])[2]
     click(tab, "write-0", write.step, write.slot, "hover")
     said = text_of(tab, "#tip")
     assert f"write weights {write.weight:.3g} · slot {write.slot} · head 0" in said
-    assert f"step {write.step}\nholds what was written at step {write.step}" in said
+    assert f"step {write.step}\nwritten at step {write.step}" in said
     assert decoding.item(trace[0], write.step) in said
     click(tab, "inputs", 3, 2, "hover")
     assert f"channel 2 · step 3\n{trace[0].words.inputs[3]}" in text_of(tab, "#tip")
@@ -293,10 +354,19 @@ def test_words_of_a_step(tab, trace):
     said = f"slot {read.slot}, written at step {read.written}, by {read.way} (head {read.head})"
     assert said in row.text_content()
     assert f"read {said}" in text_of(tab, "#live")
-    assert tab.evaluate(
-        "(() => { const row = document.querySelector('tr[aria-current]').getBoundingClientRect();"
-        "const box = document.querySelector('.scroll').getBoundingClientRect();"
-        "return row.top >= box.top && row.bottom <= box.bottom })()"
+    assert out_of_sight(tab) == []
+
+
+def out_of_sight(tab):
+    """The steps, forwards and backwards, at which the transcript does not show their row."""
+    return tab.evaluate(
+        """() => { const steps = [...Array(dncx.last + 1).keys()];
+        const box = document.querySelector('.scroll');
+        return [...steps, ...steps.reverse()].filter((step) => { dncx.set({step}); dncx.draw();
+          const row = box.querySelector('tr[aria-current]').getBoundingClientRect();
+          const head = box.querySelector('thead th').getBoundingClientRect();
+          return row.top < head.bottom - 1 ||
+            row.bottom > box.getBoundingClientRect().bottom + 1; }); }"""
     )
 
 
@@ -335,6 +405,56 @@ def test_two_recordings_beside_each_other(tab, trace):
     assert trace[1].words.inputs[1] in tab.locator(".said").nth(1).text_content()
 
 
+def test_recordings_of_two_sizes_beside_each_other(open_page):
+    small = Trace((made(),), "small")
+    large = made(20, 9, memory=made(20, 9).memory * 2, outputs=made(20).outputs * 3)
+    tab = open_page(small, Trace((large,), "large"))
+    keys = "(view) => [...view.root.querySelectorAll('.key')].map((key) => key.textContent)"
+    alone = tab.evaluate(f"({keys})(dncx.views[0])")
+    tab.select_option("#compare", "1")
+    tab.evaluate("dncx.set({step: 15, slot: 8})")
+    assert (state(tab)["step"], state(tab)["slot"]) == (15, 8)
+    first, second = tab.evaluate(f"dncx.views.map({keys})")
+    assert first == second != alone
+    titles = tab.locator("h3:has-text('At step')").all_text_contents()
+    assert titles == ["At step 15 (ended at step 11)", "At step 15"]
+    assert text_of(tab, "#live").startswith("Step 11: ")
+    saved = []
+    tab.on("download", lambda download: saved.append(download.suggested_filename))
+    tab.click("#save-npz")
+    for _ in range(100):
+        if len(saved) < 2:
+            tab.wait_for_timeout(50)
+    assert saved == ["small-episode-0.npz", "large-episode-0.npz"]
+    tab.select_option("#compare", "none")
+    assert (state(tab)["step"], state(tab)["slot"]) == (11, None)
+    assert tab.said == []
+    tab.context.close()
+
+
+def test_every_heat_map_has_a_key(tab, trace):
+    without = tab.evaluate(
+        "dncx.views[0].panels.filter((panel) => panel.title && !panel.key).map(({id}) => id)"
+    )
+    assert without == ["modes"]
+    most = f"{np.abs(trace[0].memory).max():.3g}"
+    assert tab.locator("figure:has([data-panel=memory]) .key").text_content() == f"−{most}{most}"
+    assert "±0," not in tab.locator("#exact").text_content()
+
+
+def test_what_is_of_one_step_can_be_seen_to_its_end(open_page):
+    episode = made(40, 128, 5, 4, link=np.zeros((40, 1, 128, 128), np.float32))
+    tab = open_page(Trace((episode,)), viewport={"width": 1440, "height": 900})
+    end = "[...document.querySelectorAll('.at-step canvas')].at(-1).getBoundingClientRect().bottom"
+    below = tab.evaluate(end) - 900
+    assert below > 0
+    for further in (30, 90):  # it rolls with the page, then stays
+        tab.evaluate("(top) => scrollTo(0, top)", below + further)
+        settle(tab)
+        assert 870 < tab.evaluate(end) <= 900
+    tab.context.close()
+
+
 def test_two_steps_beside_each_other(tab, trace):
     tab.select_option("#compare", "step")
     tab.fill("#pinned-step", "50")
@@ -347,6 +467,25 @@ def test_two_steps_beside_each_other(tab, trace):
     )
     expected = trace[0].memory[7] - trace[0].memory[50]
     assert np.abs(np.reshape(found, expected.shape) - expected).max() <= 1.01 * scale
+    key = tab.locator("figure:has([data-panel=difference]) .key canvas").get_attribute("aria-label")
+    assert abs(float(key.rpartition(" ")[2]) - np.abs(expected).max()) < 2 * scale
+
+
+def test_a_picture_has_no_rows_that_are_out_of_sight(tab):
+    above = """async (top) => {
+      const box = document.querySelector('.scroll');
+      box.scrollTop = top;
+      await new Promise(requestAnimationFrame);
+      const views = document.getElementById('views');
+      const whole = picture(views, 1);
+      const tall = 24 + box.getBoundingClientRect().top - views.getBoundingClientRect().top;
+      const part = newCanvas(whole.width, Math.floor(tall));
+      part.getContext('2d').drawImage(whole, 0, 0);
+      return [box.scrollTop, part.toDataURL()];
+    }"""
+    (_, still), (top, scrolled) = tab.evaluate(above, 0), tab.evaluate(above, 1000)
+    assert top > 900
+    assert scrolled == still
 
 
 def test_save_picture(tab):
@@ -415,6 +554,12 @@ def test_a_small_screen_and_touch(open_page, trace):
     assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
     click(tab, "usage", 61, 3, "tap")
     assert (state(tab)["step"], state(tab)["slot"]) == (61, 3)
+    assert out_of_sight(tab) == []
+    tab.evaluate(
+        "document.querySelectorAll('tbody tr:nth-child(odd)').forEach(tall => {"
+        "tall.style.height = '150px'; })"
+    )
+    assert out_of_sight(tab) == []
     tab.select_option("#compare", "1")
     settle(tab)
     assert tab.evaluate("document.documentElement.scrollWidth") == 390
@@ -444,7 +589,7 @@ def test_a_frame_in_a_notebook(browser):
 def test_hostile_words(open_page):
     steps = 12
     words = Words(*[(HOSTILE,) * steps] * 3)
-    tab = open_page(Trace((made(words=words),), {"title": HOSTILE, "task": {"name": HOSTILE}}))
+    tab = open_page(Trace((made(words=words),), HOSTILE, {"task": {"name": HOSTILE}}))
     tab.evaluate("dncx.set({slot: 1, step: 3})")
     settle(tab)
     assert HOSTILE in text_of(tab, "h1")
@@ -458,7 +603,7 @@ def test_without_words_targets_and_links_and_with_two_write_heads(open_page):
     links = np.zeros((12, 2, 6, 6), np.float32)
     links[:, 1, 3, 2] = 1
     full = made(writers=2, link=links, precedence_weights=made(writers=2).write_weights)
-    tab = open_page(Trace((made(),)), Trace((full,), {"title": "two writers"}))
+    tab = open_page(Trace((made(),)), Trace((full,), "two writers"))
     assert tab.locator("canvas[data-panel=link]").count() == 0
     assert "no links" in text_of(tab, ".note")
     assert re.search(r"input 0\.\d+ 0\.\d+", text_of(tab, ".said"))
@@ -481,7 +626,7 @@ def test_a_long_sequence_of_a_large_memory(open_page, capsys):
         link[step] = link[step - 1]
         link[step, 0, step % slots] = np.eye(slots, dtype=np.float32)[(step - 1) % slots]
     episode = made(steps, slots, 32, 4, sharp=True, link=link)
-    tab = open_page(Trace((episode,), {"title": "long"}))
+    tab = open_page(Trace((episode,), "long"))
     assert "The link matrix is left out" in text_of(tab, ".note")
     assert tab.locator("canvas[data-panel=chain]").count() == 1
     drawn = tab.evaluate("performance.getEntriesByName('drawn')[0].startTime")

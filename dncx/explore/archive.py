@@ -5,7 +5,8 @@ episodes counted from 0 and the names of `EpisodeTrace`: "0.memory" is [T, N, W]
 "about", is UTF-8 JSON as bytes:
 
     format      "dncx-trace-1"
-    about       whose trace it is: `Trace.about`
+    title       whose trace it is
+    about       more on it: `Trace.about`
     notes       what was left out, in words
     episodes    a list: "words" (inputs, targets, outputs, each a text a step, or null), "scores"
 
@@ -39,6 +40,7 @@ def save(trace: Trace, path: Path, force: bool = False) -> Path:
         raise UsageError(f"{path} exists; it is replaced with force only")
     told = {
         "format": FORMAT,
+        "title": trace.title,
         "about": dict(trace.about),
         "notes": list(trace.notes),
         "episodes": [
@@ -65,6 +67,8 @@ def load(path: Path | str) -> Trace:
         the message names the file and the place.
     """
     path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}")
     try:
         _check_size(path)
         with np.load(path, allow_pickle=False) as arrays:
@@ -76,13 +80,16 @@ def load(path: Path | str) -> Trace:
     for name, array in found.items():
         number, _, field = name.partition(".")
         parts.setdefault(number, {})[field] = array
-    if list(parts) != [str(number) for number in range(len(told["episodes"]))] or not parts:
+    if set(parts) != {str(number) for number in range(len(told["episodes"]))}:
         raise UsageError(f"{path}: {len(told['episodes'])} episodes, arrays of {', '.join(parts)}")
     episodes = tuple(
-        _episode(f"{path}, episode {number}", arrays, said)
-        for (number, arrays), said in zip(parts.items(), told["episodes"], strict=True)
+        _episode(f"{path}, episode {number}", parts[str(number)], said)
+        for number, said in enumerate(told["episodes"])
     )
-    return Trace(episodes, told["about"], tuple(told["notes"]))
+    try:
+        return Trace(episodes, told["title"], told["about"], tuple(told["notes"]))
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def _bytes(value: Any) -> np.ndarray:
@@ -98,9 +105,10 @@ def _told(path: Path, about: np.ndarray | None) -> dict[str, Any]:
         raise UsageError(f"{path} is not a trace.npz: it does not say its format") from error
     if version != FORMAT:
         raise UsageError(f"{path} has the format {version!r}; this dncx reads {FORMAT}")
-    missing = {"about", "notes", "episodes"} - set(told)
-    if missing:
-        raise UsageError(f"{path}: no {', '.join(sorted(missing))} in its about")
+    kinds = {"title": str, "about": dict, "notes": list, "episodes": list}
+    wrong = [name for name, kind in kinds.items() if not isinstance(told.get(name), kind)]
+    if wrong:
+        raise UsageError(f"{path}: no {', '.join(sorted(wrong))} in its about, or another kind")
     return told
 
 
@@ -111,7 +119,7 @@ def _episode(place: str, arrays: dict[str, np.ndarray], said: dict[str, Any]) ->
         raise UsageError(f"{place}: {', '.join(lines)}")
     try:
         words = said["words"] and Words(**{k: tuple(v) for k, v in said["words"].items()})
-        return EpisodeTrace(**arrays, words=words, scores=said["scores"])
+        return EpisodeTrace(**arrays, words=words, scores=dict(said["scores"]))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"{place}: {error}") from error
 

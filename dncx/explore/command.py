@@ -1,6 +1,8 @@
 """`dncx explore`: the page, the trace and the figures of a run."""
 
-from collections.abc import Iterator
+import functools
+import itertools
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,20 @@ from dncx.errors import UsageError
 from dncx.explore.archive import load
 from dncx.explore.record import Trace
 from dncx.explore.tracing import trace_run
-from dncx.training.configuration import CONFIG, METRICS, fields_of, find_run, read_finished
+from dncx.training.configuration import (
+    CONFIG,
+    METRICS,
+    fields_of,
+    find_run,
+    read_finished,
+    task_settings,
+)
 from dncx.training.files import check_folder
 from dncx.training.metrics import losses, read_metrics
+from dncx.training.runs import TASKS
 from dncx.training.settings import ExploreSettings
+
+FILES = ("memory.html", "trace.npz", "compared.npz")
 
 
 def explore(settings: ExploreSettings[Any]) -> Iterator[str]:
@@ -30,6 +42,8 @@ def explore(settings: ExploreSettings[Any]) -> Iterator[str]:
     for one in traces.values():
         yield _about(one)
     out.mkdir(parents=True, exist_ok=True)
+    for name in FILES if settings.force else ():
+        (out / name).unlink(missing_ok=True)
     page = trace.page(out / "memory.html", compared=compared, force=settings.force)
     yield f"the explorer, to open in a browser: {page.resolve()}"
     for name, one in traces.items():
@@ -40,10 +54,17 @@ def explore(settings: ExploreSettings[Any]) -> Iterator[str]:
 
 def _folder(settings: ExploreSettings[Any]) -> Path:
     """Where the files go, where there are no other ones."""
-    run = settings.run_dir
-    here = run if (run / CONFIG).exists() else Path()
-    out = settings.out or (run / "explore" if here == run else Path("explore") / run.stem)
+    run, out = settings.run_dir, settings.out
+    if out is None:
+        place = run if (run / CONFIG).exists() else Path("explore")
+        name = "explore" if place == run else run.stem
+        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        free = (place / name for name in names if settings.force or not (place / name).exists())
+        out = next(free)
     check_folder(out, "out")
+    for name in (*FILES, "figures"):
+        if (out / name).exists() and (out / name).is_dir() != (name == "figures"):
+            raise UsageError(f"--out: {out / name} is in the way")
     if out.is_dir() and any(out.iterdir()) and not settings.force:
         raise UsageError(
             f"--out: {out} has files already; --force replaces those of an earlier call, "
@@ -67,16 +88,17 @@ def _compared(run: Path, settings: ExploreSettings[Any], beside: Trace) -> Trace
     """The other one; of the same task on the same episodes."""
     if run.suffix == ".npz":
         return load(run)
-    episodes = {"num_episodes": settings.num_episodes, "seed": settings.seed}
-    task = read_finished(find_run(run))["task"]["name"]
-    same = task == beside.about.get("task", {}).get("name")
-    return trace_run(run, **episodes, **(fields_of(settings.task) if same else {}))
+    seed, task = beside.about.get("seed", settings.seed), beside.about.get("task", {})
+    name = read_finished(find_run(run))["task"]["name"]
+    same = name == task.get("name") and name in TASKS
+    changes = task_settings({"task": task}, TASKS[name]) if same else {}
+    return trace_run(run, num_episodes=len(beside), seed=seed, **changes)
 
 
 def _about(trace: Trace) -> str:
     """A line on a trace, and those on what it leaves out."""
     steps = ", ".join(str(episode.num_steps) for episode in trace.episodes)
-    line = f"{trace.about['title']}: {trace[0].num_slots} slots; episodes of {steps} steps"
+    line = f"{trace.title}: {trace[0].num_slots} slots; episodes of {steps} steps"
     scores = ", ".join(f"{name.replace('_', ' ')} {x:.2%}" for name, x in trace[0].scores.items())
     return "\n  ".join([f"{line}{scores and f'; the first: {scores}'}", *trace.notes])
 
@@ -89,16 +111,20 @@ def _draw(trace: Trace, metrics: Path, folder: Path) -> str:
 
     episode, task = trace[0], trace.about.get("task", {})
     draw = [plots.overview, plots.memory, plots.weightings, plots.usage, plots.gates]
-    if episode.link is not None:
-        draw.append(plots.link)
-    if task.get("name") == "traversal":
-        draw.append(plots.traversal)
-    if task.get("num_sequences", 1) > 1:
-        draw.append(plots.memory_reuse)
-    figures = {function.__name__: function(episode) for function in draw}
+    draw += [plots.link] if episode.link is not None else []
+    draw += [plots.traversal] if task.get("name") == "traversal" else []
+    draw += [plots.memory_reuse] if task.get("num_sequences", 1) > 1 else []
+    figures: dict[str, Callable[[], Any]] = {
+        function.__name__: functools.partial(function, episode) for function in draw
+    }
     if metrics.exists() and losses(read_metrics(metrics)):
-        figures["learning_curve"] = plots.learning_curves({"": [metrics.parent]})
+        figures["learning_curves"] = lambda: plots.learning_curves({"": [metrics.parent]})
     folder.mkdir(exist_ok=True)
+    drawn, failed = [], ""
     for name, figure in figures.items():
-        plots.save(figure, folder / name)
-    return f"figures of the first episode ({', '.join(figures)}): {folder}"
+        try:
+            plots.save(figure(), folder / name)
+            drawn.append(name)
+        except UsageError as error:  # there is nothing in it to show
+            failed += f"\n  no {name}: {error}"
+    return f"figures of the first episode ({', '.join(drawn)}): {folder}{failed}"

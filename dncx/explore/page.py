@@ -6,6 +6,7 @@ what `decoding` found, stand in a header of JSON.
 """
 
 import base64
+import dataclasses
 import gzip
 import html as escaping
 import json
@@ -51,7 +52,6 @@ SHOWN = (
     "write_strengths",
     "read_strengths",
     "read_mode",
-    "precedence_weights",
     "link",
 )
 BYTES = {"memory", "link", "read_ways"}  # kept with one byte a number, all others with two
@@ -96,7 +96,7 @@ def encode(trace: Trace, compared: Trace | None = None) -> tuple[dict[str, Any],
     """The header, as plain JSON, and the codes of all arrays, which start at even places."""
     blob = bytearray()
     traces = [trace] if compared is None else [trace, compared]
-    titles = [str(one.about.get("title", "a DNC")) for one in traces]
+    titles = [one.title for one in traces]
     names = [
         *titles[:1],
         *(f"{name} (compared)" if name in titles[:1] else name for name in titles[1:]),
@@ -115,16 +115,25 @@ def quantise(array: np.ndarray, kind: type[np.unsignedinteger]) -> tuple[np.ndar
 
     What is not finite counts as 0.
     """
-    exact = np.nan_to_num(array.astype(np.float64), nan=0, posinf=0, neginf=0)
+    exact = _finite(array.astype(np.float64))
     low, high = float(exact.min(initial=0)), float(exact.max(initial=0))
-    scale = (high - low) / np.iinfo(kind).max or 1.0
-    return np.rint((exact - low) / scale).astype(kind), low, scale
+    scale = (high - low) / np.iinfo(kind).max
+    return np.rint((exact - low) / (scale or 1.0)).astype(kind), low, scale
+
+
+def _finite(array: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(array, nan=0, posinf=0, neginf=0)
 
 
 def _recording(trace: Trace, number: int, blob: bytearray) -> dict[str, Any]:
     """What the header says of one episode; its codes go to the end of `blob`."""
     episode = trace[number]
     arrays, every, notes = _arrays(episode)
+    if notes:  # some numbers may not be finite, which JSON does not have
+        finite = {
+            n: np.nan_to_num(x, nan=0, posinf=0, neginf=0) for n, x in episode.arrays().items()
+        }
+        episode = dataclasses.replace(episode, **finite)
     notes = [*trace.notes, *notes]
     successors = decoding.successors(episode)
     if episode.link is None and not notes:

@@ -1,6 +1,7 @@
 """What a trace is: every array of every step, by name, with its shape and its meaning."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
@@ -12,7 +13,7 @@ from jaxtyping import Float32, jaxtyped
 from dncx.tasks.base import Words
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class EpisodeTrace:
     """One sequence, and all that happened inside the DNC at each of its T steps.
 
@@ -101,8 +102,20 @@ class EpisodeTrace:
                         f"{name}: must be float32 [{AXES[name]}], with the sizes that the arrays "
                         f"before it have; got {found}"
                     )
+        if not self.num_steps:
+            raise ValueError("inputs: an episode has at least one step")
         if self.words and {len(said) for said in self.words} != {self.num_steps}:
             raise ValueError(f"words: must be of {self.num_steps} steps each")
+        if self.words and not all(isinstance(word, str) for said in self.words for word in said):
+            raise ValueError("words: must be texts")
+        if not all(isinstance(score, int | float) for score in self.scores.values()):
+            raise ValueError("scores: must be numbers by name")
+
+    def __repr__(self) -> str:
+        return (
+            f"<EpisodeTrace: {self.num_steps} steps, {self.num_slots} slots, "
+            f"{self.num_read_heads} read heads, {self.num_write_heads} write heads>"
+        )
 
     @property
     def num_steps(self) -> int:
@@ -141,27 +154,40 @@ AXES = {name: kinds[0].dim_str.strip() for name, kinds in KINDS.items()}
 OPTIONAL = {name for name, kinds in KINDS.items() if NoneType in kinds}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Trace:
     """Episodes of one model. `trace[0]` is the first; in a notebook a trace shows itself.
 
     Attributes:
       episodes: at least one.
-      about: whose they are, as plain JSON: "title"; of a run also "run", "task" and "model" (see
-        config.json), "seed".
+      title: whose they are.
+      about: what else is to say, as plain JSON; of a run "run", "seed", and "task" and "model" as
+        in config.json.
       notes: what was left out, in words.
 
     Raises:
-      ValueError: there is no episode.
+      ValueError: there is no episode, or `about` is not plain JSON.
     """
 
     episodes: tuple[EpisodeTrace, ...]
-    about: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"title": "a DNC"})
+    title: str = "a DNC"
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.episodes:
             raise ValueError("a trace has at least one episode")
+        try:
+            plain = json.loads(json.dumps([self.title, dict(self.about), self.notes]))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"about: must be plain JSON by name; {error}") from error
+        if plain != [self.title, self.about, [*self.notes]] or not isinstance(self.title, str):
+            raise ValueError("title, about: must be a text, and plain JSON by name")
+        if not isinstance(self.about.get("task", {}), dict):
+            raise ValueError("about: its task must be settings by name")
+
+    def __repr__(self) -> str:
+        return f"<Trace of {self.title}: {[*self.episodes]}>"
 
     def __getitem__(self, number: int) -> EpisodeTrace:
         return self.episodes[number]

@@ -17,7 +17,8 @@ from dncx.dnc import DNC, DNCState
 from dncx.errors import UsageError
 from dncx.explore.record import EpisodeTrace, Trace
 from dncx.sequence import unroll_with_trace
-from dncx.tasks.base import Episode, Interactive, Spoken, Words
+from dncx.tasks.base import Bucketed, Episode, Interactive, Spoken, Words
+from dncx.training.configuration import plain
 from dncx.training.networks import Embedded, cell_and_inputs
 from dncx.training.runs import load_run
 from dncx.training.step import EVALUATION, data_of, respond, sources, stream
@@ -34,19 +35,20 @@ def trace(
     lengths: ArrayLike | None = None,
     initial_state: DNCState | None = None,
     words: Sequence[Words] | None = None,
+    title: str = "a DNC",
     about: Mapping[str, Any] | None = None,
 ) -> Trace:
     """Runs a DNC, and keeps what happened at every step.
 
     Args:
-      cell: a `DNC`, of dncx's parts or your own; also one behind an embedding.
+      cell: a `DNC`, of dncx's parts or your own; also one behind an embedding or in an `nnx.RNN`.
       inputs: [batch, time, features], or [time, features] for one episode.
       targets: what the outputs should be, for the views; with the axes of `inputs`.
       mask: [batch, time] or [time], 1 at the steps that count; for the views.
-      lengths: [batch]; by default all episodes are as long as `inputs`.
+      lengths: [batch], at least 1; by default all episodes are as long as `inputs`.
       initial_state: as in `dncx.unroll`.
       words: of each episode the steps in words.
-      about: see `Trace`.
+      title, about: see `Trace`.
 
     Raises:
       ValueError: shapes that do not fit together.
@@ -56,16 +58,16 @@ def trace(
       >>> trace = explore.trace(cell, inputs)
       >>> trace[0].memory.shape  # [T, N, W]
     """
+    cell = cell.cell if isinstance(cell, nnx.RNN) else cell
     given = {"inputs": inputs, "targets": targets, "mask": mask}
     arrays = {name: jnp.asarray(x) for name, x in given.items() if x is not None}
     if arrays["inputs"].ndim == 2:
         arrays, initial_state = jax.tree.map(lambda x: x[None], (arrays, initial_state))
-    if arrays["inputs"].ndim != 3:
-        raise ValueError(f"inputs: must be [batch, time, features], got {np.shape(inputs)}")
-    batch, time = arrays["inputs"].shape[:2]
-    ends = np.full(batch, time) if lengths is None else np.asarray(lengths)
+    ends = _checked_lengths(arrays, lengths)
+    if words and len(words) != len(ends):
+        raise ValueError(f"words: {len(words)} episodes, inputs have {len(ends)}")
     memory = _memory_of(cell)
-    links = batch * time * memory.num_write_heads * memory.memory_size**2
+    links = arrays["inputs"][..., 0].size * memory.num_write_heads * memory.memory_size**2
     arrays |= _run(cell, arrays["inputs"], jnp.asarray(ends), initial_state, links <= LINK_NUMBERS)
     found: dict[str, Any] = {
         name: np.asarray(array.astype(jnp.float32)) for name, array in arrays.items()
@@ -73,15 +75,16 @@ def trace(
     episodes = tuple(
         EpisodeTrace(
             **{name: array[number, :end] for name, array in found.items()},
-            words=Words(*(said[:end] for said in words[number])) if words else None,
+            words=Words(*(tuple(said[:end]) for said in words[number])) if words else None,
         )
         for number, end in enumerate(ends.tolist())
     )
     left_out = f"The links are left out: {links:,} numbers, more than {LINK_NUMBERS:,}."
-    return Trace(episodes, about or {"title": "a DNC"}, (left_out,) if links > LINK_NUMBERS else ())
+    notes = (left_out,) if links > LINK_NUMBERS else ()
+    return Trace(episodes, title, about or {}, notes)
 
 
-def trace_run(run: Path | str, *, num_episodes: int = 1, seed: int = 0, **changes: Any) -> Trace:
+def trace_run(run: Path | str, *, num_episodes: int = 2, seed: int = 1, **changes: Any) -> Trace:
     """Runs a trained model on fresh episodes of its task, and keeps what happened.
 
     Args:
@@ -93,16 +96,10 @@ def trace_run(run: Path | str, *, num_episodes: int = 1, seed: int = 0, **change
     Raises:
       UsageError: there is no trained DNC, or it cannot be run so.
     """
+    if num_episodes < 1:
+        raise UsageError(f"num_episodes={num_episodes}: must be at least 1")
     task, network, config = load_run(run, **changes)
-    graph, params = nnx.split(network)
-
-    @jax.jit
-    def draw(params: Any, key: Array, data: Any) -> tuple[Episode, Array, Episode]:
-        source = sources(task, data)[0]
-        opening, cell = source.sample(key, num_episodes), nnx.merge(graph, params)
-        return opening, *respond(cell, source, opening, key, training=False)
-
-    opening, outputs, judged = draw(params, stream(seed, EVALUATION), data_of(task))
+    opening, outputs, judged = _episodes(task, network, num_episodes, seed)
     episode = judged
     if isinstance(task, Interactive):
         episode = _join(opening, np.asarray(task.opening_lengths(opening)), judged)
@@ -112,11 +109,12 @@ def trace_run(run: Path | str, *, num_episodes: int = 1, seed: int = 0, **change
         targets=episode.targets,
         mask=episode.mask,
         lengths=_lengths(episode),
+        title=Path(run).resolve().name,
         about={
-            "title": Path(run).name,
             "run": str(run),
             "seed": seed,
-            **{part: config[part] for part in ("task", "model")},
+            "task": plain(config["task"]),
+            "model": config["model"],
         },
     )
     episodes = tuple(
@@ -128,6 +126,25 @@ def trace_run(run: Path | str, *, num_episodes: int = 1, seed: int = 0, **change
         for number, one in enumerate(found.episodes)
     )
     return dataclasses.replace(found, episodes=episodes)
+
+
+def _episodes(task: Any, network: Any, count: int, seed: int) -> tuple[Episode, Array, Episode]:
+    """Fresh ones, the answers to them, and what these answer (see `respond`).
+
+    Of a task in buckets all are from one, which the seed draws by the buckets' shares.
+    """
+    graph, params = nnx.split(network)
+    key, bucket = stream(seed, EVALUATION), 0
+    if isinstance(task, Bucketed):
+        bucket = int(jax.random.choice(key, len(task.shares), p=jnp.asarray(task.shares)))
+
+    @jax.jit
+    def draw(params: Any, key: Array, data: Any) -> tuple[Episode, Array, Episode]:
+        source = sources(task, data)[bucket]
+        opening, cell = source.sample(key, count), nnx.merge(graph, params)
+        return opening, *respond(cell, source, opening, key, training=False)
+
+    return draw(params, key, data_of(task))
 
 
 @functools.partial(jax.jit, static_argnames="links")
@@ -152,11 +169,28 @@ def _run(
     }
 
 
+def _checked_lengths(arrays: Mapping[str, Array], lengths: ArrayLike | None) -> np.ndarray:
+    """Of each episode, if all arrays have the same axes of batch and time."""
+    shape = arrays["inputs"].shape
+    if len(shape) != 3:
+        raise ValueError(f"inputs: must be [batch, time, features], got {shape}")
+    for name, array in arrays.items():
+        if array.shape[:2] != shape[:2]:
+            raise ValueError(f"{name}: must begin with [batch, time] = {shape[:2]}: {array.shape}")
+    ends = np.full(shape[0], shape[1]) if lengths is None else np.asarray(lengths)
+    if ends.shape != shape[:1] or not ((ends >= 1) & (ends <= shape[1])).all():
+        raise ValueError(f"lengths: must be {shape[0]} numbers from 1 to {shape[1]}, got {ends}")
+    return ends
+
+
 def _memory_of(cell: Any) -> Any:
     """The access of a DNC."""
     dnc = cell.cell if isinstance(cell, Embedded) else cell
     if not isinstance(dnc, DNC):
-        raise UsageError(f"{type(dnc).__name__} has not the memory of a DNC to look into")
+        raise UsageError(
+            f"{type(dnc).__name__} has not the memory of a DNC to look into; if there is a DNC in "
+            "it, give that one, and the inputs that it sees"
+        )
     return dnc.access
 
 
@@ -172,7 +206,7 @@ def _lengths(episode: Episode) -> np.ndarray:
 
 
 def _join(opening: Episode, lengths: np.ndarray, dialogue: Episode) -> Episode:
-    """Each sequence's opening and dialogue behind each other, with the opening's extra."""
+    """Each sequence's opening and dialogue behind each other, with the dialogue's extra."""
 
     def join(first: Array, then: Array) -> Array:
         parts = zip(np.asarray(first), np.asarray(then), lengths, strict=True)
@@ -180,7 +214,7 @@ def _join(opening: Episode, lengths: np.ndarray, dialogue: Episode) -> Episode:
         return jnp.asarray(np.stack(rows))
 
     parts = zip(opening[:3], dialogue[:3], strict=True)
-    return Episode(*(join(*pair) for pair in parts), extra=opening.extra)
+    return Episode(*(join(*pair) for pair in parts), extra=dialogue.extra)
 
 
 def _words(task: Any, traced: EpisodeTrace, episode: Episode) -> Words | None:

@@ -169,6 +169,6 @@ class Spoken(Protocol):
         """The first sequence of the batch, all of its T steps.
 
         Of an `Interactive` task opening and dialogue stand behind each other in `episode`, whose
-        `extra` is the opening's.
+        `extra` is the dialogue's.
         """
         ...

@@ -44,7 +44,7 @@ def shipped_models() -> list[str]:
 
 
 def read_finished(run_dir: Path) -> dict[str, Any]:
-    """The configuration of a run that has a trained model."""
+    """The configuration of a run that has a trained model; its last lesson is the one reached."""
     if not run_dir.exists():
         raise UsageError(
             f"there is no run {run_dir}, nor a model of this name that ships with dncx: "
@@ -56,7 +56,10 @@ def read_finished(run_dir: Path) -> dict[str, Any]:
                 f"{run_dir} is not a finished run: it has no {name} (an interrupted one "
                 "goes on with the command that began it)"
             )
-    return read_config(run_dir / CONFIG)
+    config = read_config(run_dir / CONFIG)
+    if "lesson" in config and "last_lesson" in config["task"]:
+        config["task"]["last_lesson"] = config["lesson"]
+    return config
 
 
 def compare_configs(saved: dict[str, Any], asked: dict[str, Any]) -> tuple[list[str], list[str]]:

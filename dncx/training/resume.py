@@ -75,6 +75,11 @@ def out_of_patience(run: RunSettings, description: dict[str, Any]) -> bool:
 def is_done(run: RunSettings, iteration: int, changed: list[str], stopped: bool) -> bool:
     """Whether there is nothing left to train and to write."""
     trained = runs.trained_iterations(run.run_dir)
+    if iteration > run.num_training_iterations and trained is None:
+        raise UsageError(
+            f"{run.run_dir} is at iteration {iteration}: --num_training_iterations={iteration} "
+            "makes a model of it as it is, a larger one goes on"
+        )
     done = trained is not None and (iteration >= run.num_training_iterations or stopped)
     if done and changed:
         raise UsageError(
@@ -96,6 +101,8 @@ def make_room(run: RunSettings, run_id: str | None, iteration: int, reporter: Re
       reporter: is told.
     """
     own = [CONFIG, METRICS, MODEL, FAILURE]
+    for views in ("explore*", "export*"):  # of the model
+        own += [path.name for path in run.run_dir.glob(views)]
     config = run.run_dir / CONFIG
     if run_id and config.exists() and read_config(config)["id"] == run_id:
         further = (runs.trained_iterations(run.run_dir) or 0) > iteration

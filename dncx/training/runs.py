@@ -87,16 +87,32 @@ def load_run(run_dir: Path | str, **changes: Any) -> tuple[Any, Network, dict[st
     run_dir = find_run(Path(run_dir))
     config_path, model_path = run_dir / CONFIG, run_dir / MODEL
     config = read_finished(run_dir)
-    for name, value in changes.items():
-        config["model" if name in config["model"] else "task"][name] = value
     name = config["task"]["name"]
     if name not in TASKS:
-        raise UsageError(f"{run_dir} is of the task {name}: measure it as it was trained")
+        raise UsageError(
+            f"{run_dir} is of the task {name}, which dncx does not know: use the command line of "
+            f"the task, or in Python first dncx.training.runs.TASKS[{name!r}] = ITS_CLASS"
+        )
+    known = {"memory_size", *(field.name for field in dataclasses.fields(TASKS[name]))}
+    if unknown := set(changes) - known:
+        raise UsageError(
+            f"{', '.join(sorted(unknown))}: the task {name} has no such setting; there are "
+            f"{', '.join(sorted(known))}"
+        )
+    for setting, value in changes.items():
+        config["model" if setting == "memory_size" else "task"][setting] = value
     try:
         task = make_task(name, task_settings(config, TASKS[name]))
         network = make_network(config["model"], nnx.Rngs(0))
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"with the settings in {config_path}: {error}") from error
+    sizes = {"input_size": task.input_size, "output_size": task.output_size}
+    for size, needed in sizes.items():
+        if needed != config["model"][size]:
+            raise UsageError(
+                f"{run_dir} was trained with {size} {config['model'][size]}; with these settings "
+                f"the task needs {needed}"
+            )
     graph, state = nnx.split(network)
     wanted, found = flat_shapes(nnx.to_pure_dict(state)), load_model(model_path)
     differences = compare_shapes(flat_shapes(found), wanted)

@@ -205,9 +205,9 @@ class ExploreSettings(Generic[TaskT]):
     same task."""
     out: Path | None = None
     """Where the files go; by default explore/ in the run directory, or explore/NAME here for a
-    model that ships or a trace."""
+    model that ships or a trace; if that is there, explore-2/ and so on."""
     force: bool = False
-    """Replace what an earlier call has written there."""
+    """Replace what an earlier call has written to the same place."""
     figures: bool = True
     """Also draw figures for papers (pip install "dncx[plots]")."""
     compilation_cache: bool = True

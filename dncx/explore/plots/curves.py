@@ -81,11 +81,12 @@ def colours(count: int) -> Sequence[str]:
 
 
 def _unit(run: Path) -> str:
-    """Of a run's losses; empty where the task is not one of dncx's."""
+    """Of a run's losses; empty where the task is not known here."""
     task: dict[str, Any] = read_config(run / CONFIG)["task"]
     kind = TASKS.get(task["name"])
+    unit = getattr(kind, "loss_unit", "")
     # Of the settings alone: a task that reads data when it is made may not find them any more.
-    return kind.loss_unit.fget(SimpleNamespace(**task)) if kind else ""
+    return unit.fget(SimpleNamespace(**task)) if isinstance(unit, property) else unit  # pyright: ignore[reportOptionalCall]
 
 
 def _metrics(run: Path) -> list[dict[str, Any]]:

@@ -16,11 +16,14 @@ from dncx.explore.plots.style import BLUE, DPI, GREEN, NEUTRAL, ORANGE, SHADE, D
 from dncx.explore.record import EpisodeTrace
 
 FINEST = DPI / 2  # cells an inch: two pixels each
+TALLEST = 9.7  # inches: a page
 WAYS = {"backward": BLUE, "forward": ORANGE, "content": GREEN}  # as on the page
 
 
 def stack(heights: Sequence[float], width: Width) -> tuple[Drawing, list[Axes]]:
     """A figure of panels on one time axis, with their heights in inches."""
+    spare = TALLEST - 0.1 * len(heights) - 0.35
+    heights = [height * min(1, spare / sum(heights)) for height in heights]
     figure = new(width, sum(heights) + 0.1 * len(heights) + 0.35)
     grid = figure.add_gridspec(len(heights), height_ratios=list(heights))
     return figure, share_time(figure, [grid[row, 0] for row in range(len(heights))])

@@ -123,6 +123,10 @@ def save(
     unknown = set(formats) - set(UNDATED)
     if unknown:
         raise UsageError(f"{', '.join(sorted(unknown))}: must be one of {', '.join(UNDATED)}")
+    if stem.suffix[1:] in UNDATED:
+        raise UsageError(
+            f"{stem}: without {stem.suffix}, which formats=({stem.suffix[1:]!r},) gives"
+        )
     if not stem.parent.is_dir():
         raise UsageError(f"{stem.parent} is not a folder")
     contents = {}

@@ -8,7 +8,7 @@ const byId = (id) => document.getElementById(id);
 class App {
   constructor(recordings) {
     this.recordings = recordings;
-    this.state = { recording: 0, compare: "none", step: 0, pinned: 0, slot: null, head: 0 };
+    this.state = { recording: 0, compare: "none", pinned: 0, head: 0, ...recordings[0].beginning() };
     this.views = [];
     this.timer = null;
     this.fillChoices();
@@ -26,7 +26,18 @@ class App {
 
   /** The last step of the longest recording in sight. */
   get last() {
-    return Math.max(...this.views.map((view) => view.recording.sizes.steps)) - 1;
+    return Math.max(...this.inSight.map(({ sizes }) => sizes.steps)) - 1;
+  }
+
+  /** The slots of the largest memory in sight. */
+  get slots() {
+    return Math.max(...this.inSight.map(({ sizes }) => sizes.slots));
+  }
+
+  /** The lowest and the highest number of an array, among all recordings in sight. */
+  range(name) {
+    const ranges = this.inSight.filter((one) => one.has(name)).map((one) => one.range(name));
+    return [Math.min(...ranges.map(([low]) => low)), Math.max(...ranges.map(([, high]) => high))];
   }
 
   /** Changes the state, and draws the page anew at the next frame. */
@@ -37,6 +48,7 @@ class App {
     if (rebuilt) this.build();
     this.state.step = clamp(this.state.step, this.last);
     this.state.pinned = clamp(this.state.pinned, this.last);
+    if (this.state.slot >= this.slots) this.state.slot = null;
     this.frame ??= requestAnimationFrame(() => this.draw());
   }
 
@@ -44,9 +56,11 @@ class App {
   build() {
     const { compare, recording } = this.state;
     this.state.head = 0;
+    const beside = this.recordings[compare];
+    this.inSight = [...new Set([this.recording, beside ?? this.recording])];
     this.views = [new View(this, this.recording, "whole")];
     if (compare === "step") this.views.push(new View(this, this.recording, "step"));
-    else if (compare !== "none") this.views.push(new View(this, this.recordings[compare], "whole"));
+    else if (beside) this.views.push(new View(this, beside, "whole"));
     const root = byId("views");
     root.className = compare === "none" ? "one" : compare === "step" ? "steps" : "two";
     root.replaceChildren(...this.views.map((view) => view.root));
@@ -84,11 +98,11 @@ class App {
   }
 
   sentence() {
-    const said = sentence(this.recording, this.views[0].steps().step);
+    const { step } = this.views[0].steps();
+    const said = sentence(this.recording, step);
     const { slot } = this.state;
-    if (slot === null) return said;
-    const held = holding(this.recording, slot, this.state.step);
-    return `${said} Slot ${slot} ${held || "holds nothing written sharply"}.`;
+    if (slot === null || slot >= this.recording.sizes.slots) return said;
+    return `${said} Slot ${slot}: ${holding(this.recording, slot, step) || "nothing written sharply"}.`;
   }
 
   go(step) {
@@ -120,8 +134,8 @@ class App {
 
   moveSlot(by) {
     const { slot } = this.state;
-    const { slots } = this.recording.sizes;
-    this.set({ slot: slot === null ? (by > 0 ? 0 : slots - 1) : clamp(slot + by, slots - 1) });
+    const last = this.slots - 1;
+    this.set({ slot: slot === null ? (by > 0 ? 0 : last) : clamp(slot + by, last) });
   }
 
   clear() {
@@ -161,7 +175,9 @@ class App {
     on("compare", "change", (event) =>
       this.set({ compare: event.target.value, pinned: this.state.step }),
     );
-    on("pinned-step", "input", (event) => this.set({ pinned: Number(event.target.value) }));
+    on("pinned-step", "input", ({ target }) => {
+      if (target.value) this.set({ pinned: Number(target.value) });
+    });
     on("step", "input", (event) => this.go(Number(event.target.value)));
     on("first", "click", () => this.go(0));
     on("previous", "click", () => this.go(this.state.step - 1));
@@ -185,7 +201,9 @@ class App {
     const { target, key, shiftKey } = event;
     if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
     const own =
-      target.matches("select, [type=number]") || (key === " " && target.matches("button, summary"));
+      target.matches("select, [type=number]") ||
+      (key === " " && target.matches("button, summary")) ||
+      (["ArrowUp", "ArrowDown"].includes(key) && target.matches(".scroll"));
     if (own && key !== "Escape") return;
     const far = shiftKey ? 10 : 1;
     const acts = {
@@ -201,7 +219,7 @@ class App {
     };
     if (!(key in acts)) return;
     event.preventDefault();
-    acts[key]();
+    if (!event.repeat || ![" ", "?"].includes(key)) acts[key]();
   }
 }
 

@@ -52,6 +52,17 @@ function scaleOf([low, high]) {
   return { ramp: signed ? "signed" : "weight", most: Math.max(-low, high) || 1 };
 }
 
+/** The key of a heat map: its ramp, between the lowest and the highest number of its scale. */
+function colourKey({ ramp, most }, colours) {
+  const [low, high] = [ramp === "signed" ? `−${rounded(most)}` : "0", rounded(most)];
+  const canvas = newCanvas(256, 1);
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", `colours from ${low} to ${high}`);
+  const pixels = new Uint8ClampedArray(colours[ramp].buffer);
+  canvas.getContext("2d").putImageData(new ImageData(pixels, 256, 1), 0, 0);
+  return element("span", { class: "key" }, low, canvas, high);
+}
+
 function codeOf(number, { ramp, most }) {
   const share = Math.max(-1, Math.min(1, number / most));
   return Math.round(ramp === "signed" ? (share + 1) * 127.5 : Math.max(0, share) * 255);

@@ -36,6 +36,13 @@ class Recording {
     return [low, low + scale * (2 ** bits - 1)];
   }
 
+  /** Where to begin: the first step that counts, and the slot of its first sharp read. */
+  beginning() {
+    const counts = this.has("mask") ? this.numbers("mask").findIndex((number) => number > 0) : 0;
+    const step = Math.max(0, counts);
+    return { step, slot: this.readsAt.get(step)?.[0].slot ?? null };
+  }
+
   /** The numbers of one step, flattened. */
   at(name, step) {
     const { shape, codes, low, scale } = this.arrays[name];

@@ -48,7 +48,7 @@ function drawText(context, root) {
     if (parent.closest("select")) continue;
     const clip = parent.closest(".scroll, .story");
     const box = clip?.getBoundingClientRect();
-    const covered = parent.closest("tbody") && clip.querySelector("thead").getBoundingClientRect();
+    const covered = parent.closest("tbody") && clip.querySelector("thead th").getBoundingClientRect();
     const highest = covered?.bottom ?? box?.top;
     const style = getComputedStyle(parent);
     context.font = `${style.fontWeight} ${style.fontSize} ${style.fontFamily}`;
@@ -105,14 +105,19 @@ function columnNames(name, axes) {
   return places.map((place) => `${name}[${place.join(",")}]`);
 }
 
-function saveCsv({ recording }) {
-  download(fileName(recording, "csv"), new Blob([csv(recording)], { type: "text/csv" }));
+/** One file for each recording in sight. */
+function saveCsv({ inSight }) {
+  for (const recording of inSight)
+    download(fileName(recording, "csv"), new Blob([csv(recording)], { type: "text/csv" }));
 }
 
-function saveNpz({ recording }) {
-  const files = namesToSave(recording).map(([name, shape]) => [
-    `${name}.npy`,
-    npy(recording.numbers(name), shape),
-  ]);
-  download(fileName(recording, "npz"), zip(files));
+/** One file for each recording in sight. */
+function saveNpz({ inSight }) {
+  for (const recording of inSight) {
+    const files = namesToSave(recording).map(([name, shape]) => [
+      `${name}.npy`,
+      npy(recording.numbers(name), shape),
+    ]);
+    download(fileName(recording, "npz"), zip(files));
+  }
 }

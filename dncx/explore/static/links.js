@@ -9,6 +9,7 @@ class LinkPanel extends Panel {
       "How far one slot was written right after another",
       "The link matrix at the chosen step: slots, by the slots that they were written after",
     );
+    this.scale = { ramp: "weight", most: 1 };
   }
 
   height() {
@@ -29,7 +30,7 @@ class LinkPanel extends Panel {
     const { slots } = this.recording.sizes;
     const side = this.side();
     this.numbers = this.recording.at("link", this.view.steps().step);
-    const table = { rows: slots, columns: slots, scale: { ramp: "weight", most: 1 } };
+    const table = { rows: slots, columns: slots, scale: this.scale };
     table.value = (row, column) => this.value(row, column);
     drawHeat(context, table, GUTTER, 0, side, side, this.view.colours);
     context.strokeStyle = this.view.colours.rule;
@@ -84,15 +85,10 @@ class ChainPanel extends Panel {
     super(
       view,
       "chain",
-      "The chain of writes",
+      "The chain of writes, coloured by what is read",
       "Slots in the order of writing at the chosen step, with arrows from each to the next",
     );
-    const { codes, shape } = this.recording.chainCodes;
-    this.longest = 0;
-    for (let start = 0; start < codes.length; start += shape[2]) {
-      const row = codes.subarray(start, start + shape[2]);
-      this.longest = Math.max(this.longest, row.findLastIndex((code) => code > 0) + 1);
-    }
+    this.scale = { ramp: "weight", most: 1 };
   }
 
   perLine() {
@@ -100,8 +96,15 @@ class ChainPanel extends Panel {
   }
 
   height() {
-    this.plot = this.width - GUTTER;
-    return Math.max(1, Math.ceil(this.longest / this.perLine())) * BOX.line;
+    const row = this.recording.chainRow(this.view.steps().step, this.view.head);
+    const length = row.findLastIndex((code) => code > 0) + 1;
+    return Math.max(1, Math.ceil(length / this.perLine())) * BOX.line;
+  }
+
+  /** Its height is that of the chosen step. */
+  draw() {
+    if (this.height() !== this.tall) this.resize();
+    super.draw();
   }
 
   /** Every box: its slot, its place, and whether an arrow leads to it. */

@@ -13,7 +13,8 @@ function element(tag, attributes = {}, ...children) {
 }
 
 /** What all panels share. A kind of panel has `height()`, `paint(context)` and `at(x, y)`, which
- * gives what is under a point: {step, slot, text}, all of them optional. */
+ * gives what is under a point: {step, slot, text}, all of them optional; one that shows numbers in
+ * colour has their `scale`. */
 class Panel {
   constructor(view, id, title, description) {
     Object.assign(this, { view, id, title, recording: view.recording });
@@ -32,13 +33,21 @@ class Panel {
   resize() {
     const density = window.devicePixelRatio || 1;
     this.width = this.figure.clientWidth;
+    this.plot = this.width - GUTTER;
     this.tall = this.height();
     this.canvas.width = Math.round(this.width * density);
     this.canvas.height = Math.round(this.tall * density);
     this.canvas.style.height = `${this.tall}px`;
     this.density = density;
-    this.plot = this.width - GUTTER;
     this.still = null;
+    this.showKey();
+  }
+
+  showKey() {
+    this.key?.remove();
+    if (!this.scale) return;
+    this.key = colourKey(this.scale, this.view.colours);
+    this.caption.firstChild.after(this.key);
   }
 
   draw() {
@@ -102,24 +111,36 @@ class Panel {
 
   listen() {
     const { canvas } = this;
-    let pressed = null;
+    let pressed = null; // where the pointer went down, while it is
+    let dragged = false;
     const place = (event) => {
       const box = canvas.getBoundingClientRect();
-      return this.at(event.clientX - box.left, event.clientY - box.top) ?? {};
+      const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+      if (!dragged) return this.at(x, y) ?? {};
+      return this.at(clampWithin(x, GUTTER, this.width), clampWithin(y, 0, this.tall)) ?? {};
+    };
+    const release = () => {
+      pressed = null;
     };
     canvas.addEventListener("pointerdown", (event) => {
-      pressed = { x: event.clientX, moved: false };
+      dragged = false;
+      if (event.button) return;
+      pressed = event.clientX;
+      canvas.setPointerCapture(event.pointerId);
     });
     canvas.addEventListener("pointermove", (event) => {
+      if (pressed === null) dragged = false;
+      else if (Math.abs(event.clientX - pressed) > 4) dragged = true;
       const under = place(event);
       tip(under.text, event.clientX, event.clientY);
-      if (!pressed || !event.buttons) return;
-      if (Math.abs(event.clientX - pressed.x) > 4) pressed.moved = true;
-      if (pressed.moved && under.step !== undefined) this.view.choose({ step: under.step });
+      if (dragged && under.step !== undefined) this.view.choose({ step: under.step });
     });
+    canvas.addEventListener("pointerup", release);
+    canvas.addEventListener("pointercancel", release);
     canvas.addEventListener("click", (event) => {
-      if (!pressed?.moved) this.view.choose(place(event));
+      if (!dragged) this.view.choose(place(event));
       tip(place(event).text, event.clientX, event.clientY);
+      dragged = false;
     });
     canvas.addEventListener("pointerleave", () => tip());
     canvas.addEventListener("focus", () => this.showChosen());

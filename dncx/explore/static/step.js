@@ -11,7 +11,7 @@ class MemoryPanel extends Panel {
       title,
       `${title} at the chosen step: slots by numbers of a word, write weights left, read weights right`,
     );
-    const [low, high] = this.recording.range("memory");
+    const [low, high] = view.app.range("memory");
     this.scale = { ramp: "signed", most: Math.max(-low, high) || 1 };
   }
 
@@ -60,8 +60,7 @@ class MemoryPanel extends Panel {
   between() {
     const { step } = this.view.steps();
     const kept = this.recording.memoryStep(step);
-    const when = kept === step ? "after the write" : `as of step ${kept}`;
-    return `${when}, −${rounded(this.scale.most)} to ${rounded(this.scale.most)}`;
+    return kept === step ? "after the write" : `as of step ${kept}`;
   }
 
   /** Bars that grow to the left, one column a write head. */
@@ -142,6 +141,14 @@ class MemoryPanel extends Panel {
 class DifferencePanel extends MemoryPanel {
   constructor(view) {
     super(view, "difference", "Memory difference");
+  }
+
+  /** The scale is the largest difference in sight. */
+  paint(context) {
+    const most = this.contents().reduce((far, number) => Math.max(far, Math.abs(number)), 0);
+    this.scale = { ramp: "signed", most: most || 1 };
+    this.showKey();
+    super.paint(context);
   }
 
   contents() {

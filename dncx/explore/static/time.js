@@ -10,6 +10,10 @@ class TimePanel extends Panel {
     this.wanted = tall;
   }
 
+  get scale() {
+    return this.table.scale;
+  }
+
   height() {
     return this.wanted;
   }
@@ -200,7 +204,7 @@ function heatOf(view, id, title, name, { heads = 1, head = 0, unit, names, tall,
       .join("\n");
   const height =
     tall ?? Math.round(Math.min(slots ? 132 : 66, Math.max(slots ? 72 : 24, rows * 7)));
-  const scale = slots ? { ramp: "weight", most: 1 } : scaleOf(recording.range(name));
+  const scale = slots ? { ramp: "weight", most: 1 } : scaleOf(view.app.range(name));
   return new TimePanel(view, id, title, { rows, value, scale, slots, names, what, say }, height);
 }
 
@@ -216,7 +220,7 @@ function rowsPanel(view, id, title, arrays) {
       value: (step) => read(step * heads + head),
     }));
   });
-  const most = Math.max(...Object.values(arrays).map((name) => recording.range(name)[1]));
+  const most = Math.max(...Object.values(arrays).map((name) => view.app.range(name)[1]));
   const table = {
     rows: lines.length,
     names: lines.map((line) => line.name),

@@ -3,9 +3,8 @@
 
 class View {
   /** `kind` is "whole", or "step" for a column that has only what is of one step. */
-  constructor(app, recording, kind, second) {
-    Object.assign(this, { app, recording, kind, second, panels: [] });
-    this.colours = palette();
+  constructor(app, recording, kind) {
+    Object.assign(this, { app, recording, kind, panels: [] });
     this.root = element("article", { class: `view ${kind}`, "aria-label": recording.label });
     this.root.append(this.heading(), ...(kind === "whole" ? [this.overTime()] : []), this.atStep());
   }
@@ -52,14 +51,23 @@ class View {
   }
 
   atStep() {
-    const panels = [new MemoryPanel(this)];
-    if (this.recording.chainCodes) panels.push(new ChainPanel(this));
-    panels[0].caption.append(waysLegend("read by"));
-    const step = this.section("At step", panels, ...this.headChoice());
+    const memory = new MemoryPanel(this);
+    memory.caption.append(waysLegend("read by"));
+    const step = this.section("At step", [memory]);
     this.stepTitle = step.querySelector("h3");
-    const parts = [step, this.kind === "whole" ? this.slotStory() : this.difference()];
-    if (this.recording.has("link")) parts.push(this.section("Links", [new LinkPanel(this)]));
-    return element("div", { class: "at-step" }, ...parts);
+    const order = [];
+    if (this.recording.chainCodes) order.push(new ChainPanel(this));
+    if (this.recording.has("link")) order.push(new LinkPanel(this));
+    const column = element(
+      "div",
+      { class: "at-step" },
+      step,
+      this.kind === "whole" ? this.slotStory() : this.difference(),
+      ...(order.length ? [this.section("Order of writing", order, ...this.headChoice())] : []),
+    );
+    const tell = () => column.style.setProperty("--tall", `${column.offsetHeight}px`);
+    new ResizeObserver(tell).observe(column);
+    return column;
   }
 
   slotStory() {
@@ -103,7 +111,9 @@ class View {
   draw() {
     const { step } = this.steps();
     for (const panel of this.panels) panel.draw();
-    this.stepTitle.textContent = `At step ${step}`;
+    const wanted = this.kind === "step" ? step : this.state.step;
+    const ended = wanted > step ? ` (ended at step ${step})` : "";
+    this.stepTitle.textContent = `At step ${wanted}${ended}`;
     if (this.headSelect) this.headSelect.value = String(this.head);
     if (this.kind !== "whole") return;
     this.said.replaceChildren(...this.sayStep(step));
@@ -214,7 +224,9 @@ class Transcript {
     const head = this.rows[0].offsetTop;
     const below = row.offsetTop + row.offsetHeight > scrollTop + clientHeight;
     if (below || row.offsetTop - head < scrollTop) {
-      this.box.scrollTop = this.rows[Math.max(0, step - 1)].offsetTop - head;
+      const before = this.rows[step - 1]?.offsetHeight ?? 0;
+      const room = clientHeight - head - row.offsetHeight;
+      this.box.scrollTop = row.offsetTop - head - (before <= room ? before : 0);
     }
   }
 }

@@ -50,11 +50,11 @@ function story(recording, slot) {
 
 function writtenText(recording, life) {
   const before = recording.lifetimes.some(
-    (one) => one.slot === life.slot && one.end === "overwritten" && one.ended === life.written,
+    (one) =>
+      one !== life && one.slot === life.slot && one.end === "overwritten" && one.ended === life.written,
   );
-  const item = recording.said("inputs", life.written);
   const verb = before ? "overwritten" : "written";
-  return `${verb} at step ${life.written} by head ${life.head}${item ? `: ${item}` : ""}`;
+  return `${verb} at step ${life.written} by head ${life.head}${shownAt(recording, life.written)}`;
 }
 
 function endText(recording, { slot, ended, end }) {
@@ -65,12 +65,16 @@ function endText(recording, { slot, ended, end }) {
   return `freed at step ${ended} by head ${heads.join(" and ")}`;
 }
 
-/** What a slot holds at a step. */
+/** What was shown when a slot was written: most likely what was written. */
+function shownAt(recording, step) {
+  const item = recording.said("inputs", step);
+  return item ? `, when ${item} was shown` : "";
+}
+
+/** When what a slot holds at a step was written. */
 function holding(recording, slot, step) {
   const life = recording.lifetimeAt(slot, step);
-  if (!life) return "";
-  const item = recording.said("inputs", life.written);
-  return `holds what was written at step ${life.written}${item ? `: ${item}` : ""}`;
+  return life ? `written at step ${life.written}${shownAt(recording, life.written)}` : "";
 }
 
 /** Sizes and scores of a recording. */
@@ -87,7 +91,7 @@ function facts({ sizes, scores }) {
 
 /** How far numbers on this page are from the trace's, by their arrays. */
 function exactness(recording) {
-  const half = (name) => rounded(recording.arrays[name].scale / 2);
+  const half = (name) => Number((recording.arrays[name].scale / 2).toPrecision(1));
   const names = Object.keys(recording.arrays);
   return names.map((name) => `${name} ±${half(name)}`).join(", ");
 }

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dncx.tasks.base import Episode
+from dncx.tasks.base import Episode, Words
 from dncx.tasks.curriculum import Gate
 from dncx.tasks.graphs.encoding import BLANK, decode, encode, planning, question, sequence
 from dncx.tasks.graphs.lessons import SHORTEST_PATH, Lesson
@@ -204,8 +204,19 @@ class ShortestPath(ShortestPathSettings, GraphTask):
         lines.append("arrived" if walk.nodes[-1] == query.goal else "did not arrive")
         return "\n".join(lines)
 
+    def words(self, outputs: Float[Array, "B T O"], episode: Episode) -> Words:
+        """See `Spoken.words`; outputs are the edges taken, and targets others that are right."""
+        words, walk = super().words(outputs, episode), first_of(episode.extra)
+        targets, taken = list(words.targets), list(words.outputs)
+        for index, step in enumerate(range(int(walk.query.opening), len(targets))):
+            if targets[step]:
+                taken[step] = self._spell(walk.query.graph, walk.taken[index])
+                before, after = walk.query.distances[walk.nodes[index : index + 2]]
+                targets[step] = taken[step] if after < before else targets[step]
+        return words._replace(targets=tuple(targets), outputs=tuple(taken))
+
     def _graph_of(self, episode: Episode) -> Graph:
-        return episode.extra.graph
+        return episode.extra.query.graph
 
 
 def _shortest(query: Query) -> Int[Array, " B"]:

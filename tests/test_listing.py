@@ -1,0 +1,156 @@
+"""`dncx runs`: what became of the runs in a folder, at once and whatever lies there."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dncx.cli import main
+from dncx.training.configuration import CONFIG, METRICS, MODEL, MODELS
+from dncx.training.lock import LOCK
+
+ROOT = Path(__file__).parent.parent
+
+
+def make_run(run, *, trained=None, reports=(), age=0, **changes):
+    """A run directory with the configuration of one that ships."""
+    run.mkdir(parents=True)
+    config = json.loads((MODELS / "memory-reuse" / CONFIG).read_text())
+    config["training"]["num_training_iterations"] = 100
+    (run / CONFIG).write_text(json.dumps(config | changes))
+    if reports:
+        (run / METRICS).write_text("".join(json.dumps(line) + "\n" for line in reports))
+    if trained is not None:
+        header = json.dumps({"__metadata__": {"iteration": str(trained)}}).encode()
+        (run / MODEL).write_bytes(len(header).to_bytes(8, "little") + header)
+    for path in run.iterdir():
+        os.utime(path, (path.stat().st_mtime - age,) * 2)
+    return run
+
+
+def report(iteration, loss=2.5):
+    return {"iteration": iteration, "loss": loss, "iterations_per_second": 12.3}
+
+
+def listed(folder, capsys):
+    """What --json prints, by the names of the runs."""
+    assert main(["runs", str(folder), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    return {str(Path(row["name"]).relative_to(folder)): row for row in rows}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    worse, runs = {"error": 3.5, "iteration": 40, "worse": 2}, tmp_path / "runs"
+    make_run(runs / "done", trained=100, reports=[report(50), report(100, 0.25)], age=200)
+    make_run(runs / "early", trained=60, reports=[report(60), {"iteration": 60}], validation=worse)
+    make_run(runs / "cut", reports=[report(50), report(70)], lesson=4, age=7300)
+    make_run(runs / "more", trained=60, reports=[report(80)], age=90_000)
+    make_run(runs / "seeds" / "seed-1", reports=[report(10, None), report(20, None)], age=20)
+    make_run(runs / "fresh", age=40)
+    return runs
+
+
+def test_states(folder, capsys):
+    rows = listed(folder, capsys)
+    assert {name: (row["state"], row["iteration"]) for name, row in rows.items()} == {
+        "done": ("finished", 100),
+        "early": ("stopped early", 60),
+        "cut": ("interrupted", 70),
+        "more": ("interrupted", 80),
+        "seeds/seed-1": ("interrupted", 20),
+        "fresh": ("interrupted", 0),
+    }
+    assert rows["early"]["best"] == {"error": 3.5, "iteration": 40}
+    assert rows["early"]["loss"] == 2.5
+    assert rows["seeds/seed-1"]["loss"] is None
+    assert (rows["cut"]["lesson"], rows["done"]["lesson"]) == (4, 0)
+    assert (rows["done"]["loss"], rows["done"]["iterations_per_second"]) == (0.25, 12.3)
+    assert list(rows) == ["early", "seeds/seed-1", "fresh", "done", "cut", "more"], "newest first"
+
+
+def test_a_running_one(folder, capsys):
+    """The lock that the trainer holds tells; one that a crash left behind does not."""
+    (folder / "cut" / LOCK).touch()
+    assert listed(folder, capsys)["cut"]["state"] == "interrupted"
+    with (folder / "cut" / LOCK).open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert listed(folder, capsys)["cut"]["state"] == "running"
+
+
+def test_the_table(folder, capsys):
+    assert main(["runs", str(folder)]) == 0
+    title, first, *_, last = capsys.readouterr().out.splitlines()
+    assert title.split()[:4] == ["run", "task", "model", "iteration"]
+    for text in ("runs/early ", "copy", "dnc 10x16", "60/100", "stopped early, best 3.5 % at 40"):
+        assert text in first
+    assert last.endswith("interrupted                      2.5   12            1 d ago")
+    assert {line.find("copy") for line in (first, last)} == {title.find("task")}
+
+
+def test_a_run_itself(folder, capsys):
+    assert list(listed(folder / "done", capsys)) == ["."]
+
+
+BROKEN = {
+    "no config": lambda run: (run / CONFIG).unlink(),
+    "not JSON": lambda run: (run / CONFIG).write_text("{"),
+    "deep JSON": lambda run: (run / CONFIG).write_text("[" * 100_000),
+    "not text": lambda run: (run / CONFIG).write_bytes(b"\xff\xfe"),
+    "foreign": lambda run: (run / CONFIG).write_text('{"not": "ours"}'),
+    "other types": lambda run: (run / CONFIG).write_text(
+        json.dumps(json.loads((run / CONFIG).read_text()) | {"task": [], "model": 3})
+    ),
+    "other numbers": lambda run: (run / CONFIG).write_text(
+        (run / CONFIG).read_text().replace('"num_training_iterations": 100', '"other": 1')
+    ),
+    "a folder": lambda run: ((run / CONFIG).unlink(), (run / CONFIG).mkdir()),
+    "cut model": lambda run: (run / MODEL).write_bytes(b"\x10\0\0"),
+    "endless header": lambda run: (run / MODEL).write_bytes(b"\xff" * 8),
+    "model of others": lambda run: (run / MODEL).write_bytes((2).to_bytes(8, "little") + b"{}"),
+}
+
+
+@pytest.mark.parametrize("damage", BROKEN)
+def test_broken_ones_have_a_line(damage, tmp_path, capsys):
+    BROKEN[damage](make_run(tmp_path / "runs" / "bad", trained=100, reports=[report(100)]))
+    make_run(tmp_path / "runs" / "good", trained=100)
+    rows = listed(tmp_path / "runs", capsys)
+    assert rows["bad"]["problem"]
+    assert rows["good"]["state"] == "finished"
+    assert main(["runs", str(tmp_path / "runs")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert any(rows["bad"]["problem"] in line for line in lines)
+
+
+def test_lines_that_are_none(tmp_path, capsys):
+    """A report cut off by a crash, numbers that are none, and a file too long to read."""
+    run = make_run(tmp_path / "runs" / "long", reports=[report(n) for n in range(3000)])
+    with (run / METRICS).open("a") as file:
+        file.write('{"iteration": "x"}\n[3]\n{"iteration": 3001, "loss": NaN}\n{"iterat')
+    row = listed(tmp_path / "runs", capsys)["long"]
+    assert (row["iteration"], row["loss"]) == (3001, 2.5)
+
+
+def test_no_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["runs"]) == 2
+    assert "there is no folder runs" in capsys.readouterr().err
+    assert main(["runs", "."]) == 0
+    assert capsys.readouterr().out == "there are no runs in .\n"
+
+
+def test_it_needs_no_jax(folder):
+    code = (
+        f"import sys; from dncx.cli import main; assert main(['runs', {str(folder)!r}]) == 0;"
+        "print([m for m in ('jax', 'flax', 'numpy', 'safetensors') if m in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert result.stdout.endswith("\n[]\n"), result.stderr
