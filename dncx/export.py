@@ -30,7 +30,7 @@ from dncx.errors import UsageError
 from dncx.sequence import unroll
 from dncx.training.configuration import CONFIG, find_run
 from dncx.training.files import check_folder, write_whole
-from dncx.training.networks import Embedded, Network, cell_and_inputs
+from dncx.training.networks import Embedded, Network, cell_and_inputs, cell_of
 from dncx.training.runs import load_run, trained_iterations
 from dncx.training.settings import ExportSettings
 
@@ -79,7 +79,7 @@ def export_programs(network: Network) -> dict[str, jax_export.Exported]:
     the first state is all zeros. Lengths are as in `dncx.unroll`; one beyond t counts as t.
     """
     network = nnx.clone(network)
-    cell = _cell(network)
+    cell = cell_of(network)
     if isinstance(cell, DNC):
         cell.access.implementation = "plain"
     # Made together, as names of sizes mean the same within one call only.
@@ -121,10 +121,6 @@ def _without_paths() -> Iterator[None]:
         jax.config.update(name, before)
 
 
-def _cell(network: Network) -> Any:
-    return network.cell if isinstance(network, Embedded) else network
-
-
 def _first_state(cell: Any, batch: Any) -> Any:
     """Its shapes and dtypes."""
     return jax.eval_shape(lambda: cell.initialize_carry((batch, cell.input_size)))
@@ -145,7 +141,7 @@ def _folder(settings: ExportSettings) -> Path:
 
 def _interface(network: Network, programs: dict[str, jax_export.Exported]) -> dict[str, Any]:
     """The arrays that go in and out, by name."""
-    paths = jax.tree_util.tree_leaves_with_path(_first_state(_cell(network), 1))
+    paths = jax.tree_util.tree_leaves_with_path(_first_state(cell_of(network), 1))
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
     size = len(names)
     return {

@@ -27,7 +27,7 @@ import numpy as np
 from dncx.errors import UsageError
 from dncx.explore.record import KINDS, OPTIONAL, EpisodeTrace, Trace
 from dncx.tasks.base import Words
-from dncx.training.files import write_whole
+from dncx.training.files import write_new
 
 FORMAT = "dncx-trace-1"
 BROKEN = (zipfile.BadZipFile, zlib.error, RuntimeError, tokenize.TokenError)
@@ -36,8 +36,6 @@ LARGEST = 4 * 2**30  # bytes of all arrays together: more than a page or a figur
 
 def save(trace: Trace, path: Path, force: bool = False) -> Path:
     """See `Trace.save`."""
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists; it is replaced with force only")
     told = {
         "format": FORMAT,
         "title": trace.title,
@@ -55,8 +53,7 @@ def save(trace: Trace, path: Path, force: bool = False) -> Path:
     }
     file = io.BytesIO()
     np.savez_compressed(file, about=_bytes(told), **arrays)  # pyright: ignore[reportArgumentType]
-    write_whole(path, file.getvalue())
-    return path
+    return write_new(path, file.getvalue(), force)
 
 
 def load(path: Path | str) -> Trace:

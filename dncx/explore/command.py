@@ -1,7 +1,6 @@
 """`dncx explore`: the page, the trace and the figures of a run."""
 
 import functools
-import itertools
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +18,7 @@ from dncx.training.configuration import (
     read_finished,
     task_settings,
 )
-from dncx.training.files import check_folder
+from dncx.training.files import check_folder, free_path
 from dncx.training.metrics import losses, read_metrics
 from dncx.training.runs import TASKS
 from dncx.training.settings import ExploreSettings
@@ -58,9 +57,7 @@ def _folder(settings: ExploreSettings[Any]) -> Path:
     if out is None:
         place = run if (run / CONFIG).exists() else Path("explore")
         name = "explore" if place == run else run.stem
-        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-        free = (place / name for name in names if settings.force or not (place / name).exists())
-        out = next(free)
+        out = place / name if settings.force else free_path(place / name)
     check_folder(out, "out")
     for name in (*FILES, "figures"):
         if (out / name).exists() and (out / name).is_dir() != (name == "figures"):

@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from dncx.errors import UsageError
 from dncx.explore import decoding
 from dncx.explore.record import EpisodeTrace, Trace
-from dncx.training.files import write_whole
+from dncx.training.files import write_new
 
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = (
@@ -62,10 +61,7 @@ FRAME_HEIGHT = 900  # pixels
 
 def write(path: Path, trace: Trace, compared: Trace | None, force: bool) -> Path:
     """See `Trace.page`."""
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists; it is replaced with force only")
-    write_whole(path, html(trace, compared).encode())
-    return path
+    return write_new(path, html(trace, compared).encode(), force)
 
 
 def frame(trace: Trace) -> str:
@@ -130,9 +126,7 @@ def _recording(trace: Trace, number: int, blob: bytearray) -> dict[str, Any]:
     episode = trace[number]
     arrays, every, notes = _arrays(episode)
     if notes:  # some numbers may not be finite, which JSON does not have
-        finite = {
-            n: np.nan_to_num(x, nan=0, posinf=0, neginf=0) for n, x in episode.arrays().items()
-        }
+        finite = {name: _finite(array) for name, array in episode.arrays().items()}
         episode = dataclasses.replace(episode, **finite)
     notes = [*trace.notes, *notes]
     successors = decoding.successors(episode)

@@ -19,7 +19,7 @@ from dncx.explore.record import EpisodeTrace, Trace
 from dncx.sequence import unroll_with_trace
 from dncx.tasks.base import Bucketed, Episode, Interactive, Spoken, Words
 from dncx.training.configuration import plain
-from dncx.training.networks import Embedded, cell_and_inputs
+from dncx.training.networks import cell_and_inputs, cell_of
 from dncx.training.runs import load_run
 from dncx.training.step import EVALUATION, data_of, respond, sources, stream
 
@@ -185,7 +185,7 @@ def _checked_lengths(arrays: Mapping[str, Array], lengths: ArrayLike | None) -> 
 
 def _memory_of(cell: Any) -> Any:
     """The access of a DNC."""
-    dnc = cell.cell if isinstance(cell, Embedded) else cell
+    dnc = cell_of(cell)
     if not isinstance(dnc, DNC):
         raise UsageError(
             f"{type(dnc).__name__} has not the memory of a DNC to look into; if there is a DNC in "

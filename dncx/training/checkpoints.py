@@ -10,7 +10,6 @@ This is the only module that knows Orbax.
 """
 
 import hashlib
-import itertools
 import json
 import logging
 import os
@@ -26,7 +25,7 @@ from orbax.checkpoint import v1 as ocp
 
 from dncx.errors import TrainingError, UsageError
 from dncx.training.configuration import FORMAT
-from dncx.training.files import write_whole
+from dncx.training.files import free_path, write_whole
 from dncx.training.step import TrainState
 
 SEAL, STATE = "seal", "state"
@@ -81,15 +80,7 @@ def newest_whole(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
 
 def move_aside(broken: Iterable[Path]) -> list[Path]:
     """Renames what was found broken, so that its iteration can be saved again; returns where to."""
-    moved = []
-    for path in broken:
-        aside = path.with_name(_BROKEN + path.name)
-        for number in itertools.count(2):
-            if not os.path.lexists(aside):
-                break
-            aside = path.with_name(f"{_BROKEN}{path.name}-{number}")
-        moved.append(path.rename(aside))
-    return moved
+    return [path.rename(free_path(path.with_name(_BROKEN + path.name))) for path in broken]
 
 
 def save(folder: Path, state: TrainState, config: dict[str, Any], keep: int) -> Path:

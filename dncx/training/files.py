@@ -1,5 +1,6 @@
 """Writing without ever losing or half writing anything."""
 
+import itertools
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,6 +36,24 @@ def set_aside(folder: Path, names: Iterable[str]) -> Path | None:
     for path in present:
         path.rename(aside / path.name)
     return aside
+
+
+def free_path(path: Path) -> Path:
+    """The path, or with -2, -3, ... behind its name: the first at which there is nothing."""
+    others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(one for one in itertools.chain([path], others) if not os.path.lexists(one))
+
+
+def write_new(path: Path, content: bytes, force: bool) -> Path:
+    """As `write_whole`; in the place of a file that is there only with `force`.
+
+    Raises:
+      UsageError: there is a file, and no `force`.
+    """
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists; it is replaced with force only")
+    write_whole(path, content)
+    return path
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -29,13 +29,18 @@ class Embedded(nnx.Module):
 Network = DNC | LSTMNetwork | Embedded
 
 
+def cell_of(network: Any) -> Any:
+    """The recurrent cell of a network."""
+    return network.cell if isinstance(network, Embedded) else network
+
+
 def cell_and_inputs(
     network: Network, inputs: Float[Array, "*batch F"]
 ) -> tuple[Any, Float[Array, "*batch E"]]:
     """The recurrent cell of a network, and the inputs as the cell takes them."""
     if isinstance(network, Embedded):
-        return network.cell, network.embedding(inputs)
-    return network, inputs
+        inputs = network.embedding(inputs)
+    return cell_of(network), inputs
 
 
 def describe_network(settings: ModelSettings, task: Judge) -> dict[str, Any]:

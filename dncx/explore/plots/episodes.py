@@ -38,9 +38,8 @@ def memory(
       UsageError: there is no such step.
     """
     time, columns = episode.num_steps, {"single": 3, "double": 6}[width]
-    if steps is None:
-        steps = np.unique(np.linspace(0, time - 1, columns).round().astype(int)).tolist()
-    chosen = [*(() if steps is None else steps)]
+    spread = np.unique(np.linspace(0, time - 1, columns).round().astype(int)).tolist()
+    chosen = spread if steps is None else [*steps]
     if not chosen or not all(-time <= step < time for step in chosen):
         raise UsageError(f"steps {chosen}: must be some of 0 to {time - 1}")
     rows = -(-len(chosen) // columns)
