@@ -88,7 +88,8 @@ class App {
     byId("step").value = step;
     byId("step").setAttribute("aria-valuetext", `step ${step} of ${this.last + 1}`);
     byId("where").textContent = `step ${step} of ${this.last + 1}`;
-    byId("pinned-step").value = pinned;
+    const field = byId("pinned-step"); // not while somebody types in it
+    if (field !== document.activeElement) field.value = pinned;
     if (!this.timer && this.said !== this.sentence()) {
       this.said = this.sentence();
       byId("live").textContent = this.said;
@@ -178,6 +179,7 @@ class App {
     on("pinned-step", "input", ({ target }) => {
       if (target.value) this.set({ pinned: Number(target.value) });
     });
+    on("pinned-step", "change", ({ target }) => (target.value = this.state.pinned));
     on("step", "input", (event) => this.go(Number(event.target.value)));
     on("first", "click", () => this.go(0));
     on("previous", "click", () => this.go(this.state.step - 1));
