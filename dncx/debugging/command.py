@@ -1,0 +1,299 @@
+"""Why a run stopped: the update that was not finite, made again and looked into."""
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from dncx.debugging.findings import (
+    about_arrays,
+    about_origin,
+    about_replay,
+    advice_for,
+    counted,
+    listed,
+    number_range,
+)
+from dncx.debugging.origins import Origin, Value, earliest
+from dncx.debugging.replay import replay
+from dncx.errors import UsageError
+from dncx.tasks.base import Bucketed, Episode, Judge
+from dncx.tasks.curriculum import Course
+from dncx.training import checkpoints, runs
+from dncx.training.configuration import fields_of, task_settings
+from dncx.training.failure import FAILURE
+from dncx.training.gradient import keys_for, loss_and_gradient
+from dncx.training.inspection import DebugSettings
+from dncx.training.networks import make_network
+from dncx.training.settings import OptimizerSettings
+from dncx.training.state import DATA, TrainState, initial_state, make_optimizer, stream
+from dncx.training.step import BUCKET
+
+_NAMED = 3  # parameters in a list
+
+
+class Case(NamedTuple):
+    """An update that was not finite, and what there was before it."""
+
+    path: Path
+    seen: dict[str, Any]  # when the run stopped: the loss, and norms by parameter
+    state: TrainState
+    settings: OptimizerSettings
+    optimizer: optax.GradientTransformation
+    fast: nnx.GraphDef  # the network as it was trained
+    plain: nnx.GraphDef  # the same, computed by the equations as they stand
+    source: Any  # the task that the batch is of
+    episode: Episode
+    keys: jax.Array  # one for each sequence
+
+
+class Attempt(NamedTuple):
+    """The update, made again."""
+
+    loss: jax.Array
+    gradient: Any
+    update: Any
+    updated: Any  # parameters
+    memory: Any  # of the optimiser
+
+
+def debug(settings: DebugSettings) -> str:
+    """What the update was at which a run stopped, and the operation that went wrong first.
+
+    Raises:
+      UsageError: there is no such run, or it left nothing to look into.
+    """
+    case = _load(settings.run_dir)
+    again = _attempt(case)
+    finding, advice = _finding(case, again)
+    lines = [
+        f"{case.path}: iteration {int(case.state.iteration) + 1}, the first of the updates that "
+        "were skipped in a row",
+        *about_replay(case.seen, _norms(again)),
+        *_before(case),
+        "",
+        *finding,
+        "",
+        f"Try: {advice}",
+    ]
+    return "\n".join(lines)
+
+
+def _load(run_dir: Path) -> Case:
+    checkpoint = _newest(run_dir)
+    config = checkpoint.config
+    task = _task(run_dir, config)
+    try:
+        graph, params = nnx.split(make_network(config["model"], nnx.Rngs(0)))
+        plain = nnx.graphdef(make_network(config["model"], nnx.Rngs(0), "plain"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"with the settings in {checkpoint.path}: {error}") from error
+    known = fields_of(OptimizerSettings())
+    settings = OptimizerSettings(
+        **{name: value for name, value in config["optimizer"].items() if name in known}
+    )
+    training, params = config["training"], nnx.to_pure_dict(params)
+    optimizer = make_optimizer(settings, training["num_training_iterations"])
+    like = initial_state(params, optimizer, averages=settings.weight_average > 0)
+    state = checkpoints.load(
+        checkpoint, like._replace(best=params if "validation" in config else ())
+    )
+    key = jax.random.fold_in(stream(training["seed"], DATA), state.iteration)
+    source = _source(task, key)
+    episode = jax.jit(lambda key: source.sample(key, training["batch_size"]))(key)
+    return Case(
+        path=checkpoint.path,
+        seen=config[FAILURE],
+        state=state,
+        settings=settings,
+        optimizer=optimizer,
+        fast=graph,
+        plain=plain,
+        source=source,
+        episode=episode,
+        keys=keys_for(episode, key),
+    )
+
+
+def _task(run_dir: Path, config: dict[str, Any]) -> Judge:
+    """The task, or the lesson of it, that the batch was of."""
+    name = config["task"]["name"]
+    if name not in runs.TASKS:
+        raise UsageError(
+            f"{run_dir} is of the task {name}, which dncx does not know: use the command line of "
+            f"the task, or in Python first dncx.training.runs.TASKS[{name!r}] = ITS_CLASS"
+        )
+    task = runs.make_task(name, task_settings(config, runs.TASKS[name]))
+    if isinstance(task, Course):
+        return task.at_lesson(config["lesson"], task.gate.earlier_share)
+    return task
+
+
+def _newest(run_dir: Path) -> checkpoints.Checkpoint:
+    """What the run left when it stopped."""
+    if not run_dir.is_dir():
+        raise UsageError(f"there is no run {run_dir}")
+    folder = (run_dir / FAILURE).resolve()  # as the checkpoints need it
+    try:
+        found, _ = checkpoints.newest_whole(folder)
+    except UsageError as error:
+        reasons = [line for line in str(error).splitlines() if line.startswith("  ")]
+        raise UsageError(
+            "\n".join([f"nothing in {folder} is whole, so there is nothing to replay:", *reasons])
+        ) from error
+    if found is None or FAILURE not in found.config:
+        raise UsageError(
+            f"{run_dir} has no {FAILURE}/, which training leaves where too many updates in a row "
+            "are not finite (--max_skipped_updates); it did not stop for that"
+        )
+    return found
+
+
+def _source(task: Any, key: jax.Array) -> Any:
+    """What the batch is drawn from, as in training."""
+    if not isinstance(task, Bucketed):
+        return task
+    which, buckets = jax.random.fold_in(key, BUCKET), task.buckets
+    return buckets[int(jax.random.choice(which, len(buckets), p=jnp.asarray(task.shares)))]
+
+
+def _attempt(case: Case) -> Attempt:
+    """The update as training makes it, in one program."""
+
+    def attempt(params: Any, opt_state: Any, episode: Episode, keys: jax.Array) -> Attempt:
+        loss, gradient = loss_and_gradient(case.fast, params, case.source, episode, keys)
+        update, memory = case.optimizer.update(gradient, opt_state, params)
+        updated = optax.apply_updates(params, update)
+        return Attempt(loss, gradient, update, updated, memory)
+
+    return jax.jit(attempt)(case.state.params, case.state.opt_state, case.episode, case.keys)
+
+
+def _norms(again: Attempt) -> dict[str, Any]:
+    """What training keeps of the update at which it stops."""
+
+    def norm(array: jax.Array) -> float:
+        return float(jnp.linalg.norm(array.ravel()))
+
+    norms = {"gradient": again.gradient, "updated": again.updated}
+    norms = {what: jax.tree.map(norm, runs.flat(tree)) for what, tree in norms.items()}
+    return {"loss": float(again.loss), **norms}
+
+
+def _before(case: Case) -> list[str]:
+    """What the update was made from."""
+    episode = case.episode
+    batch = {"inputs": episode.inputs, "targets": episode.targets, "mask": episode.mask}
+    return [
+        f"  batch: {about_arrays(batch)}",
+        f"  parameters: {about_arrays(runs.flat(case.state.params), largest=True)}",
+        f"  optimiser: {about_arrays(_memory(case.state.opt_state), largest=True)}",
+    ]
+
+
+def _memory(opt_state: Any) -> dict[str, Any]:
+    """The optimiser's numbers, by name."""
+    named = {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in jax.tree.leaves_with_path(opt_state)
+    }
+    return {name.lstrip("0123456789."): leaf for name, leaf in named.items()}
+
+
+def _finding(case: Case, again: Attempt) -> tuple[list[str], str]:
+    """What went wrong, in lines, and what to try."""
+    params = case.state.params
+    if bad := [name for name, array in runs.flat(params).items() if counted(array)]:
+        return (
+            [f"The parameters were not finite before this update: {listed(bad)}."],
+            "an earlier checkpoint, or another --seed: training itself keeps such parameters out.",
+        )
+    if not any(map(counted, jax.tree.leaves((again.loss, again.gradient)))):
+        return _finding_in_update(case, again)
+
+    def compute(params: Any, episode: Episode, keys: jax.Array) -> Any:
+        return loss_and_gradient(case.plain, params, case.source, episode, keys)
+
+    plain_loss, plain_gradient = replay(
+        compute, {"parameters": params, "batch": case.episode, "keys": case.keys}
+    )
+    origin = plain_loss.origin or _first(plain_gradient)
+    loss = f"loss {float(plain_loss.array):.4g}"
+    if origin is None:
+        compiled = jax.jit(compute)(params, case.episode, case.keys)
+        return _finding_in_form(loss, any(map(counted, jax.tree.leaves(compiled))))
+    shape = case.episode.inputs.shape
+    return [
+        f"What went wrong first, in the equations as they stand (implementation=plain; {loss}):",
+        *about_origin(origin, shape[0], shape[1], forward=bool(plain_loss.origin)),
+    ], advice_for(origin)
+
+
+def _finding_in_form(loss: str, also_compiled: bool) -> tuple[list[str], str]:
+    """Where the equations, run one operation at a time, are finite."""
+    found = f"With the equations as they stand (implementation=plain; {loss}) all gradients are "
+    found += "finite when they are computed one operation at a time"
+    if also_compiled:
+        return [f"{found}, but not as one compiled program: by other rounding."], (
+            "a smaller --learning_rate or --max_grad_norm: the numbers are at the edge of what "
+            "floats can hold."
+        )
+    return [f"{found}, and as one program: the fastest form rounds otherwise, or is at fault."], (
+        "--implementation=plain or xla, or a smaller --learning_rate where numbers are huge. If "
+        "they are not, please report it with the folder above."
+    )
+
+
+def _first(gradient: Any) -> Origin | None:
+    values = jax.tree.leaves(gradient, is_leaf=lambda leaf: isinstance(leaf, Value))
+    return earliest([value.origin for value in values if value.origin])
+
+
+def _finding_in_update(case: Case, again: Attempt) -> tuple[list[str], str]:
+    """What is wrong with an update of finite gradients."""
+    if not math.isfinite(float(optax.tree.norm(again.gradient))):
+        return _too_large("gradients", {"gradient": again.gradient}), (
+            "a smaller --learning_rate or --max_grad_norm, as the numbers had grown before; or, "
+            "if the loss is a task's own, a smaller one."
+        )
+    if math.isfinite(float(optax.tree.norm(again.updated))):
+        return (
+            ["All is finite now: the loss, the gradients and the update."],
+            "the run again: it may have been the machine. If it stops again, another --seed.",
+        )
+    trees = {
+        "updated": again.updated,
+        "before": case.state.params,
+        "update": again.update,
+        "gradient": again.gradient,
+    }
+    second = optax.tree.get(again.memory, "nu")
+    trees |= {"mean square": second} if second is not None else {}
+    rate, epsilon = case.settings.learning_rate, case.settings.optimizer_epsilon
+    return _too_large("parameters after the update", trees), (
+        f"a smaller --learning_rate than {rate:g}, or a larger --optimizer_epsilon than "
+        f"{epsilon:g}."
+    )
+
+
+def _too_large(what: str, trees: dict[str, Any]) -> list[str]:
+    """Lines about the worst arrays of the first tree, with their counterparts in the others."""
+    flat = {name: runs.flat(tree) for name, tree in trees.items()}
+    first = next(iter(flat.values()))
+    finite = not any(map(counted, first.values()))
+    state = "are finite, but their squares, of which a norm is made, are not" if finite else ""
+    lines = [f"Loss and gradients are finite. The {what} {state or 'are not'}:"]
+    for name in sorted(first, key=lambda name: -_size(first[name]))[:_NAMED]:
+        lines.append(f"  {name} {[*np.shape(first[name])]}")
+        lines += [f"    {word}: {number_range(arrays[name])}" for word, arrays in flat.items()]
+    return lines
+
+
+def _size(array: Any) -> float:
+    numbers = np.abs(np.asarray(array, np.float64))
+    return math.inf if counted(array) else float(numbers.max(initial=0.0))
