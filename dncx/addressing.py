@@ -41,8 +41,7 @@ def content_weights(
     """C(M, k, β)[i] = softmax_i( β · k·M[i] / (|k| |M[i]| + ε) ), one row a key.
 
     Args:
-      memory: the slots to compare with.
-      keys: one key a head.
+      memory, keys: the slots to compare with, and one key a head.
       strengths: β ≥ 0, after oneplus or softplus; the larger, the sharper.
       epsilon: added to the squared norms and to their product. With 0 (the paper) the
         similarity to a zero vector, undefined there, is taken as 0.
@@ -52,7 +51,9 @@ def content_weights(
     dots = keys @ memory.T
     norms = vector_norms(keys, epsilon)[:, None] * vector_norms(memory, epsilon)[None, :] + epsilon
     similarity = jnp.where(norms > 0, dots / jnp.where(norms > 0, norms, 1), 0)
-    return jax.nn.softmax(strengths[:, None] * similarity, axis=-1)
+    # β times a difference: that of two huge products is their rounding, and overflows in the exp.
+    highest = jax.lax.stop_gradient(similarity.max(axis=-1, keepdims=True))
+    return jax.nn.softmax(strengths[:, None] * (similarity - highest), axis=-1)
 
 
 def product_over_heads(factors: Float[Array, "heads ..."]) -> Float[Array, "..."]:
@@ -189,10 +190,7 @@ def forward_weights(link: Link, read_weights: ReadWeights) -> DirectionalWeights
 
 
 def backward_weights(link: Link, read_weights: ReadWeights) -> DirectionalWeights:
-    """b = Lᵀ w^r: the slots written right before those that were read.
-
-    Source: as `forward_weights`.
-    """
+    """b = Lᵀ w^r: the slots written right before those that were read; see `forward_weights`."""
     return jnp.einsum("mij,ri->rmj", link, read_weights)
 
 

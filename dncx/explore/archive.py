@@ -16,7 +16,8 @@ that names or shapes have changed.
 
 import io
 import json
-import tokenize
+import math
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -30,8 +31,17 @@ from dncx.tasks.base import Words
 from dncx.training.files import write_new
 
 FORMAT = "dncx-trace-1"
-BROKEN = (zipfile.BadZipFile, zlib.error, RuntimeError, tokenize.TokenError)
+BROKEN = (OSError, ValueError, EOFError, MemoryError, ArithmeticError, RuntimeError, zlib.error)
 LARGEST = 4 * 2**30  # bytes of all arrays together: more than a page or a figure can show
+# An archive comes from strangers, and zeros shrink to a thousandth: one that would unpack to more
+# than SMALL may be so many times larger than its file. Numbers shrink to a half or a tenth.
+SMALL, RATIO = 2**29, 100
+LARGEST_ABOUT = 2**25  # bytes; as JSON it takes many times that
+# What numpy writes in front of an array of the two dtypes; nothing of it is evaluated.
+MAGIC = b"\x93NUMPY\x01\x00"
+HEADER = re.compile(
+    rb"\{'descr': '(<f4|\|u1)', 'fortran_order': (True|False), 'shape': \(([0-9, ]*)\), \} *\n"
+)
 
 
 def save(trace: Trace, path: Path, force: bool = False) -> Path:
@@ -67,26 +77,28 @@ def load(path: Path | str) -> Trace:
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
     try:
-        _check_size(path)
-        with np.load(path, allow_pickle=False) as arrays:
-            found = dict(arrays)
-    except (OSError, ValueError, EOFError, KeyError, MemoryError, *BROKEN) as error:
-        raise UsageError(f"{path} is not a whole trace.npz: {error}") from error
+        with zipfile.ZipFile(path) as archive:
+            _check_sizes(path, archive.infolist())
+            found = {_name(member): _array(archive, member) for member in archive.infolist()}
+    except (*BROKEN, zipfile.BadZipFile) as error:
+        raise UsageError(f"{path} is not a whole trace.npz: {_brief(error)}") from error
     told = _told(path, found.pop("about", None))
     parts: dict[str, dict[str, np.ndarray]] = {}
     for name, array in found.items():
         number, _, field = name.partition(".")
         parts.setdefault(number, {})[field] = array
     if set(parts) != {str(number) for number in range(len(told["episodes"]))}:
-        raise UsageError(f"{path}: {len(told['episodes'])} episodes, arrays of {', '.join(parts)}")
+        numbers = _brief(", ".join(parts))
+        raise UsageError(f"{path}: {len(told['episodes'])} episodes, arrays of {numbers}")
     episodes = tuple(
         _episode(f"{path}, episode {number}", parts[str(number)], said)
         for number, said in enumerate(told["episodes"])
     )
     try:
+        json.dumps(told, ensure_ascii=False).encode()  # no halves of characters: none can be shown
         return Trace(episodes, told["title"], told["about"], tuple(told["notes"]))
     except (ValueError, TypeError) as error:
-        raise UsageError(f"{path}: {error}") from error
+        raise UsageError(f"{path}: {_brief(error)}") from error
 
 
 def _bytes(value: Any) -> np.ndarray:
@@ -98,10 +110,10 @@ def _told(path: Path, about: np.ndarray | None) -> dict[str, Any]:
     try:
         told = json.loads(b"" if about is None else about.tobytes())
         version = told["format"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UsageError(f"{path} is not a trace.npz: it does not say its format") from error
     if version != FORMAT:
-        raise UsageError(f"{path} has the format {version!r}; this dncx reads {FORMAT}")
+        raise UsageError(f"{path} has the format {_brief(repr(version))}; this dncx reads {FORMAT}")
     kinds = {"title": str, "about": dict, "notes": list, "episodes": list}
     wrong = [name for name, kind in kinds.items() if not isinstance(told.get(name), kind)]
     if wrong:
@@ -109,21 +121,55 @@ def _told(path: Path, about: np.ndarray | None) -> dict[str, Any]:
     return told
 
 
-def _episode(place: str, arrays: dict[str, np.ndarray], said: dict[str, Any]) -> EpisodeTrace:
+def _episode(place: str, arrays: dict[str, np.ndarray], said: Any) -> EpisodeTrace:
     unknown, missing = set(arrays) - set(KINDS), set(KINDS) - OPTIONAL - set(arrays)
     if unknown or missing:
         lines = [f"no {name}" for name in sorted(missing)] + [f"unknown {n}" for n in unknown]
-        raise UsageError(f"{place}: {', '.join(lines)}")
+        raise UsageError(f"{place}: {_brief(', '.join(lines))}")
     try:
         words = said["words"] and Words(**{k: tuple(v) for k, v in said["words"].items()})
-        return EpisodeTrace(**arrays, words=words, scores=dict(said["scores"]))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UsageError(f"{place}: {error}") from error
+        scores = dict(said["scores"])
+        for score in scores.values():
+            math.isnan(score)  # refuses what is no number, and what is too large for a float
+        return EpisodeTrace(**arrays, words=words, scores=scores)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise UsageError(f"{place}: {_brief(error)}") from error
 
 
-def _check_size(path: Path) -> None:
+def _check_sizes(path: Path, members: list[zipfile.ZipInfo]) -> None:
     """Refuses an archive that says it is too large, before anything of it is read."""
-    with zipfile.ZipFile(path) as archive:
-        total = sum(member.file_size for member in archive.infolist())
-    if total > LARGEST:
-        raise ValueError(f"its arrays have {total} bytes, more than {LARGEST}")
+    total = sum(member.file_size for member in members)
+    most = min(LARGEST, max(SMALL, RATIO * path.stat().st_size))
+    if total > most:
+        raise ValueError(f"its arrays have {total} bytes, more than {most}")
+    if len({member.filename for member in members}) < len(members):
+        raise ValueError("two of its members have one name")
+
+
+def _name(member: zipfile.ZipInfo) -> str:
+    return member.filename.removesuffix(".npy")
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """One array, once its header says the size that it has."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{member.filename}: neither stored nor deflated")
+    if _name(member) == "about" and member.file_size > LARGEST_ABOUT:
+        raise ValueError(f"its about has {member.file_size} bytes, more than {LARGEST_ABOUT}")
+    with archive.open(member) as file:
+        start = file.read(len(MAGIC) + 2)
+        length = int.from_bytes(start[len(MAGIC) :], "little")
+        header = HEADER.fullmatch(file.read(length))
+        if not start.startswith(MAGIC) or header is None:
+            raise ValueError(f"{member.filename}: must be an array of float32, the about of uint8")
+        kind, order = header[1].decode(), "F" if header[2] == b"True" else "C"
+        shape = tuple(int(size) for size in header[3].decode().replace(",", " ").split())
+        size = math.prod(shape) * np.dtype(kind).itemsize
+        if size != member.file_size - len(start) - length:
+            raise ValueError(f"{member.filename}: its header is of {size} bytes, it is of others")
+        return np.frombuffer(file.read(), kind).reshape(shape, order=order)
+
+
+def _brief(what: object) -> str:
+    """One line, however long what a stranger wrote."""
+    return " ".join(str(what).split())[:200]

@@ -19,9 +19,9 @@ from dncx.training.configuration import (
     task_settings,
 )
 from dncx.training.files import check_folder, free_path
+from dncx.training.inspection import ExploreSettings
 from dncx.training.metrics import losses, read_metrics
 from dncx.training.runs import TASKS
-from dncx.training.settings import ExploreSettings
 
 FILES = ("memory.html", "trace.npz", "compared.npz")
 
@@ -85,7 +85,8 @@ def _compared(run: Path, settings: ExploreSettings[Any], beside: Trace) -> Trace
     """The other one; of the same task on the same episodes."""
     if run.suffix == ".npz":
         return load(run)
-    seed, task = beside.about.get("seed", settings.seed), beside.about.get("task", {})
+    seed, task = beside.about.get("seed"), beside.about.get("task", {})
+    seed = seed if isinstance(seed, int) else settings.seed
     name = read_finished(find_run(run))["task"]["name"]
     same = name == task.get("name") and name in TASKS
     changes = task_settings({"task": task}, TASKS[name]) if same else {}
@@ -110,7 +111,8 @@ def _draw(trace: Trace, metrics: Path, folder: Path) -> str:
     draw = [plots.overview, plots.memory, plots.weightings, plots.usage, plots.gates]
     draw += [plots.link] if episode.link is not None else []
     draw += [plots.traversal] if task.get("name") == "traversal" else []
-    draw += [plots.memory_reuse] if task.get("num_sequences", 1) > 1 else []
+    several = task.get("num_sequences")
+    draw += [plots.memory_reuse] if isinstance(several, int) and several > 1 else []
     figures: dict[str, Callable[[], Any]] = {
         function.__name__: functools.partial(function, episode) for function in draw
     }

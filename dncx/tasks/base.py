@@ -143,7 +143,7 @@ class Interactive(Task, Protocol):
         step: Callable[[Any, Array], tuple[Any, Array]],
         state: Any,
         episode: Episode,
-        key: Array,
+        keys: Array,
         training: bool,
     ) -> tuple[Float[Array, "B A O"], Episode]:
         """The rest of the sequences.
@@ -152,7 +152,7 @@ class Interactive(Task, Protocol):
           step: (state, inputs [B, F]) -> (state, outputs [B, O]).
           state: after the opening.
           episode: the opening.
-          key: of random choices.
+          keys: of random choices, one for each sequence.
           training: whether targets may guide the inputs.
 
         Returns:

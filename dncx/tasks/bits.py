@@ -87,7 +87,7 @@ def _words(outputs: Float[Array, "B T O"], episode: Episode) -> list[list[str]]:
         np.asarray(x[0], np.float64)
         for x in (episode.inputs, episode.targets, episode.mask, outputs)
     )
-    answers = np.round(mask[:, None] / (1 + np.exp(-logits)))
+    answers = mask[:, None] * np.heaviside(logits, 0)
     return [[_word(row) for row in array] for array in (inputs, targets, answers)]
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from dncx.errors import UsageError
 from dncx.training.configuration import CONFIG, METRICS, MODEL, read_config
+from dncx.training.inspection import RunsSettings
 from dncx.training.lock import LOCK
-from dncx.training.settings import RunsSettings
 
 _LAST = 2**16  # bytes of metrics.jsonl that are read: some hundred reports
 _LARGEST_HEADER = 2**24  # bytes; that of a model is some thousand
@@ -35,20 +35,22 @@ def list_runs(folder: Path) -> list[dict[str, Any]]:
 
     Returns:
       A dictionary a run with "name" and "seconds_since_report", and either "problem" or "task",
-      "lesson" (0: it has none), "model", "iteration", "iterations" (in all), "state" (running,
-      finished, stopped early, interrupted), "best" (validation: "error" in % and "iteration"),
-      "loss" (in the unit that training says) and "iterations_per_second". What is not known is
-      None.
+      "lesson" (0: it has none), "model", "seeds", "iteration", "iterations" (in all), "state"
+      (running, finished, stopped early, interrupted), "best" (validation: "error" in % and
+      "iteration"), "loss" (of several seeds the median), "loss_unit" and "iterations_per_second".
+      What is not known is None.
 
     Raises:
       UsageError: there is no such folder.
     """
-    if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}; runs are in runs/ where `dncx train` began")
     try:
+        if not folder.is_dir():
+            raise UsageError(
+                f"there is no folder {folder}; runs are in runs/ where `dncx train` began"
+            )
         runs = [folder] if (folder / CONFIG).exists() else [*_runs_in(folder)]
     except OSError as error:
-        raise UsageError(f"{folder}: {error.strerror}") from error
+        raise UsageError(f"{str(folder)[:300]}: {error.strerror}") from error
     rows = [{"name": str(run), **_described(run)} for run in runs]
     return sorted(rows, key=lambda row: row["seconds_since_report"])
 
@@ -70,13 +72,17 @@ def _described(run: Path) -> dict[str, Any]:
         return age | _state(run)
     except (UsageError, OSError) as error:
         return age | {"problem": str(error)}
-    except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         return age | {"problem": f"{CONFIG} or {MODEL} is broken"}
 
 
 def _state(run: Path) -> dict[str, Any]:
     config, reports = read_config(run / CONFIG), _last_reports(run / METRICS)
-    model, trained = config["model"], _trained_iterations(run / MODEL)
+    model, seeds = config["model"], int(config["training"].get("num_seeds", 1))
+    models = sorted(run.glob(f"seed-*/{MODEL}")) if seeds > 1 else [run / MODEL]
+    reached = [_trained_iterations(path) for path in models]
+    trained = min((x for x in reached if x is not None), default=None)
+    trained = trained if len(models) == seeds else None
     reported = reports[-1]["iteration"] if reports else 0
     total, best = config["training"]["num_training_iterations"], config.get("validation")
     if _is_locked(run):
@@ -91,20 +97,27 @@ def _state(run: Path) -> dict[str, Any]:
     sizes = memory if model["name"] == "dnc" else (model["num_layers"], model["hidden_size"])
     return {
         "task": str(config["task"]["name"]),
-        "lesson": config.get("lesson", 0),
+        "lesson": int(config.get("lesson", 0)),
         "model": f"{model['name']} {sizes[0]}x{sizes[1]}",
+        "seeds": seeds,
         "iteration": max(reported, trained or 0),
         "iterations": total,
         "state": state,
-        "best": {name: best[name] for name in ("error", "iteration")} if best else None,
+        "best": _best(best["error"], best["iteration"]) if best else None,
         "loss": _last_number(reports, "loss"),
+        "loss_unit": str(config.get("loss_unit", "")),
         "iterations_per_second": _last_number(reports, "iterations_per_second"),
     }
 
 
+def _best(error: Any, iteration: Any) -> dict[str, Any]:
+    """The best validation; nothing else than numbers."""
+    return {"error": None if error is None else float(error), "iteration": int(iteration)}
+
+
 def _last_reports(path: Path) -> list[dict[str, Any]]:
     """The last lines of a metrics.jsonl; what is none is left out."""
-    if not path.exists():
+    if not path.is_file():
         return []
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _LAST))
@@ -112,7 +125,7 @@ def _last_reports(path: Path) -> list[dict[str, Any]]:
     for text in texts:
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(line, dict) and isinstance(line.get("iteration"), int):
             reports.append(line)
@@ -128,7 +141,7 @@ def _last_number(reports: list[dict[str, Any]], name: str) -> float | None:
 
 def _trained_iterations(model: Path) -> int | None:
     """What the header of model.safetensors says; its library would load NumPy."""
-    if not model.exists():
+    if not model.is_file():
         return None
     with model.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
@@ -139,7 +152,7 @@ def _trained_iterations(model: Path) -> int | None:
 
 def _is_locked(run: Path) -> bool:
     """Whether a process trains there (lock.py), asked for a moment and without changing it."""
-    if not (run / LOCK).exists():
+    if not (run / LOCK).is_file():
         return False
     with (run / LOCK).open() as file:
         try:
@@ -154,7 +167,8 @@ def _table(rows: list[dict[str, Any]]) -> str:
     titles = ["run", "task", "model", "iteration", "state", "loss", "iterations/s", "last report"]
     cells = {number: _cells(row) for number, row in enumerate(rows) if "problem" not in row}
     widths = [max(map(len, column)) for column in zip(titles, *cells.values(), strict=True)]
-    widths[0] = max(len(row["name"]) for row in [*rows, {"name": titles[0]}])
+    names = [_in_print(row["name"]) for row in rows]
+    widths[0] = max(map(len, [*names, titles[0]]))
 
     def line(texts: list[str]) -> str:
         return "  ".join(f"{t:{w}}" for t, w in zip(texts, widths, strict=True)).rstrip()
@@ -164,7 +178,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
         + [
             line(cells[number])
             if number in cells
-            else f"{row['name']:{widths[0]}}  {row['problem']}"
+            else f"{names[number]:{widths[0]}}  {_in_print(row['problem'])}"
             for number, row in enumerate(rows)
         ]
     )
@@ -174,15 +188,20 @@ def _cells(row: dict[str, Any]) -> list[str]:
     lesson, best, loss = row["lesson"], row["best"], row["loss"]
     known = best and best["error"] is not None
     return [
-        row["name"],
-        row["task"] + (f", lesson {lesson}" if lesson else ""),
-        row["model"],
+        _in_print(row["name"]),
+        _in_print(row["task"]) + (f", lesson {lesson}" if lesson else ""),
+        _in_print(row["model"]) + (f", {row['seeds']} seeds" if row["seeds"] > 1 else ""),
         f"{row['iteration']}/{row['iterations']}",
         row["state"] + (f", best {best['error']:.4g} % at {best['iteration']}" if known else ""),
-        "-" if loss is None else f"{loss:.4g}",
+        "-" if loss is None else f"{loss:.4g} {_in_print(row['loss_unit'])}".strip(),
         "-" if row["iterations_per_second"] is None else f"{row['iterations_per_second']:.0f}",
         _age(row["seconds_since_report"]),
     ]
+
+
+def _in_print(text: str) -> str:
+    """Without signs that end a line, move the cursor or cannot be written; not endless."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text[:500])
 
 
 def _age(seconds: float) -> str:

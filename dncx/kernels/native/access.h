@@ -59,11 +59,11 @@ void to_similarity(const Sizes& z, T* dots, const T* norms, T key_norm, T epsilo
 
 template <class T>
 void softmax(const Sizes& z, const T* similarity, T strength, T* weights) {
-  T highest = strength * similarity[0];
-  for (int64_t n = 1; n < z.slots; ++n) highest = std::max(highest, strength * similarity[n]);
+  T highest = similarity[0];
+  for (int64_t n = 1; n < z.slots; ++n) highest = std::max(highest, similarity[n]);
   T total = 0;
   each_vector<T>(z.padded, [&](int64_t j) {
-    store(weights + j, exponential<T>(strength * load(similarity + j) - highest).value);
+    store(weights + j, exponential<T>(strength * (load(similarity + j) - highest)).value);
   });
   std::fill(weights + z.slots, weights + z.padded, T(0));
   each_vector<T>(z.padded, [&](int64_t j) { total += sum<T>(load(weights + j)); });

@@ -9,6 +9,8 @@ from jaxtyping import Array, Int32, UInt8
 from dncx.tasks.babi.stories import Story
 from dncx.tasks.babi.vocabulary import NOTHING
 
+MOST_LENGTHS = 2048  # their square is kept; the official stories have fewer than 1,400 words
+
 
 class Stories(NamedTuple):
     """Stories padded to one length; rows without any story have NOTHING at all steps, task 0."""
@@ -44,8 +46,12 @@ def best_widths(lengths: Sequence[int], count: int) -> tuple[int, ...]:
 
     A dynamic programme over the lengths l₁ < l₂ < .. that occur, nⱼ stories being at most lⱼ long:
     cost(b, j) = minᵢ cost(b - 1, i) + (nⱼ - nᵢ) lⱼ, the steps of the first j in b buckets.
+    Lengths beyond MOST_LENGTHS are rounded up so that there are no more than so many.
     """
-    distinct, counts = np.unique(np.asarray(lengths, np.int64), return_counts=True)
+    sizes = np.asarray(lengths, np.int64)
+    coarse = -(-sizes.max() // MOST_LENGTHS)
+    sizes = np.minimum(-(-sizes // coarse) * coarse, sizes.max())
+    distinct, counts = np.unique(sizes, return_counts=True)
     ends = np.concatenate([[0], distinct])
     up_to = np.concatenate([[0], np.cumsum(counts)])
     steps = ((up_to - up_to[:, None]) * ends).astype(np.float64)  # of one bucket from i to j

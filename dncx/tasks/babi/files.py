@@ -6,7 +6,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 FileSplit = Literal["train", "test"]
 FILE_SPLITS: tuple[FileSplit, ...] = ("train", "test")
@@ -38,8 +38,12 @@ HOW = (
     "https://research.facebook.com/downloads/babi/; a copy: "
     f"https://s3.amazonaws.com/text-datasets/babi_{ROOT}.tar.gz), or the folder unpacked from it"
 )
-# An archive comes from strangers. The official files of these folders have up to 6 MB.
-MAX_FILE, MAX_ARCHIVE = 2**25, 2**30
+# An archive comes from strangers. The official files of these folders have up to 6 MB, and there
+# are 40; the archive has some hundred. What stands before a file is its long name at most.
+MAX_FILE, MAX_FILES, MAX_ARCHIVE, MAX_BEFORE, MAX_MEMBERS = 2**25, 2**28, 2**30, 2**16, 2**13
+BROKEN = (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, ValueError, RecursionError)
+BEFORE_A_FILE = tarfile.XHDTYPE + tarfile.XGLTYPE + tarfile.SOLARIS_XHDTYPE
+BEFORE_A_FILE += tarfile.GNUTYPE_LONGNAME + tarfile.GNUTYPE_LONGLINK
 
 
 class File(NamedTuple):
@@ -73,13 +77,10 @@ def read_files(
     if data_dir is None:
         raise ValueError(f"data_dir is not given: {HOW}")
     data_dir = Path(data_dir)
-    if not data_dir.exists():
-        raise ValueError(f"data_dir={data_dir}: there is no such file or folder; {HOW}")
-    contents: dict[str, bytes] = {}
-    for name, text in (_folder if data_dir.is_dir() else _archive)(data_dir, language):
-        if name in contents:
-            raise ValueError(f"{data_dir}: {language}/{name} is in it twice")
-        contents[name] = text
+    try:
+        contents = _contents(data_dir, language)
+    except OSError as error:
+        raise ValueError(f"data_dir={data_dir}: {error.strerror}; {HOW}") from error
     files, missing = [], []
     for task in tasks:
         for split in FILE_SPLITS:
@@ -97,8 +98,26 @@ def read_files(
     return files
 
 
+def _contents(data_dir: Path, language: str) -> dict[str, bytes]:
+    """All that is there, by the name of its file."""
+    if not (data_dir.is_file() or data_dir.is_dir()):
+        raise ValueError(f"data_dir={data_dir}: there is no such file or folder; {HOW}")
+    contents: dict[str, bytes] = {}
+    for name, text in (_folder if data_dir.is_dir() else _archive)(data_dir, language):
+        if name in contents:
+            raise ValueError(f"{data_dir}: {language}/{name} is in it twice")
+        contents[name] = text
+        if sum(map(len, contents.values())) > MAX_FILES:
+            raise ValueError(f"{data_dir}: its files have more than {MAX_FILES} bytes; {HOW}")
+    return contents
+
+
+_OFFICIAL = {file_name(task, split)[:-4] for task in range(1, 21) for split in FILE_SPLITS}
+
+
 def _wanted(name: str) -> bool:
-    return re.fullmatch(r"qa\d+_[a-z-]+_(train|test)(\.PARTIAL[\w.-]*)?\.txt", name) is not None
+    match = re.fullmatch(r"([\w-]{1,60})(\.PARTIAL[\w.-]{0,100})?\.txt", name)
+    return match is not None and match[1] in _OFFICIAL
 
 
 def _folder(path: Path, language: str) -> Iterator[tuple[str, bytes]]:
@@ -111,32 +130,47 @@ def _folder(path: Path, language: str) -> Iterator[tuple[str, bytes]]:
         raise ValueError(f"data_dir={path}: there is no folder {language} in it; {HOW}")
     for file in sorted(folder.iterdir()):
         if _wanted(file.name) and file.is_file():
-            _check_size(file, file.name, file.stat().st_size)
+            if file.stat().st_size > MAX_FILE:
+                raise ValueError(f"{file}: it has more than {MAX_FILE} bytes; {HOW}")
             yield file.name, file.read_bytes()
+
+
+class _Header(tarfile.TarInfo):
+    """One of an archive, refused where it is not of a size that it may have."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Any:
+        """See `tarfile`, which reads at once what stands before a file, whatever its size."""
+        header = super().frombuf(buf, encoding, errors)
+        most = MAX_BEFORE if header.type in BEFORE_A_FILE else MAX_ARCHIVE
+        if not 0 <= header.size <= most:
+            raise tarfile.ReadError(f"not 0 to {most} bytes")
+        return header
 
 
 def _archive(path: Path, language: str) -> Iterator[tuple[str, bytes]]:
     """Name and content of the files; nothing is written to the disk."""
     try:
-        with tarfile.open(path, "r:*") as archive:
-            for member in archive:
+        with tarfile.open(path, "r:*", tarinfo=_Header) as archive:
+            for count, member in enumerate(archive):
                 if member.size < 0 or member.offset_data + member.size > MAX_ARCHIVE:
                     raise tarfile.ReadError(f"not 0 to {MAX_ARCHIVE} bytes")
+                if count >= MAX_MEMBERS:
+                    raise tarfile.ReadError(f"more than {MAX_MEMBERS} members")
                 *_, folder, name = ("", "", *PurePosixPath(member.name).parts[-2:])
-                if folder != language or not _wanted(name):
-                    continue
-                _check_size(path, name, member.size)
-                content = archive.extractfile(member) if member.isreg() else None
-                if content is None:
-                    raise ValueError(f"{path}: {member.name} is not a plain file; {HOW}")
-                yield name, content.read()
-    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError) as error:
+                if folder == language and _wanted(name):
+                    yield name, _content(archive, member, name)
+    except (*BROKEN, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"data_dir={path}: not a whole archive, or none at all ({reason}); {HOW}"
         ) from error
 
 
-def _check_size(path: Path, name: str, size: int) -> None:
-    if size > MAX_FILE:
-        raise ValueError(f"{path}: {name} has {size} bytes, more than {MAX_FILE}; {HOW}")
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> bytes:
+    content = archive.extractfile(member) if member.isreg() else None
+    if content is None:
+        raise tarfile.ReadError(f"{name} is not a plain file")
+    if member.size > MAX_FILE:
+        raise tarfile.ReadError(f"{name} has {member.size} bytes, more than {MAX_FILE}")
+    return content.read()

@@ -5,6 +5,7 @@ tokens       mary got the milk .      what is mary carrying ?  -     -
 answers                                                        milk  apple
 """
 
+import io
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -61,7 +62,7 @@ def parse(text: bytes, name: str, task: int) -> list[Story]:
             elif line.number != previous + 1:
                 raise ValueError(f"number {line.number} after {previous}; it goes up by 1, or to 1")
         except ValueError as error:
-            raise ValueError(f"{name}:{place}: {error}: {raw[:80]!r}") from None
+            raise ValueError(f"{name}:{place}: {str(error)[:100]}: {raw[:80]!r}") from None
         stories[-1].append(line)
         previous = line.number
     for count, story in enumerate(stories, 1):
@@ -72,10 +73,9 @@ def parse(text: bytes, name: str, task: int) -> list[Story]:
 
 def _lines(text: bytes) -> Iterator[tuple[int, str]]:
     """Numbered from 1, without what ends them. Signs outside ASCII fail as unknown words."""
-    lines = text.decode("ascii", errors="backslashreplace").split("\n")
-    if not lines[-1]:
-        lines.pop()
-    return ((place, line.rstrip("\r")) for place, line in enumerate(lines, 1))
+    for place, line in enumerate(io.BytesIO(text), 1):
+        decoded = line.removesuffix(b"\n").decode("ascii", errors="backslashreplace")
+        yield place, decoded.rstrip("\r")
 
 
 def _parse_line(raw: str, seen: dict[str, tuple[list[int], list[int]]]) -> _Line:

@@ -32,7 +32,9 @@ from dncx.tasks.graphs.relations import (
     relations,
 )
 from dncx.tasks.graphs.settings import InferenceGraph, InferenceSettings
-from dncx.tasks.graphs.task import GraphTask, answers, first_of
+from dncx.tasks.graphs.task import MOST_STEPS, GraphTask, answers, first_of
+
+MOST_QUERIES = 2**10  # each is a part of the program
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,10 +62,12 @@ class Inference(InferenceSettings, GraphTask):
                 f"path_length={self.path_length}: relations on graph={self.graph} have "
                 f"{lengths[0]} to {lengths[-1]} edges; 0 means the lesson's"
             )
-        if self.queries < 1:
-            raise ValueError(f"queries={self.queries}: at least 1")
-        if self.planning_steps < 0:
-            raise ValueError(f"planning_steps={self.planning_steps}: at least 0")
+        if not 1 <= self.queries <= MOST_QUERIES:
+            raise ValueError(f"queries={self.queries}: at least 1, at most {MOST_QUERIES}")
+        if not 0 <= self.planning_steps <= MOST_STEPS:
+            raise ValueError(
+                f"planning_steps={self.planning_steps}: at least 0, at most {MOST_STEPS}"
+            )
 
     def _draw(self, key: Array, bounds: Lesson) -> Episode:
         graph_key, order_key, query_key = jax.random.split(key, 3)

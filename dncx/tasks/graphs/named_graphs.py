@@ -15,6 +15,7 @@ from dncx.tasks.graphs.random_graphs import Graph, unique_labels
 
 DATA = Path(__file__).parent / "data"
 HEADER = ["source", "edge", "destination"]
+LARGEST = 2**22  # bytes; the largest graph with names of 10 letters has some 10^6 triples less
 
 
 class NamedGraph(NamedTuple):
@@ -41,15 +42,20 @@ def read_graph(path: Path) -> NamedGraph:
         from a node to itself, a node that no edge leaves, or more names than labels; the message
         names the file and the line.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"{path}: it has more than {LARGEST} bytes")
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a table of triples; {error}") from error
     if rows[:1] != [HEADER]:
         raise ValueError(f"{path}, line 1: it must be {','.join(HEADER)}")
     ways: dict[str, dict[str, str]] = {}
     for number, row in enumerate(rows[1:], start=2):
         place = f"{path}, line {number}"
         if len(row) != 3 or not all(cell.strip() for cell in row):
-            raise ValueError(f"{place}: three names, separated by commas, not {row}")
+            raise ValueError(f"{place}: three names, separated by commas, not {str(row)[:100]}")
         source, edge, destination = row
         if source == destination:
             raise ValueError(f"{place}: an edge from {source} to itself")

@@ -35,7 +35,7 @@ from dncx.tasks.graphs.lessons import SHORTEST_PATH, Lesson
 from dncx.tasks.graphs.named_graphs import diameter
 from dncx.tasks.graphs.random_graphs import FAR, Graph, choose_pair, distances
 from dncx.tasks.graphs.settings import ShortestPathSettings
-from dncx.tasks.graphs.task import GraphTask, first_of
+from dncx.tasks.graphs.task import MOST_STEPS, GraphTask, first_of
 from dncx.tasks.graphs.walking import Edges, Query, answer_inputs, edges_from, move
 
 
@@ -73,8 +73,8 @@ class ShortestPath(ShortestPathSettings, GraphTask):
         if not 0 <= self.optimal_share <= 1:
             raise ValueError(f"optimal_share={self.optimal_share}: a share is from 0 to 1")
         for name in ("planning_steps", "spare_steps"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)}: at least 0")
+            if not 0 <= getattr(self, name) <= MOST_STEPS:
+                raise ValueError(f"{name}={getattr(self, name)}: from 0 to {MOST_STEPS}")
         if self.named is not None and self.path_length > diameter(self.named):
             raise ValueError(
                 f"path_length={self.path_length}: the longest shortest path on "
@@ -111,7 +111,7 @@ class ShortestPath(ShortestPathSettings, GraphTask):
         step: Callable[[Any, Array], tuple[Any, Array]],
         state: Any,
         episode: Episode,
-        key: Array,
+        keys: Array,
         training: bool,
     ) -> tuple[Float[Array, "B A O"], Episode]:
         """See `Interactive.converse`; A: the lesson's longest path and the spare steps.
@@ -125,17 +125,17 @@ class ShortestPath(ShortestPathSettings, GraphTask):
 
         def walk(carry: Any, now: Any) -> tuple[Any, Any]:
             state, node, last = carry
-            index, key = now
+            index, keys = now
             going = (node != query.goal) & (index < limit)
             inputs = jax.vmap(answer_inputs, (0, 0, None))(last, going, index)
             state, outputs = step(state, inputs)
-            keys = jax.random.split(key, batch)
             made = jax.vmap(move, (0, 0, 0, 0, None))(keys, query, node, outputs, share)
             carry = state, jnp.where(going, made.onward, node), made.taken
             return carry, (node, going, inputs, outputs, made)
 
         first = state, query.start, jnp.full((batch, 3), BLANK, jnp.int32)
-        moments = jnp.arange(steps, dtype=jnp.int32), jax.random.split(key, steps)
+        choices = jax.vmap(lambda key: jax.random.split(key, steps), out_axes=1)(keys)
+        moments = jnp.arange(steps, dtype=jnp.int32), choices
         (_, last, _), history = jax.lax.scan(walk, first, moments)
         nodes, going, inputs, outputs, made = jax.tree.map(
             lambda array: jnp.swapaxes(array, 0, 1), history

@@ -26,6 +26,8 @@ from dncx.tasks.graphs.named_graphs import NamedGraph, named_graph, names_of, nu
 from dncx.tasks.graphs.random_graphs import Graph, all_triples, random_graph
 from dncx.tasks.graphs.settings import AnyGraph
 
+MOST_STEPS = 2**20  # of a part of a sequence: beyond, its arrays could not be made
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GraphTask:
@@ -59,8 +61,10 @@ class GraphTask:
                 f"num_nodes={self.num_nodes}: {fewest} to {LABELS - 1}, on graph=random; "
                 "0 means the lesson's"
             )
-        if self.path_length < 0:
-            raise ValueError(f"path_length={self.path_length}: 0 or the number of edges")
+        if not 0 <= self.path_length <= MOST_STEPS:
+            raise ValueError(
+                f"path_length={self.path_length}: 0 or the number of edges, up to {MOST_STEPS}"
+            )
         if not 0 <= self.earlier_share <= 1:
             raise ValueError(f"earlier_share={self.earlier_share}: a share is from 0 to 1")
 
