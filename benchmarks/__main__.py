@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 import tyro
 
 Name = Literal[
-    "step_time", "memory", "compile_time", "scaling", "training", "streaming", "sampling"
+    "step_time",
+    "memory",
+    "compile_time",
+    "scaling",
+    "training",
+    "streaming",
+    "sampling",
+    "seeds",
+    "parts",
 ]
 
 
@@ -38,12 +46,15 @@ def main() -> None:
         figures,
         memory,
         models,
+        parts,
         sampling,
         scaling,
+        seeds,
         step_time,
         streaming,
         training,
     )
+    from dncx.training.gradient import Plan
 
     sizes = models.TINY if asked.tiny else {name: models.SIZES[name] for name in asked.sizes}
     timed = sizes
@@ -57,6 +68,8 @@ def main() -> None:
         "training": training.run,
         "streaming": lambda: streaming.run(sizes),
         "sampling": sampling.run,
+        "seeds": seeds.run,
+        "parts": parts.run,
     }
     if asked.tiny:
         small = models.TINY["tiny"]
@@ -68,6 +81,8 @@ def main() -> None:
             "training": lambda: training.run(5, 1),
             "streaming": lambda: streaming.run(sizes, 5),
             "sampling": lambda: sampling.run(1, models.TINY_MODEL),
+            "seeds": lambda: seeds.run((1, 2), 5, 1),
+            "parts": lambda: parts.run(small, (Plan(), Plan(accumulation=2, truncation=3))),
         }
     for name in asked.names or get_args(Name):
         report = runs[name]()

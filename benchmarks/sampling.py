@@ -12,7 +12,8 @@ from dncx.training.networks import describe_network, make_network
 from dncx.training.presets import DEFAULTS
 from dncx.training.runs import make_task
 from dncx.training.settings import ModelSettings
-from dncx.training.step import DATA, initial_state, make_optimizer, make_train, stream
+from dncx.training.state import DATA, initial_state, make_optimizer, stream
+from dncx.training.step import Recipe, make_train
 
 
 def run(iterations: int = 10, model: ModelSettings | None = None) -> Report:
@@ -36,7 +37,8 @@ def _row(task: Any, settings: Any, model: ModelSettings, iterations: int) -> dic
     batch, key = settings.run.batch_size, stream(0, DATA)
     graph, state = nnx.split(make_network(describe_network(model, task), nnx.Rngs(0)))
     optimizer = make_optimizer(settings.optimizer)
-    step, last = make_train(graph, task, optimizer, batch), jnp.asarray(iterations, jnp.int32)
+    step = make_train(Recipe(graph, optimizer, batch), task)
+    last = jnp.asarray(iterations, jnp.int32)
     params = nnx.to_pure_dict(state)
 
     @jax.jit
@@ -48,7 +50,7 @@ def _row(task: Any, settings: Any, model: ModelSettings, iterations: int) -> dic
         return jax.lax.scan(once, jnp.zeros(()), jnp.arange(iterations))
 
     def train() -> Any:
-        return step(initial_state(jax.tree.map(jnp.copy, params), optimizer), key, last, ())
+        return step(initial_state(params, optimizer), key, last, ())
 
     seconds = round_robin({"draw": lambda: draw(key), "train": train}, 3, turn=0)
     return {

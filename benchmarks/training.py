@@ -7,15 +7,10 @@ from flax import nnx
 from benchmarks.measure import Report, round_robin
 from dncx import DNC
 from dncx.tasks.repeat_copy import RepeatCopy
+from dncx.training.gradient import keys_for, loss_and_gradient
 from dncx.training.settings import OptimizerSettings
-from dncx.training.step import (
-    DATA,
-    initial_state,
-    loss_and_gradient,
-    make_optimizer,
-    make_train,
-    stream,
-)
+from dncx.training.state import DATA, initial_state, make_optimizer, stream
+from dncx.training.step import Recipe, make_train
 
 
 def run(iterations: int = 500, rounds: int = 5) -> Report:
@@ -23,21 +18,20 @@ def run(iterations: int = 500, rounds: int = 5) -> Report:
     task = RepeatCopy()
     graph, state = nnx.split(DNC(task.input_size, task.output_size, rngs=nnx.Rngs(0)))
     optimizer = make_optimizer(OptimizerSettings())
-    step = make_train(graph, task, optimizer, 16)
+    step = make_train(Recipe(graph, optimizer, batch_size=16), task)
     key, last = stream(0, DATA), jnp.asarray(iterations, jnp.int32)
     episode = task.sample(key, 16)
 
     @jax.jit
     def gradients(params):  # one after the other, each from what the last one gave
         def once(_, params):
-            _, gradient = loss_and_gradient(graph, params, task, episode, key)
+            _, gradient = loss_and_gradient(graph, params, task, episode, keys_for(episode, key))
             return jax.tree.map(lambda p, g: p - 1e-9 * g, params, gradient)
 
         return jax.lax.fori_loop(0, iterations, once, params)
 
     def whole():
-        fresh = jax.tree.map(jnp.copy, nnx.to_pure_dict(state))
-        return step(initial_state(fresh, optimizer), key, last, ())
+        return step(initial_state(nnx.to_pure_dict(state), optimizer), key, last, ())
 
     params = nnx.to_pure_dict(state)
     calls = {"gradient alone": lambda: gradients(params), "iteration": whole}

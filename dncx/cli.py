@@ -14,19 +14,20 @@ import dncx
 from dncx import commands
 from dncx.errors import TrainingError, UsageError
 from dncx.training import presets
-from dncx.training.settings import (
+from dncx.training.inspection import (
+    DebugSettings,
     EvalSettings,
     ExploreSettings,
     ExportSettings,
     RunsSettings,
-    TrainSettings,
 )
+from dncx.training.settings import TrainSettings
 
-FAILED, INTERRUPTED, TERMINATED = 1, 130, 143  # the last two: by Ctrl-C, by SIGTERM
+FAILED, INTERRUPTED = 1, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`dncx train TASK`, `eval RUN`, `explore RUN`, `export RUN`, `runs`; returns the exit code."""
+    """`dncx train TASK`, `eval RUN`, `explore RUN`, ..., `runs`; returns the exit code."""
     return _main(presets.DEFAULTS, arguments, "dncx")
 
 
@@ -70,6 +71,8 @@ def _main(tasks: dict[str, Any], arguments: Sequence[str] | None, program: str) 
             _explore(settings)
         elif isinstance(settings, ExportSettings):
             _export(settings)
+        elif isinstance(settings, DebugSettings):
+            _debug(settings)
         elif isinstance(settings, RunsSettings):
             _runs(settings)
         else:
@@ -85,7 +88,7 @@ def console() -> None:
 
 def leave(code: int) -> None:
     """Ends the process, at once after a failure: other libraries' threads may hold up its end."""
-    if code in (FAILED, INTERRUPTED, TERMINATED):
+    if code:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -143,6 +146,13 @@ def _export(settings: ExportSettings) -> None:
 
     for line in export(settings):
         print(line, flush=True)
+
+
+def _debug(settings: DebugSettings) -> None:
+    _cache_compilations(settings.compilation_cache)
+    from dncx.debugging.command import debug
+
+    print(debug(settings))
 
 
 def _runs(settings: RunsSettings) -> None:

@@ -1,5 +1,5 @@
 """The command line, parsed: `train TASK`, `eval RUN`, `explore RUN` with the options of each task,
-and `export RUN`, `runs DIR`.
+and `export RUN`, `debug RUN`, `runs DIR`.
 
 No JAX here.
 """
@@ -16,14 +16,15 @@ import tyro
 from dncx.errors import UsageError
 from dncx.training import presets
 from dncx.training.configuration import CONFIG, find_run, read_finished, task_settings
-from dncx.training.settings import (
+from dncx.training.inspection import (
+    DebugSettings,
     EvalSettings,
     ExploreSettings,
     ExportSettings,
     NoTask,
     RunsSettings,
-    TrainSettings,
 )
+from dncx.training.settings import TrainSettings
 
 _STYLE: dict[str, Any] = {
     "use_underscores": True,
@@ -35,6 +36,7 @@ _STYLE: dict[str, Any] = {
     ),
 }
 
+_OTHERS = {"export": ExportSettings, "debug": DebugSettings, "runs": RunsSettings}
 _TRAIN = """Train a DNC, or the LSTM to compare it with, on a task.
 
 Options are spelled with _ or with -, and take their value after = or a space."""
@@ -59,10 +61,7 @@ def parse(tasks: Mapping[str, Any], arguments: Sequence[str], program: str) -> A
     about_runs = {"eval": EvalSettings, "explore": ExploreSettings}
     commands = [_train_command(start)]
     commands += [_run_command(word, kind, tasks, arguments) for word, kind in about_runs.items()]
-    commands += [
-        Annotated[kind, tyro.conf.subcommand(word)]
-        for word, kind in {"export": ExportSettings, "runs": RunsSettings}.items()
-    ]
+    commands += [Annotated[kind, tyro.conf.subcommand(word)] for word, kind in _OTHERS.items()]
     command: Any = tyro.cli(_one_of(commands), args=arguments, prog=program, **_STYLE)
     return getattr(command, "settings", command)
 

@@ -30,9 +30,9 @@ from dncx.errors import UsageError
 from dncx.sequence import unroll
 from dncx.training.configuration import CONFIG, find_run
 from dncx.training.files import check_folder, write_whole
+from dncx.training.inspection import ExportSettings
 from dncx.training.networks import Embedded, Network, cell_and_inputs, cell_of
 from dncx.training.runs import load_run, trained_iterations
-from dncx.training.settings import ExportSettings
 
 FORMAT = "dncx-export-1"
 PLATFORMS = ("cpu", "cuda", "tpu")

@@ -21,9 +21,10 @@ from dncx.errors import UsageError
 from dncx.explore import archive, decoding, tracing
 from dncx.explore.record import AXES, KINDS, OPTIONAL, EpisodeTrace, Trace
 from dncx.tasks.base import Words
+from dncx.training.gradient import keys_for, respond
 from dncx.training.networks import Embedded
 from dncx.training.runs import load_run
-from dncx.training.step import EVALUATION, respond, stream
+from dncx.training.state import EVALUATION, stream
 
 ROOT = Path(__file__).parent.parent
 SIZES = {"T": 6, "N": 4, "W": 3, "R": 2, "M": 2, "F": 3, "O": 2, "H": 5, "1+2*M": 5}
@@ -236,7 +237,7 @@ class TestRuns:
         task, network, _ = load_run(run)
         key = stream(5, EVALUATION)
         opening = task.sample(key, 2)
-        outputs, answered = respond(network, task, opening, key, training=False)
+        outputs, answered = respond(network, task, opening, keys_for(opening, key), training=False)
         for number, episode in enumerate(traced.episodes):
             start = int(opening.extra.opening[number])
             rest = episode.num_steps - start

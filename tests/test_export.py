@@ -21,9 +21,9 @@ from dncx.tasks.copy import Copy
 from dncx.tasks.settings import CopySettings
 from dncx.training import runs
 from dncx.training.configuration import write_config
+from dncx.training.measuring import data_of, sources
 from dncx.training.networks import cell_and_inputs, describe_network, make_network
 from dncx.training.settings import ModelSettings, TrainSettings
-from dncx.training.step import data_of, sources
 
 ROOT = Path(__file__).parent.parent
 FILES = {"sequence.jax_export", "step.jax_export", "export.json"}

@@ -13,7 +13,8 @@ from dncx.tasks.base import Episode
 from dncx.tasks.bits import masked_cross_entropy
 from dncx.tasks.repeat_copy import RepeatCopy
 from dncx.training.settings import OptimizerSettings
-from dncx.training.step import initial_state, make_optimizer, update
+from dncx.training.state import initial_state, make_optimizer
+from dncx.training.step import Recipe, update
 
 
 def to_float32(value):
@@ -42,9 +43,8 @@ def test_training_steps(run, golden, x64):
         decay=to_float32(parameters["decay"]),
     )
     state = initial_state(nnx.to_pure_dict(params), optimizer)
-    step = jax.jit(
-        lambda state, episode: update(state, graph, task, episode, jax.random.key(0), optimizer)
-    )
+    recipe = Recipe(graph, optimizer, batch_size=16)
+    step = jax.jit(lambda state, episode: update(state, recipe, task, episode, jax.random.key(0)))
 
     losses, norms = file.arrays[f"{run}/losses"], file.arrays[f"{run}/global_norms"]
     for number, (loss, norm) in enumerate(zip(losses, norms, strict=True)):

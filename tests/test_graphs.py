@@ -552,7 +552,8 @@ def converse(task, slots, batch, training):
         seen = jnp.where(inputs[:, :90].any(axis=-1), decode(inputs[:, :90])[:, 2] // 11, 0)
         return state + 1, 30 * wishes[seen]
 
-    outputs, episode = task.converse(step, jnp.zeros(()), start, jax.random.key(0), training)
+    keys = jax.random.split(jax.random.key(0), batch)
+    outputs, episode = task.converse(step, jnp.zeros(()), start, keys, training)
     return outputs, episode, task.score(outputs, episode), task.loss(outputs, episode)
 
 
@@ -672,7 +673,8 @@ def test_gradients_flow_through_the_dialogue(shortest):
         def step(state, inputs):
             return state, inputs @ weights
 
-        outputs, steps = task.converse(step, (), episodes, jax.random.key(1), True)
+        keys = jax.random.split(jax.random.key(1), len(episodes.inputs))
+        outputs, steps = task.converse(step, (), episodes, keys, True)
         return task.loss(outputs, steps), (outputs, steps)
 
     gradients, (outputs, steps) = jax.jit(jax.grad(loss, has_aux=True))(weights)

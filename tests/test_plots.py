@@ -18,6 +18,7 @@ from dncx.explore.plots import panels
 from dncx.tasks.babi import report
 from dncx.tasks.babi.judge import Tally
 from dncx.tasks.base import Words
+from dncx.training.configuration import MODELS
 
 T, N, W = 12, 6, 4
 EPISODE = (
@@ -197,11 +198,10 @@ def test_a_sharp_write_stays_dark_in_a_long_episode():
     np.testing.assert_array_equal(panels.pooled(signed, 1, 2), [[-3, 1], [2, 0]])
 
 
-def run(folder, losses, task="copy", **settings):
+def run(folder, losses, **described):
     folder.mkdir()
-    described = {"format": "dncx-run-1", "model": {}, "optimizer": {}, "training": {}, "id": "",
-                 "resumed": [], "task": {"name": task, **settings}}  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(described))
+    config = json.loads((MODELS / "memory-reuse" / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | described))
     lines = [{"iteration": 10 * (n + 1), "loss": loss} for n, loss in enumerate(losses)]
     lines.append({"iteration": 15, "lesson": 1, "sequence_error": 0.0})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -210,7 +210,7 @@ def run(folder, losses, task="copy", **settings):
 
 def test_learning_curves(tmp_path):
     table = np.array([[3.0, 2, 1], [5, 1, 0], [4, 4, 4]])
-    runs = [run(tmp_path / str(n), row, num_sequences=1) for n, row in enumerate(table)]
+    runs = [run(tmp_path / str(n), row) for n, row in enumerate(table)]
     figure = plots.learning_curves({"DNC": runs, "one": [str(runs[0])]})
     (axes,) = figure.axes
     median, one, lesson = axes.lines
@@ -221,13 +221,13 @@ def test_learning_curves(tmp_path):
     corners = {tuple(point) for point in band.get_paths()[0].vertices}
     for x, low, high in zip((10, 20, 30), table.min(axis=0), table.max(axis=0), strict=True):
         assert {(x, low), (x, high)} <= corners
-    assert axes.get_ylabel() == "loss (bits per sequence)"
+    assert axes.get_ylabel() == "loss (bits per series)"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["DNC", "one"]
 
 
 def test_learning_curves_that_cannot_be_drawn(tmp_path):
-    bits, nats = run(tmp_path / "b", [1.0], num_sequences=1), run(tmp_path / "n", [1.0], "babi")
-    own = plots.learning_curves({"own": [run(tmp_path / "own", [1.0], "of my own")]})
+    bits, nats = run(tmp_path / "b", [1.0]), run(tmp_path / "n", [1.0], loss_unit="nats")
+    own = plots.learning_curves({"own": [run(tmp_path / "own", [1.0], loss_unit="")]})
     assert own.axes[0].get_ylabel() == "loss"
     assert plots.learning_curves({"": [bits]}).axes[0].get_legend() is None
     (tmp_path / "lost").mkdir()

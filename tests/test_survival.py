@@ -23,7 +23,7 @@ from dncx.tasks.repeat_copy import RepeatCopy
 from dncx.training import checkpoints, loop
 from dncx.training.lock import Locks
 from dncx.training.metrics import Reporter, read_metrics
-from dncx.training.step import DATA, stream
+from dncx.training.state import DATA, stream
 
 SIZES = ["--hidden_size=8", "--memory_size=6", "--word_size=4", "--num_read_heads=2"]
 TRAIN = [*SIZES, "--batch_size=4", "--report_interval=10", "--seed=3", "--learning_rate=1e-3"]

@@ -19,9 +19,11 @@ from dncx.explore.record import EpisodeTrace, Trace
 from dncx.sequence import unroll_with_trace
 from dncx.tasks.base import Bucketed, Episode, Interactive, Spoken, Words
 from dncx.training.configuration import plain
+from dncx.training.gradient import keys_for, respond
+from dncx.training.measuring import data_of, sources
 from dncx.training.networks import cell_and_inputs, cell_of
 from dncx.training.runs import load_run
-from dncx.training.step import EVALUATION, data_of, respond, sources, stream
+from dncx.training.state import EVALUATION, stream
 
 LINK_NUMBERS = 2**26  # of all episodes together (256 MiB); above, links are left out
 
@@ -99,6 +101,37 @@ def trace_run(run: Path | str, *, num_episodes: int = 2, seed: int = 1, **change
     if num_episodes < 1:
         raise UsageError(f"num_episodes={num_episodes}: must be at least 1")
     task, network, config = load_run(run, **changes)
+    about = {
+        "run": str(run),
+        "seed": seed,
+        "task": plain(config["task"]),
+        "model": config["model"],
+    }
+    title = Path(run).resolve().name
+    return trace_task(task, network, num_episodes=num_episodes, seed=seed, title=title, about=about)
+
+
+def trace_task(
+    task: Any,
+    network: Any,
+    *,
+    num_episodes: int = 2,
+    seed: int = 1,
+    title: str = "a DNC",
+    about: Mapping[str, Any] | None = None,
+) -> Trace:
+    """Runs a network on fresh episodes of a task, and keeps what happened.
+
+    Args:
+      task: a `dncx.tasks.base.Task`, or one in buckets.
+      network: as in `trace`.
+      num_episodes: how many.
+      seed: draws them.
+      title, about: see `Trace`.
+
+    Raises:
+      UsageError: a model without the memory of a DNC.
+    """
     opening, outputs, judged = _episodes(task, network, num_episodes, seed)
     episode = judged
     if isinstance(task, Interactive):
@@ -109,13 +142,8 @@ def trace_run(run: Path | str, *, num_episodes: int = 2, seed: int = 1, **change
         targets=episode.targets,
         mask=episode.mask,
         lengths=_lengths(episode),
-        title=Path(run).resolve().name,
-        about={
-            "run": str(run),
-            "seed": seed,
-            "task": plain(config["task"]),
-            "model": config["model"],
-        },
+        title=title,
+        about=about,
     )
     episodes = tuple(
         dataclasses.replace(
@@ -142,7 +170,8 @@ def _episodes(task: Any, network: Any, count: int, seed: int) -> tuple[Episode, 
     def draw(params: Any, key: Array, data: Any) -> tuple[Episode, Array, Episode]:
         source = sources(task, data)[bucket]
         opening, cell = source.sample(key, count), nnx.merge(graph, params)
-        return opening, *respond(cell, source, opening, key, training=False)
+        keys = keys_for(opening, key)
+        return opening, *respond(cell, source, opening, keys, training=False)
 
     return draw(params, key, data_of(task))
 

@@ -24,9 +24,10 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from dncx.errors import TrainingError, UsageError
+from dncx.training import processes
 from dncx.training.configuration import FORMAT
 from dncx.training.files import free_path, write_whole
-from dncx.training.step import TrainState
+from dncx.training.state import TrainState
 
 SEAL, STATE = "seal", "state"
 _SAVING, _DISCARDED, _BROKEN = "saving-", "discarded-", "broken-"
@@ -40,6 +41,17 @@ class Checkpoint(NamedTuple):
     path: Path
     config: dict[str, Any]  # what config.json held when it was saved
     digest: str  # of the numbers in its state
+    score: float | None  # less is better
+
+
+class Kept(NamedTuple):
+    """Which checkpoints stay."""
+
+    newest: int  # how many; 0: all
+    best: int = 0  # how many beside them: those with the lowest scores
+
+
+ALL = Kept(0)
 
 
 def numbered(folder: Path) -> list[int]:
@@ -66,7 +78,7 @@ def newest_whole(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
         path = folder / str(iteration)
         try:
             return _verified(path), broken
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             broken[path] = str(error)
     if broken:
         found = "".join(f"\n  {path.name}: {reason}" for path, reason in broken.items())
@@ -83,33 +95,69 @@ def move_aside(broken: Iterable[Path]) -> list[Path]:
     return [path.rename(free_path(path.with_name(_BROKEN + path.name))) for path in broken]
 
 
-def save(folder: Path, state: TrainState, config: dict[str, Any], keep: int) -> Path:
-    """Writes a checkpoint and reads it back; then removes all but the newest `keep` (0: none).
+def save(
+    folder: Path,
+    state: TrainState,
+    config: dict[str, Any],
+    kept: Kept,
+    score: float | None = None,
+) -> Path:
+    """Writes a checkpoint and reads it back; then removes those that need not stay.
+
+    Args:
+      folder: of the checkpoints.
+      state: what to save; of several processes all have it, and all call this.
+      config: of the run.
+      kept: which are kept.
+      score: by which the best are; less is better. None: not known.
 
     Raises:
       TrainingError: it could not be written; those before it are as they were.
     """
-    path = folder / str(int(state.iteration))
+    path = folder / str(state.reached)
     draft = path.with_name(_SAVING + path.name)
     try:
-        _remove(folder.glob(f"{_SAVING}*"))
-        _try_disk(draft, state)
+        processes.in_first(lambda: _begin(draft, state))
         with _quiet():
             ocp.save(str(draft / STATE), state._asdict())
             digest = _digest(state)
             if _digest(_read(draft, state)) != digest:
                 raise ValueError("what was read back is not what was written")
-        _seal(Checkpoint(draft, config, digest))
-        draft.rename(path)
-        for old in saved_iterations(folder)[:-keep] if keep else []:
-            (folder / str(old)).rename(folder / f"{_DISCARDED}{old}")
-        _remove(folder.glob(f"{_DISCARDED}*"))
+        checkpoint = Checkpoint(draft, config, digest, score)
+        processes.in_first(lambda: _finish(checkpoint, path, kept))
     except Exception as error:  # whatever Orbax and the disk raise
-        shutil.rmtree(draft, ignore_errors=True)
+        if processes.is_first():
+            shutil.rmtree(draft, ignore_errors=True)
         raise TrainingError(
             f"cannot save the checkpoint {path}: {_first_line(error)}; {last_saved(folder)}"
         ) from error
     return path
+
+
+def _begin(draft: Path, state: TrainState) -> None:
+    """Makes room for a new checkpoint."""
+    _remove(draft.parent.glob(f"{_SAVING}*"))
+    _try_disk(draft, state)
+
+
+def _finish(checkpoint: Checkpoint, path: Path, kept: Kept) -> None:
+    """Seals a new checkpoint, gives it its name, and removes those that need not stay."""
+    _seal(checkpoint)
+    checkpoint.path.rename(path)
+    folder, old = path.parent, saved_iterations(path.parent)[: -kept.newest] if kept.newest else []
+    scores = {i: _score(folder / str(i)) for i in old} if kept.best else {}
+    best = sorted((score, i) for i, score in scores.items() if score is not None)[: kept.best]
+    for iteration in set(old) - {i for _, i in best}:
+        (folder / str(iteration)).rename(folder / f"{_DISCARDED}{iteration}")
+    _remove(folder.glob(f"{_DISCARDED}*"))
+
+
+def _score(path: Path) -> float | None:
+    """That in the seal of a checkpoint."""
+    try:
+        return json.loads((path / SEAL).read_bytes().rpartition(b"\n")[0])["score"]
+    except (ValueError, LookupError, TypeError):  # it is broken, or of an earlier version
+        return None
 
 
 def last_saved(folder: Path) -> str:
@@ -163,13 +211,15 @@ def _digest(state: TrainState) -> str:
 
 def _seal(checkpoint: Checkpoint) -> None:
     """Writes the seal, once the files that it is for are on the disk."""
-    path, config, digest = checkpoint
+    path, config, digest, score = checkpoint
     written = [entry for entry in path.rglob("*") if entry.is_file()]
     for entry in written:
         with entry.open("rb") as file:
             os.fsync(file.fileno())
     files = {entry.relative_to(path).as_posix(): _file_digest(entry) for entry in written}
-    content = json.dumps({"config": config, "numbers": digest, "files": files}).encode()
+    content = json.dumps(
+        {"config": config, "numbers": digest, "score": score, "files": files}
+    ).encode()
     write_whole(path / SEAL, content + b"\n" + hashlib.sha256(content).hexdigest().encode())
 
 
@@ -184,13 +234,15 @@ def _verified(path: Path) -> Checkpoint:
         raise ValueError("its seal is not as it was written (checksum)")
     sealed = json.loads(content)
     for name, file_digest in sealed["files"].items():
+        if not (path / name).resolve().is_relative_to(path.resolve()):
+            raise ValueError(f"{name} is outside of it")
         if not (path / name).is_file():
             raise ValueError(f"{name} is missing")
         if _file_digest(path / name) != file_digest:
             raise ValueError(f"{name} is not as it was written (checksum)")
     if sealed["config"]["format"] != FORMAT:
         raise ValueError(f"it is of the format {sealed['config']['format']}")
-    return Checkpoint(path, sealed["config"], sealed["numbers"])
+    return Checkpoint(path, sealed["config"], sealed["numbers"], sealed.get("score"))
 
 
 def _file_digest(path: Path) -> str:

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from dncx.errors import UsageError
 from dncx.training.files import write_whole
@@ -11,6 +13,13 @@ from dncx.training.files import write_whole
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
 MODELS = Path(__file__).parent.parent / "models"  # trained ones that ship with dncx
 FORMAT = "dncx-run-1"
+_NAMED = 4  # runs in a message
+LARGEST = 2**22  # bytes of a config.json, which has some thousand
+
+
+def seed_dir(run_dir: Path, seed: int) -> Path:
+    """Where a network of a population has its run directory."""
+    return run_dir / f"seed-{seed}"
 
 
 def write_config(run_dir: Path, config: dict[str, Any]) -> None:
@@ -19,23 +28,53 @@ def write_config(run_dir: Path, config: dict[str, Any]) -> None:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """config.json, if it is one of ours."""
+    """config.json, if it is one of ours.
+
+    Raises:
+      UsageError: it is not, or a part of it is missing or of another kind.
+    """
     try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        if path.exists() and not (path.is_file() and path.stat().st_size <= LARGEST):
+            raise ValueError(f"it is no file of at most {LARGEST} bytes")
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"cannot read {path}: {error}") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise UsageError(f"{path} is not the configuration of a dncx run")
     missing = {"task", "model", "optimizer", "training", "id", "resumed"} - set(config)
     if missing:
         raise UsageError(f"{path} is broken: it has no {', '.join(sorted(missing))}")
+    for name, kind in _PARTS.items():
+        section, _, field = name.partition(".")
+        part = config[section].get(field) if field else config[section]
+        if not isinstance(part, kind) or isinstance(part, bool):
+            raise UsageError(f"{path} is broken: its {name} is no {_KINDS[kind]}")
     return config
 
 
+# What is read of a configuration without a look at its kind; each section before its fields.
+_KINDS = {dict: "object", list: "list", str: "text", int: "whole number"}
+_PARTS = {
+    **dict.fromkeys(("task", "model", "optimizer", "training"), dict),
+    "resumed": list,
+    "task.name": str,
+    "model.name": str,
+    "model.memory_size": int,
+    "training.num_training_iterations": int,
+}
+
+
 def find_run(run: Path) -> Path:
-    """A run directory; where there is none of this name, the model that ships under it."""
+    """A run directory; where there is none of this name, the model that ships under it.
+
+    Raises:
+      UsageError: the system does not take the name, or refuses to look there.
+    """
     shipped = MODELS / run
-    return shipped if not run.exists() and (shipped / CONFIG).exists() else run
+    try:
+        return shipped if not run.exists() and (shipped / CONFIG).exists() else run
+    except OSError as error:
+        raise UsageError(f"{str(run)[:300]}: {error.strerror}") from error
 
 
 def shipped_models() -> list[str]:
@@ -49,6 +88,12 @@ def read_finished(run_dir: Path) -> dict[str, Any]:
         raise UsageError(
             f"there is no run {run_dir}, nor a model of this name that ships with dncx: "
             f"{', '.join(shipped_models())}"
+        )
+    if seeds := sorted(path.parent.name for path in run_dir.glob(f"seed-*/{MODEL}")):
+        raise UsageError(
+            f"{run_dir} has a network of each seed; name one: "
+            + ", ".join(str(run_dir / seed) for seed in seeds[:_NAMED])
+            + (", ..." if len(seeds) > _NAMED else "")
         )
     for name in (CONFIG, MODEL):
         if not (run_dir / name).is_file():
@@ -71,7 +116,8 @@ def compare_configs(saved: dict[str, Any], asked: dict[str, Any]) -> tuple[list[
             if before == value or name == "num_training_iterations":
                 continue
             fixed = section == "model" or (section == "task" and name == "name")
-            fixed |= name == "momentum" and 0 in (before, value)
+            fixed |= name == "num_seeds"
+            fixed |= name in ("momentum", "weight_average") and 0 in (before, value)
             line = f"{name}: {before} in the checkpoint, {value} asked for"
             (model if fixed else rest).append(line)
     return model, rest
@@ -88,16 +134,39 @@ def plain(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def task_settings(config: dict[str, Any], kind: Any) -> dict[str, Any]:
-    """The settings of a run's task that a dataclass has as fields, as it takes them."""
+    """The settings of a run's task that a dataclass has as fields, as it takes them.
+
+    Raises:
+      UsageError: a value is not of the kind that the field has.
+    """
     hints = get_type_hints(kind)
     given = {}
     for field in dataclasses.fields(kind):
         if field.name in config["task"]:
             value = config["task"][field.name]
             kinds = (hints[field.name], *get_args(hints[field.name]))
+            if not _fits(value, hints[field.name]):
+                raise UsageError(
+                    f"{field.name}={str(value)[:100]}: not of the kind that it must be"
+                )
             if isinstance(value, list):
                 value = tuple(value)
             elif Path in kinds and value is not None:
                 value = Path(value)
             given[field.name] = value
     return given
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is one for a field; of the kinds that settings do not have, any is."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in parts
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin is tuple:
+        return isinstance(value, list | tuple) and all(_fits(one, parts[0]) for one in value)
+    kinds = {int: Integral, float: Real, str: str, Path: str | Path, NoneType: NoneType}
+    if hint is bool or isinstance(value, bool):
+        return isinstance(value, bool) and hint not in kinds
+    return isinstance(value, kinds.get(hint, object))

@@ -13,16 +13,10 @@ from dncx.errors import UsageError
 from dncx.tasks.base import Examined
 from dncx.training.configuration import fields_of
 from dncx.training.files import write_whole
+from dncx.training.inspection import EvalSettings
+from dncx.training.measuring import data_of, make_answer, make_examination, make_measure
 from dncx.training.runs import load_run
-from dncx.training.settings import EvalSettings
-from dncx.training.step import (
-    EVALUATION,
-    data_of,
-    make_answer,
-    make_examination,
-    make_measure,
-    stream,
-)
+from dncx.training.state import EVALUATION, stream
 
 
 def evaluate(settings: EvalSettings[Any]) -> list[dict[str, Any]]:

@@ -6,12 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dncx.training import checkpoints
+from dncx.training import checkpoints, processes
 from dncx.training.files import set_aside
 from dncx.training.programs import Programs
 from dncx.training.runs import flat
 from dncx.training.settings import RunSettings
-from dncx.training.step import TrainState
+from dncx.training.state import TrainState
 
 FAILURE = "failure"
 _NORMS = {"gradient": "gradients", "updated": "parameters after the update"}
@@ -26,7 +26,7 @@ def keep_failure(
     It is saved as a checkpoint is, in failure/ in the run directory; its configuration has what
     was seen under "failure".
     """
-    number, last = int(state.skipped_in_a_row), int(state.iteration)
+    number, last = int(state.skipped_in_a_row), state.reached
     before = state._replace(
         iteration=state.iteration - state.skipped_in_a_row,
         skipped_in_a_row=jnp.zeros_like(state.skipped_in_a_row),
@@ -37,8 +37,9 @@ def keep_failure(
         "gradient": flat(seen["gradient"]),
         "updated": flat(seen["updated"]),
     }
-    set_aside(run.run_dir, [FAILURE])
-    path = checkpoints.save(run.run_dir / FAILURE, before, description | {FAILURE: seen}, 0)
+    folder = run.run_dir.resolve() / FAILURE
+    processes.in_first(lambda: set_aside(run.run_dir, [FAILURE]))
+    path = checkpoints.save(folder, before, description | {FAILURE: seen}, checkpoints.ALL)
     return (
         f"the loss, its gradient or the update is not finite at iteration {last - number + 1}, nor "
         f"in any up to {last}. At the first of them the loss is {seen['loss']:.4g}; "

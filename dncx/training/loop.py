@@ -2,48 +2,45 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import optax
 from flax import nnx
 
-from dncx.errors import TrainingError, UsageError
+from dncx.errors import TrainingError
 from dncx.tasks.base import Examined, Judge
 from dncx.tasks.curriculum import Course
-from dncx.training import checkpoints, runs
-from dncx.training.beginning import begin, check_validation
-from dncx.training.configuration import METRICS, fields_of, write_config
+from dncx.training import checkpoints, processes, runs, tensorboard
+from dncx.training.beginning import Start, begin, check_task, take_place
+from dncx.training.configuration import fields_of
 from dncx.training.failure import keep_failure
 from dncx.training.files import check_folder
 from dncx.training.interruption import Interrupted, Interruption
 from dncx.training.lock import Locks
-from dncx.training.metrics import Metrics, Reporter
+from dncx.training.measuring import make_examination
+from dncx.training.metrics import Reporter
 from dncx.training.networks import describe_network
+from dncx.training.population import Population, population_of
 from dncx.training.programs import Programs, compile_programs
-from dncx.training.resume import (
-    is_done,
-    make_room,
-    out_of_patience,
-    own_folders,
-    resume,
-)
+from dncx.training.reports import Logger, Reports
+from dncx.training.resume import is_done, out_of_patience, own_folders
 from dncx.training.settings import RunSettings, TrainSettings
-from dncx.training.step import (
-    TrainState,
-    make_examination,
-)
+from dncx.training.state import TrainState, copied
+from dncx.training.step import Recipe
 
 CALL_SECONDS = 1.0  # at most about so long an interruption waits for the device
 EXAMINED_AT_ONCE = 32  # sequences of the validation set
 
 
-def train(settings: TrainSettings[Any]) -> Path:
+def train(settings: TrainSettings[Any], loggers: Sequence[Logger] = ()) -> Path:
     """Trains as the settings say, and leaves a run directory (see runs.py).
+
+    Args:
+      settings: all of them.
+      loggers: functions that are called with each line of metrics.jsonl, a dictionary.
 
     Returns:
       The run directory.
@@ -55,61 +52,61 @@ def train(settings: TrainSettings[Any]) -> Path:
       Interrupted: by Ctrl-C or SIGTERM; there is a checkpoint to go on from.
     """
     settings.check()
+    processes.join(settings.scale)
     run, task = settings.run, runs.make_task(settings.task_name, fields_of(settings.task))
     model = describe_network(settings.model, task)
-    check_validation(settings, task)
+    check_task(settings, task)
     runs.check_run_dir(run.run_dir)
     check_folder(run.checkpoints, "checkpoint_dir")
+    if run.tensorboard:
+        tensorboard.check_installed()
 
-    with Reporter(run.num_training_iterations) as reporter, Locks(reporter.say) as locks:
-        locks.take(own_folders(run))
-        found, broken = checkpoints.newest_whole(run.checkpoints) if run.resume else (None, {})
-        graph, optimizer, state, description = begin(settings, model)
-        for path, reason in broken.items():
-            reporter.say(f"skipping the checkpoint {path}: {reason}")
-        if found:
-            state, description, news = resume(found, state, description)
-            iteration = int(state.iteration)
-            _check_lesson(task, description)
-            if is_done(run, iteration, news, out_of_patience(run, description)):
-                reporter.say(f"{run.run_dir} is trained to iteration {iteration} already")
-                return run.run_dir
-            reporter.say("\n  ".join([f"resuming from {found.path}", *news]))
-            reporter.advance(iteration)
-        loop = _Loop(run, task, graph, optimizer, description, reporter)
-        state = loop.compile(state)
+    population, quiet = population_of(settings), not processes.is_first()
+    with Reporter(run.num_training_iterations, quiet) as reporter, Locks(reporter.say) as locks:
+        processes.in_first(lambda: locks.take(own_folders(run)))
+        start = begin(settings, task, model)
+        if _told_done(run, population, start, reporter):
+            return run.run_dir
+        reports = Reports(run, population, task.loss_unit, reporter, loggers)
+        loop = _Loop(run, task, start.recipe, population, start.description, reporter, reports)
+        state = loop.compile(start.state)
+        start = start._replace(state=state)  # the first one's arrays are given away
+
         with Interruption(reporter.say) as interruption, _explained(run):
-            for folder in own_folders(run):
-                folder.mkdir(parents=True, exist_ok=True)
-            locks.take(own_folders(run))
-            for aside in checkpoints.move_aside(broken):
-                reporter.say(f"a skipped checkpoint is in {aside} now")
-            make_room(run, description["id"] if found else None, int(state.iteration), reporter)
-            write_config(run.run_dir, description)
-            state = loop.run(state, interruption)
-            write_config(run.run_dir, loop.description)
-            path = runs.save_model(run.run_dir, state.best or state.params, int(state.iteration))
-            reporter.say(f"trained model: {path}")
+            processes.in_first(lambda: take_place(settings, population, start, locks, reporter))
+            with reports.open(start.description, state.reached):
+                state = loop.run(state, interruption)
+            processes.in_first(lambda: loop.finish(state))
     return run.run_dir
+
+
+def _told_done(run: RunSettings, population: Population, start: Start, reporter: Reporter) -> bool:
+    """Says where the run begins; whether there is nothing left to train."""
+    for path, reason in start.broken.items():
+        reporter.say(f"skipping the checkpoint {path}: {reason}")
+    if start.found is None:
+        return False
+    reached, stopped = start.state.reached, out_of_patience(run, start.description)
+    if is_done(run, population.trained_iterations(), reached, start.news, stopped):
+        reporter.say(f"{run.run_dir} is trained to iteration {reached} already")
+        return True
+    reporter.say("\n  ".join([f"resuming from {start.found.path}", *start.news]))
+    reporter.advance(reached)
+    return False
 
 
 @contextmanager
 def _explained(run: RunSettings) -> Iterator[None]:
-    """A disk that is full or may not be written to ends the run; this says what there is then."""
+    """What ends a run from outside: a disk that is full or may not be written to, lost processes.
+
+    This says what there is then.
+    """
     try:
-        yield
+        with processes.losses_told(lambda: checkpoints.last_saved(run.checkpoints)):
+            yield
     except OSError as error:
         why, left = error.strerror or error, checkpoints.last_saved(run.checkpoints)
         raise TrainingError(f"cannot write to {run.run_dir}: {why}; {left}") from error
-
-
-def _check_lesson(task: Judge, description: dict[str, Any]) -> None:
-    lesson = description.get("lesson", 0)
-    if isinstance(task, Course) and lesson > task.num_lessons:
-        raise UsageError(
-            f"the run is in lesson {lesson} already, and the task ends with {task.num_lessons}; "
-            "give another --run_dir, or --no-resume to start anew"
-        )
 
 
 @dataclasses.dataclass
@@ -118,18 +115,15 @@ class _Loop:
 
     settings: RunSettings
     task: Judge
-    graph: nnx.GraphDef
-    optimizer: optax.GradientTransformation
+    recipe: Recipe
+    population: Population
     description: dict[str, Any]
     reporter: Reporter
+    reports: Reports
     programs: Programs = dataclasses.field(init=False)
     examine: Any = None
     pace: int = 1  # iterations that take about CALL_SECONDS
-
-    @property
-    def metrics(self) -> Metrics:
-        """What programs read of the run."""
-        return Metrics(self.settings.run_dir / METRICS)
+    score: float | None = None  # the newest validation error or average loss; less is better
 
     @property
     def lesson(self) -> int:
@@ -140,16 +134,18 @@ class _Loop:
         """Compiles what runs on the device, and runs no iteration, to see that it fits there."""
         start = time.perf_counter()
         if "validation" in self.description and isinstance(self.task, Examined):
-            self.examine = make_examination(self.graph, self.task, EXAMINED_AT_ONCE)
+            self.examine = make_examination(self.recipe.graph, self.task, EXAMINED_AT_ONCE)
         if isinstance(self.task, Course):
             self.description = {"lesson": 1} | self.description
-        self.programs = compile_programs(
-            self.graph, self.task, self.optimizer, self.settings, state, self.lesson
-        )
+        self.programs = compile_programs(self.recipe, self.task, self.settings, state, self.lesson)
         self._introduce()
-        platform = jax.devices()[0].platform
-        self.reporter.say(f"compiled in {time.perf_counter() - start:.1f} s for {platform}")
-        return jax.block_until_ready(self.programs.train(state, jnp.copy(state.iteration)))
+        where = jax.devices()[0].platform
+        if (there := len(jax.devices())) > 1:
+            devices = self.recipe.plan.devices
+            used = devices.mesh.size if devices else 1
+            where = (f"{used} of " if used < there else "") + f"{there} devices ({where})"
+        self.reporter.say(f"compiled in {time.perf_counter() - start:.1f} s for {where}")
+        return jax.block_until_ready(self.programs.train(state, state.reached))
 
     def _introduce(self) -> None:
         """What a reader of the reports has to know of the task and the network."""
@@ -166,12 +162,11 @@ class _Loop:
 
     def run(self, state: TrainState, interruption: Interruption) -> TrainState:
         """All iterations, or those before an interruption; the state after the last."""
-        settings, iteration = self.settings, int(state.iteration)
-        self.metrics.keep_up_to(iteration)
+        settings, iteration = self.settings, state.reached
         clock, done = time.perf_counter(), iteration
         while not self._ends(iteration):
             state = self._advance(state)
-            iteration = int(state.iteration)
+            iteration = state.reached
             if self._due(iteration, settings.validation_interval):
                 state = self._validate(state)
             if self._due(iteration, settings.report_interval):
@@ -179,31 +174,43 @@ class _Loop:
                 clock, done = time.perf_counter(), iteration
                 state = state.reported_now()
             if self._next_lesson(state) and not self._ends(iteration):
-                state = self.compile(state)
+                state = self.compile(state.at_new_lesson())
                 clock, done = time.perf_counter(), iteration
-            stopped = interruption.signal if not self._ends(iteration) else None
+            (stopped,) = processes.most(interruption.signal or 0)
+            if self._ends(iteration):
+                stopped = 0
             if stopped or self._due(iteration, settings.checkpoint_interval):
-                path = checkpoints.save(
-                    settings.checkpoints, state, self.description, settings.keep_checkpoints
-                )
-                if stopped:
-                    command = "the same command" + (
-                        "" if settings.resume else ", without --no-resume,"
-                    )
-                    left = f"{command} goes on from the checkpoint {path}"
-                    raise Interrupted(f"stopped after iteration {iteration}; {left}", stopped)
+                self._save(state, stopped)
         return state
+
+    def finish(self, state: TrainState) -> None:
+        """Writes the trained networks."""
+        self.population.write_configs(self.description)
+        for path in self.population.save_models(state):
+            self.reporter.say(f"trained model: {path}")
+
+    def _save(self, state: TrainState, stopped: int) -> None:
+        """Writes a checkpoint; after a signal there is nothing more to do."""
+        run = self.settings
+        kept = checkpoints.Kept(run.keep_checkpoints, run.keep_best_checkpoints)
+        path = checkpoints.save(run.checkpoints, state, self.description, kept, self.score)
+        if stopped:
+            command = "the same command" + ("" if run.resume else ", without --no-resume,")
+            left = f"{command} goes on from the checkpoint {path}"
+            raise Interrupted(f"stopped after iteration {state.reached}; {left}", stopped)
 
     def _advance(self, state: TrainState) -> TrainState:
         """One call to the device: up to the next stop, or for about a second."""
-        start, before = time.perf_counter(), int(state.iteration)
-        last = min(before + self.pace, self._next_stop(before))
-        state = self.programs.train(state, jnp.asarray(last, jnp.int32))
-        iteration = int(state.iteration)
-        if state.skipped_in_a_row >= self.settings.max_skipped_updates:
-            raise TrainingError(keep_failure(self.settings, self.programs, state, self.description))
+        start, before = time.perf_counter(), state.reached
+        state = self.programs.train(state, min(before + self.pace, self._next_stop(before)))
+        iteration = state.reached
+        if jax.numpy.all(state.skipped_in_a_row >= self.settings.max_skipped_updates):
+            failed = self.population.first(state)
+            description = self.population.one_of(self.description, self.settings.seed)
+            raise TrainingError(keep_failure(self.settings, self.programs, failed, description))
         speed = (iteration - before) / (time.perf_counter() - start)
-        self.pace = max(1, min(2 * self.pace, int(speed * CALL_SECONDS)))
+        (slower,) = processes.most(-max(1, min(2 * self.pace, int(speed * CALL_SECONDS))))
+        self.pace = -slower
         self.reporter.advance(iteration)
         return state
 
@@ -231,22 +238,24 @@ class _Loop:
 
     def _validate(self, state: TrainState) -> TrainState:
         """Measures on the validation set, and keeps the model if it is the best so far."""
-        iteration, known = int(state.iteration), self.description["validation"]
-        error = self.examine(state.params, "validation")["mean_error"]
+        iteration, known = state.reached, self.description["validation"]
+        error = self.score = self.examine(state.model, "validation")["mean_error"]
         if known["error"] is None or error < known["error"]:
             known = {"error": error, "iteration": iteration, "worse": 0}
-            state = state._replace(best=jax.tree.map(jnp.copy, state.params))
+            state = state._replace(best=copied(state.model))
         else:
             known = known | {"worse": known["worse"] + 1}
         self.description = self.description | {"validation": known}
-        self.metrics.append({"iteration": iteration, "validation_error": error})
-        best = f"the best is {known['error']:.4g} % at {known['iteration']}"
-        self.reporter.say(f"iteration {iteration}: validation error {error:.4g} %, {best}")
+        self.reports.note(
+            {"iteration": iteration, "validation_error": error},
+            f"iteration {iteration}: validation error {error:.4g} %, "
+            f"the best is {known['error']:.4g} % at {known['iteration']}",
+        )
         return state
 
     def _next_lesson(self, state: TrainState) -> bool:
         """Whether the present lesson has just been learned and another one follows."""
-        task, iteration = self.task, int(state.iteration)
+        task, iteration = self.task, state.reached
         if not isinstance(task, Course) or iteration % task.gate.every:
             return False
         if self.lesson == task.num_lessons:
@@ -254,35 +263,24 @@ class _Loop:
         score = float(self.programs.measure(state)[task.gate.score])
         if not score <= task.gate.at_most:  # nor if it is not a number
             return False
-        self.metrics.append({"iteration": iteration, "lesson": self.lesson, task.gate.score: score})
-        self.reporter.say(
+        self.reports.note(
+            {"iteration": iteration, "lesson": self.lesson, task.gate.score: score},
             f"iteration {iteration}: lesson {self.lesson} of {task.num_lessons} is learned "
-            f"({task.gate.score.replace('_', ' ')} {score:.1%})"
+            f"({task.gate.score.replace('_', ' ')} {score:.1%})",
         )
         self.description = self.description | {"lesson": self.lesson + 1}
         return True
 
     def _report(self, state: TrainState, speed: float) -> None:
-        """Prints average loss, speed and a sample, and adds the line to metrics.jsonl."""
-        iteration, skipped = int(state.iteration), int(state.skipped)
-        updates = iteration - int(state.reported) - skipped
-        loss = float(state.loss_sum) / updates if updates else None
-        sample = self.task.render(*self.programs.answer(state))
-        lesson = {"lesson": self.lesson} if self.lesson else {}
-        self.reporter.say(
-            f"iteration {iteration}/{self.settings.num_training_iterations}: "
-            + "".join(f"lesson {number}, " for number in lesson.values())
-            + (f"{skipped} updates not finite and skipped, " if skipped else "")
-            + (f"average loss {loss:.4g} {self.task.loss_unit}, " if updates else "")
-            + f"{speed:.0f} iterations/s\n{sample}"
-        )
-        self.metrics.append(
-            {
-                "iteration": iteration,
-                "loss": loss,
-                "grad_norm_max": float(state.grad_norm_max),
-                "skipped": skipped,
-                "iterations_per_second": round(speed, 1),
-                **lesson,
-            }
-        )
+        one = self.population.first(state)
+        sample = self.task.render(*self.programs.answer(one))
+        loss = self.reports.report(state, self.lesson, speed, sample, lambda: self._trace(one))
+        if "validation" not in self.description:
+            self.score = loss
+
+    def _trace(self, state: TrainState) -> Any:
+        """What the memory does in a fresh sequence, always the same one."""
+        from dncx.explore.tracing import trace_task  # which only pictures need
+
+        task = self.task.at_lesson(self.lesson) if isinstance(self.task, Course) else self.task
+        return trace_task(task, nnx.merge(self.recipe.graph, state.model), num_episodes=1)

@@ -36,9 +36,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     for text in path.read_bytes().splitlines():
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(line, dict) and "iteration" in line:
+        if isinstance(line, dict) and isinstance(line.get("iteration"), int):
             lines.append(line)
     return lines
 
@@ -50,17 +50,17 @@ def losses(lines: Iterable[dict[str, Any]]) -> dict[int, float]:
 
 
 class Reporter:
-    """Prints reports: under a progress bar on a terminal, as plain lines elsewhere."""
+    """Prints reports: under a progress bar on a terminal, as plain lines elsewhere; or nothing."""
 
-    def __init__(self, total: int):
-        self.console = Console(highlight=False, soft_wrap=True)
+    def __init__(self, total: int, quiet: bool = False):
+        self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=quiet or not self.console.is_terminal,
             transient=True,
         )
         self.bar = self.progress.add_task("training", total=total)

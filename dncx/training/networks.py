@@ -56,6 +56,8 @@ def describe_network(settings: ModelSettings, task: Judge) -> dict[str, Any]:
         raise UsageError("clip_value: the paper's equations (equations=nature) do not clip")
     if sizes["controller"] == "default":
         del sizes["controller"]
+    if sizes["controller_dtype"] == "float32":
+        sizes["controller_dtype"] = None  # that of the variables, as in runs that did not say
     if embedding < 0:
         raise UsageError(f"embedding_size={embedding}: must be at least 0")
     try:

@@ -5,30 +5,20 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import optax
-from flax import nnx
+import jax.numpy as jnp
 from jax.stages import Wrapped
 
 from dncx.tasks.base import Judge
 from dncx.tasks.curriculum import Course
+from dncx.training.measuring import data_of, make_answer, make_measure
 from dncx.training.settings import RunSettings
-from dncx.training.step import (
-    DATA,
-    GATE,
-    SAMPLES,
-    TrainState,
-    data_of,
-    make_answer,
-    make_diagnosis,
-    make_measure,
-    make_train,
-    stream,
-)
+from dncx.training.state import DATA, GATE, SAMPLES, TrainState, stream
+from dncx.training.step import Recipe, make_diagnosis, make_train
 
 
 @dataclasses.dataclass(frozen=True)
 class Programs:
-    """Three functions of the state; the keys and the data that they need are in them."""
+    """Functions of the state; the keys and the data that they need are in them."""
 
     train: Callable[..., TrainState]  # (state, last iteration) -> state
     answer: Callable[..., Any]  # (state) -> the outputs for a fresh sequence, and the sequence
@@ -37,34 +27,41 @@ class Programs:
 
 
 def compile_programs(
-    graph: nnx.GraphDef,
-    task: Judge,
-    optimizer: optax.GradientTransformation,
-    settings: RunSettings,
-    state: TrainState,
-    lesson: int,
+    recipe: Recipe, task: Judge, settings: RunSettings, state: TrainState, lesson: int
 ) -> Programs:
-    """The programs of a task, or of one lesson of a `Course`."""
+    """The programs of a task, or of one lesson of a `Course`.
+
+    Of a population all but `train` are for the first seed, and take a state of it alone.
+    """
     alone, episodes = task, 1
     if isinstance(task, Course):
         alone, episodes = task.at_lesson(lesson), task.gate.episodes
         task = task.at_lesson(lesson, task.gate.earlier_share)
-    seed, number = settings.seed, state.iteration
-    data, data_alone = data_of(task), data_of(alone)
-    draws, samples, gate = (stream(seed, purpose) for purpose in (DATA, SAMPLES, GATE))
-    train = make_train(graph, task, optimizer, settings.batch_size, settings.max_skipped_updates)
-    train = _compiled(train, state, draws, number, data)
-    answer = _compiled(make_answer(graph, alone, 1), state.params, samples, number, data_alone)
+    place = recipe.plan.devices.place if recipe.plan.devices else lambda tree: tree
+    data, data_alone = place(data_of(task)), place(data_of(alone))
+    draw, samples, gate = place([stream(settings.seed, use) for use in (DATA, SAMPLES, GATE)])
+    draws = draw
+    if recipe.num_seeds > 1:
+        seeds = range(settings.seed, settings.seed + recipe.num_seeds)
+        draws = place(jnp.stack([stream(seed, DATA) for seed in seeds]))
+    one = first_of(state, recipe.num_seeds)
+    train = make_train(recipe, task).lower(state, draws, place(jnp.int32(0)), data).compile()
+    answer = _compiled(make_answer(recipe.graph, alone, 1), one, samples, data_alone)
     # These are compiled at their first use, if any.
-    measure = make_measure(graph, alone, episodes)
-    diagnose = make_diagnosis(graph, task, optimizer, settings.batch_size)
+    measure = make_measure(recipe.graph, alone, episodes)
+    diagnose = make_diagnosis(recipe, task)
     return Programs(
-        train=lambda state, last: train(state, draws, last, data),
-        answer=lambda state: answer(state.params, samples, state.iteration, data_alone),
-        measure=lambda state: measure(state.params, gate, state.iteration, data_alone),
-        diagnose=lambda state: diagnose(state, draws, data),
+        train=lambda state, last: train(state, draws, place(jnp.int32(last)), data),
+        answer=lambda state: answer(state.model, samples, state.iteration, data_alone),
+        measure=lambda state: measure(state.model, gate, state.iteration, data_alone),
+        diagnose=lambda state: diagnose(state, draw, data),
     )
 
 
-def _compiled(program: Wrapped, *arguments: Any) -> Any:
-    return program.lower(*arguments).compile()
+def first_of(state: TrainState, num_seeds: int) -> TrainState:
+    """The state of the first seed."""
+    return jax.tree.map(lambda x: x[0], state) if num_seeds > 1 else state
+
+
+def _compiled(program: Wrapped, state: TrainState, key: jax.Array, data: Any) -> Any:
+    return program.lower(state.model, key, state.iteration, data).compile()

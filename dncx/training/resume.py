@@ -1,11 +1,9 @@
 """Going on from a checkpoint, and what becomes of what is in the way of a run."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import jax
-import jax.numpy as jnp
 
 from dncx.errors import UsageError
 from dncx.training import checkpoints, runs
@@ -21,7 +19,7 @@ from dncx.training.failure import FAILURE
 from dncx.training.files import set_aside
 from dncx.training.metrics import Reporter
 from dncx.training.settings import RunSettings
-from dncx.training.step import TrainState
+from dncx.training.state import TrainState, copied
 
 NEVER_VALIDATED = {"error": None, "iteration": 0, "worse": 0}
 
@@ -46,14 +44,14 @@ def resume(
     )
     history = saved["resumed"]
     if changed:
-        history = [*history, {"iteration": int(state.iteration), "changed": changed}]
+        history = [*history, {"iteration": state.reached, "changed": changed}]
     kept = {name: saved[name] for name in ("id", "lesson") if name in saved}
     if "validation" not in description:
         state = state._replace(best=())
     elif "validation" in saved and saved["task"] == description["task"]:
         kept["validation"] = saved["validation"]
     else:
-        state = state._replace(best=jax.tree.map(jnp.copy, state.params))
+        state = state._replace(best=copied(state.params))
     return state, description | kept | {"resumed": history}, changed
 
 
@@ -72,9 +70,18 @@ def out_of_patience(run: RunSettings, description: dict[str, Any]) -> bool:
     return 0 < run.patience <= description.get("validation", NEVER_VALIDATED)["worse"]
 
 
-def is_done(run: RunSettings, iteration: int, changed: list[str], stopped: bool) -> bool:
-    """Whether there is nothing left to train and to write."""
-    trained = runs.trained_iterations(run.run_dir)
+def is_done(
+    run: RunSettings, trained: int | None, iteration: int, changed: list[str], stopped: bool
+) -> bool:
+    """Whether there is nothing left to train and to write.
+
+    Args:
+      run: the settings.
+      trained: how far the models there are trained, if there are any.
+      iteration: that of the checkpoint.
+      changed: settings that are not as they were.
+      stopped: whether validation ends the training.
+    """
     if iteration > run.num_training_iterations and trained is None:
         raise UsageError(
             f"{run.run_dir} is at iteration {iteration}: --num_training_iterations={iteration} "
@@ -91,26 +98,34 @@ def is_done(run: RunSettings, iteration: int, changed: list[str], stopped: bool)
     return done
 
 
-def make_room(run: RunSettings, run_id: str | None, iteration: int, reporter: Reporter) -> None:
-    """Moves aside what would be overwritten: all of another run, or a later model.
+def make_room(
+    run: RunSettings,
+    folders: Iterable[Path],
+    run_id: str | None,
+    iteration: int,
+    reporter: Reporter,
+) -> None:
+    """Moves aside what would be overwritten: all of another run, or later models.
 
     Args:
       run: where to write.
+      folders: those of its models.
       run_id: of the run that goes on; None for a new one.
       iteration: from where it goes on.
       reporter: is told.
     """
     own = [CONFIG, METRICS, MODEL, FAILURE]
-    for views in ("explore*", "export*"):  # of the model
+    for views in ("explore*", "export*", "seed-*", "tensorboard"):  # of the model
         own += [path.name for path in run.run_dir.glob(views)]
     config = run.run_dir / CONFIG
     if run_id and config.exists() and read_config(config)["id"] == run_id:
-        further = (runs.trained_iterations(run.run_dir) or 0) > iteration
-        if further and (aside := set_aside(run.run_dir, [MODEL])):
-            for name in (CONFIG, METRICS):  # which stay, as this run goes on with them
-                if (run.run_dir / name).exists():
-                    shutil.copy2(run.run_dir / name, aside)
-            reporter.say(f"{run.run_dir} held a later model; it is in {aside} now")
+        for folder in folders:
+            further = (runs.trained_iterations(folder) or 0) > iteration
+            if further and (aside := set_aside(folder, [MODEL])):
+                for name in (CONFIG, METRICS):  # which stay, as this run goes on with them
+                    if (folder / name).exists():
+                        shutil.copy2(folder / name, aside)
+                reporter.say(f"{folder} held a later model; it is in {aside} now")
         return
     moves = [(run.run_dir, own)]
     if run_id is None and run.checkpoint_dir is None:

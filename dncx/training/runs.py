@@ -4,6 +4,7 @@ config.json          task, model and training settings, as given
 metrics.jsonl        one line a report
 checkpoints/         see checkpoints.py
 model.safetensors    the trained parameters, by name; with validation the best
+seed-0/, ...         of a population: a run directory of each network
 earlier-1/, ...      runs that were in the directory before, moved aside
 """
 
@@ -60,15 +61,21 @@ def make_task(name: str, settings: dict[str, Any]) -> Judge:
         raise UsageError(str(error)) from error
 
 
-def describe(settings: TrainSettings[Any], model: dict[str, Any]) -> dict[str, Any]:
+_TRAINING = ("batch_size", "seed", "num_training_iterations", "skip_spikes")
+_SCALE = ("num_seeds", "gradient_accumulation", "truncation")
+
+
+def describe(settings: TrainSettings[Any], model: dict[str, Any], loss_unit: str) -> dict[str, Any]:
     """What config.json holds: enough to build the network again, and how it was trained."""
-    run = dataclasses.asdict(settings.run)
+    run, scale = fields_of(settings.run), fields_of(settings.scale)
     return {
         "format": FORMAT,
         "task": {"name": settings.task_name, **plain(fields_of(settings.task))},
         "model": model,
         "optimizer": dataclasses.asdict(settings.optimizer),
-        "training": {name: run[name] for name in ("batch_size", "seed", "num_training_iterations")},
+        "training": {name: run[name] for name in _TRAINING}
+        | {name: scale[name] for name in _SCALE},
+        "loss_unit": loss_unit,
         "id": uuid.uuid4().hex,
         "resumed": [],
     }
@@ -103,7 +110,7 @@ def load_run(run_dir: Path | str, **changes: Any) -> tuple[Any, Network, dict[st
         config["model" if setting == "memory_size" else "task"][setting] = value
     try:
         task = make_task(name, task_settings(config, TASKS[name]))
-        network = make_network(config["model"], nnx.Rngs(0))
+        network = nnx.eval_shape(lambda: make_network(config["model"], nnx.Rngs(0)))
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"with the settings in {config_path}: {error}") from error
     sizes = {"input_size": task.input_size, "output_size": task.output_size}
@@ -129,12 +136,19 @@ def save_model(run_dir: Path, params: Any, iteration: int) -> Path:
     return path
 
 
+_UNREADABLE = OSError, KeyError, ValueError, safetensors.SafetensorError
+
+
 def load_model(path: Path) -> dict[str, Any]:
     """The parameters that `save_model` wrote, by name."""
     try:
-        return safetensors.numpy.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
+        arrays = safetensors.numpy.load_file(path)
+    except (*_UNREADABLE, AttributeError, TypeError) as error:  # the last two: odd dtypes
         raise UsageError(f"cannot read {path}: {error}") from error
+    odd = {name: array.dtype for name, array in arrays.items() if array.dtype != np.float32}
+    for name, dtype in odd.items():
+        raise UsageError(f"cannot read {path}: {name} is {dtype}, and must be float32")
+    return arrays
 
 
 def trained_iterations(run_dir: Path) -> int | None:
@@ -144,7 +158,7 @@ def trained_iterations(run_dir: Path) -> int | None:
     try:
         with safetensors.safe_open(run_dir / MODEL, framework="numpy") as model:
             return int((model.metadata() or {})["iteration"])
-    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+    except _UNREADABLE as error:
         raise UsageError(f"cannot read {run_dir / MODEL}: {error}") from error
 
 

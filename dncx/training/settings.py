@@ -12,10 +12,10 @@ from typing import Annotated, Generic, Literal, TypeVar
 import tyro
 
 from dncx.errors import UsageError
-from dncx.training.files import check_folder
 
 Equations = Literal["deepmind", "nature"]
 TaskT = TypeVar("TaskT")
+MOST = 2**31 - 1  # of what is counted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,8 @@ class ModelSettings:
     """lstm: the paper's baseline, a deep LSTM without a memory."""
     controller: Literal["default", "lstm", "deep_lstm", "feedforward"] = "default"
     """By default the one of the equations: lstm, or in the paper deep_lstm."""
+    controller_dtype: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: what the controller multiplies is rounded to it; all else stays float32."""
     hidden_size: int = 64
     """Size of a controller layer."""
     num_layers: int = 1
@@ -58,6 +60,13 @@ class OptimizerSettings:
     """Epsilon under the square root."""
     momentum: float = 0.0
     """0 in the original, 0.9 in the paper."""
+    learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate goes to 0 over num_training_iterations."""
+    warmup_iterations: int = 0
+    """Iterations in which the learning rate first grows from 0."""
+    weight_average: float = 0.0
+    """Decay of a running average of the weights, such as 0.999, which is then what is measured and
+    saved as the model; 0: none."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,6 +94,15 @@ class RunSettings:
     max_skipped_updates: int = 10
     """An update that is not finite is skipped; so many in a row end the run. They all begin at the
     same parameters, so ten batches tell that it is not the data."""
+    keep_best_checkpoints: int = 0
+    """How many stay beside them: those with the least validation error, or without validation the
+    least average loss."""
+    skip_spikes: float = 0.0
+    """Skip updates of batches whose loss is more than so many times its running average; 0: none
+    are skipped."""
+    tensorboard: bool = False
+    """Also write metrics, settings and pictures of the memory for TensorBoard, to tensorboard/ in
+    the run directory (pip install "dncx[tensorboard]")."""
     run_dir: Path = Path("runs/run")
     """Where configuration, metrics and the trained model go."""
     resume: Annotated[bool, tyro.conf.arg(help="Go on from the newest checkpoint, if any.")] = True
@@ -104,6 +122,48 @@ class RunSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ScaleSettings:
+    """How training is shared out: over seeds, parts of a batch, time, devices and machines."""
+
+    num_seeds: int = 1
+    """Networks trained at once, with the seeds from --seed on; each has a run directory in
+    run_dir."""
+    gradient_accumulation: int = 1
+    """Parts of a batch whose gradients are taken one after the other: the same update in less
+    memory."""
+    truncation: int = 0
+    """Steps through which a gradient goes back at most; the state goes on. 0: all."""
+    num_devices: int = 0
+    """Devices that share the batch, or the seeds; 0: as many as there are and divide it."""
+    memory_devices: int = 1
+    """Devices that share the slots of one memory, which is then too large for one of them."""
+    coordinator_address: str | None = None
+    """HOST:PORT of the first of several processes. Slurm, Open MPI and Kubernetes are found
+    without it (docs/scaling.md)."""
+    num_processes: int | None = None
+    """How many processes train together; 1: this one alone, whatever a cluster says."""
+    process_id: int | None = None
+    """Which of them this is, from 0."""
+
+    def check(self, run: RunSettings) -> None:
+        """Refuses numbers that do not go together."""
+        for name in ("num_seeds", "gradient_accumulation", "memory_devices"):
+            within(1, MOST, name, getattr(self, name))
+        for name in ("truncation", "num_devices"):
+            within(0, MOST, name, getattr(self, name))
+        if run.batch_size % self.gradient_accumulation:
+            raise UsageError(
+                f"gradient_accumulation={self.gradient_accumulation}: must divide batch_size, "
+                f"which is {run.batch_size}"
+            )
+        by_hand = (self.coordinator_address, self.num_processes, self.process_id)
+        if by_hand not in ((None, None, None), (None, 1, None)) and None in by_hand:
+            raise UsageError(
+                "coordinator_address, num_processes and process_id: give all three, or none"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainSettings(Generic[TaskT]):
     """Train a network on a task.
 
@@ -114,6 +174,7 @@ class TrainSettings(Generic[TaskT]):
     optimizer: OptimizerSettings = OptimizerSettings()
     task: TaskT
     run: RunSettings = RunSettings()
+    scale: ScaleSettings = ScaleSettings()
 
     @property
     def task_name(self) -> str:
@@ -122,138 +183,30 @@ class TrainSettings(Generic[TaskT]):
 
     def check(self) -> None:
         """Refuses numbers that training cannot use (task and model check their own)."""
-        run, floats = self.run, dataclasses.asdict(self.optimizer)
+        run, scale, optimizer = self.run, self.scale, self.optimizer
         for name in ("batch_size", "num_training_iterations", "report_interval"):
-            _within(1, 2**31 - 1, name, getattr(run, name))
-        _within(1, 2**31 - 1, "max_skipped_updates", run.max_skipped_updates)
-        for name in ("keep_checkpoints", "patience"):
-            _within(0, 2**31 - 1, name, getattr(run, name))
+            within(1, MOST, name, getattr(run, name))
+        within(1, MOST, "max_skipped_updates", run.max_skipped_updates)
+        for name in ("keep_checkpoints", "keep_best_checkpoints", "patience"):
+            within(0, MOST, name, getattr(run, name))
         if run.patience and run.validation_interval == -1:
             raise UsageError(f"patience={run.patience}: it needs a --validation_interval")
         for name in ("checkpoint_interval", "validation_interval"):
             if getattr(run, name) != -1:
-                _within(1, 2**31 - 1, f"{name} (-1: off)", getattr(run, name))
-        _within(0, 2**32 - 1, "seed", run.seed)
-        for name, value in floats.items():
-            if not (math.isfinite(value) and value >= 0):
+                within(1, MOST, f"{name} (-1: off)", getattr(run, name))
+        if not (run.skip_spikes == 0 or 1 < run.skip_spikes < math.inf):
+            raise UsageError(f"skip_spikes={run.skip_spikes}: must be more than 1, or 0")
+        within(0, 2**32 - scale.num_seeds, "seed", run.seed)
+        for name, value in dataclasses.asdict(optimizer).items():
+            if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"{name}={value}: must be a finite number of at least 0")
+        within(0, MOST, "warmup_iterations", optimizer.warmup_iterations)
+        if optimizer.weight_average >= 1:
+            raise UsageError(f"weight_average={optimizer.weight_average}: must be less than 1")
+        scale.check(run)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class NoTask:
-    """Those of the run's task: `dncx eval RUN --help` lists them."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EvalSettings(Generic[TaskT]):
-    """Measure a trained model on fresh episodes, also of other lengths and with more memory.
-
-    The defaults of the task's options and of memory_size are those of the run.
-    """
-
-    run_dir: Annotated[Path, tyro.conf.Positional]
-    """The run, a directory with model.safetensors and config.json; or the name of a model that
-    ships with dncx."""
-    task: TaskT
-    memory_size: int = 16
-    """Memory slots."""
-    num_episodes: int = 1000
-    """Sequences to measure on; of a task with a test set always all of it."""
-    batch_size: int = 100
-    """Sequences at a time."""
-    seed: int = 1
-    """Seed of the episodes; training draws from others."""
-    sweep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Measure at each of these values: memory_size=16,32 or an option of the task; length=5,10
-    sets min_length and max_length both. Given twice, at all pairs."""
-    out: Path | None = None
-    """Also write the measurements to this JSON file."""
-    compilation_cache: bool = True
-    """Keep compiled programs in ~/.cache/dncx for the next start."""
-
-    def check(self) -> None:
-        """Refuses numbers that cannot be measured with."""
-        _within(1, 2**31 - 1, "num_episodes", self.num_episodes)
-        _within(1, 2**31 - 1, "batch_size", self.batch_size)
-        _within(0, 2**32 - 1, "seed", self.seed)
-        if self.out:
-            check_folder(self.out.parent, "out")
-            if self.out.exists() or not self.out.parent.is_dir():
-                what = "exists" if self.out.exists() else "is in a folder that does not"
-                raise UsageError(f"--out: {self.out} {what}")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ExploreSettings(Generic[TaskT]):
-    """See the memory at work: a page to explore, figures for papers, and a trace of every number.
-
-    The defaults of the task's options and of memory_size are those of the run.
-    """
-
-    run_dir: Annotated[Path, tyro.conf.Positional] = Path("memory-reuse")
-    """The run, a directory with model.safetensors and config.json; the name of a model that ships
-    with dncx; or a trace.npz."""
-    task: TaskT
-    memory_size: int = 16
-    """Memory slots."""
-    num_episodes: int = 2
-    """Sequences to show."""
-    seed: int = 1
-    """Seed of the episodes; training draws from others."""
-    compare: Path | None = None
-    """Another run, model or trace, to see beside this one; on the same episodes where it has the
-    same task."""
-    out: Path | None = None
-    """Where the files go; by default explore/ in the run directory, or explore/NAME here for a
-    model that ships or a trace; if that is there, explore-2/ and so on."""
-    force: bool = False
-    """Replace what an earlier call has written to the same place."""
-    figures: bool = True
-    """Also draw figures for papers (pip install "dncx[plots]")."""
-    compilation_cache: bool = True
-    """Keep compiled programs in ~/.cache/dncx for the next start."""
-
-    def check(self) -> None:
-        """Refuses numbers that cannot be used."""
-        _within(1, 100, "num_episodes", self.num_episodes)
-        _within(0, 2**32 - 1, "seed", self.seed)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ExportSettings:
-    """Write a trained model as programs that run without dncx: whole sequences, and a step.
-
-    They are for batches and sequences of any size, on CPU, NVIDIA GPU and TPU (docs/serving.md).
-    """
-
-    run_dir: Annotated[Path, tyro.conf.Positional]
-    """The run, a directory with model.safetensors and config.json; or the name of a model that
-    ships with dncx."""
-    memory_size: int | None = None
-    """Memory slots; by default those of the run."""
-    out: Path | None = None
-    """Where the files go; by default export/ in the run directory, or export/NAME here for a
-    model that ships."""
-    force: bool = False
-    """Replace what an earlier call has written there."""
-    compilation_cache: bool = True
-    """Keep compiled programs in ~/.cache/dncx for the next start."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RunsSettings:
-    """List the runs in a folder, those that reported last first.
-
-    A model is slots x word size of a DNC, layers x layer size of an LSTM; the loss is in the unit
-    that training says.
-    """
-
-    folder: Annotated[Path, tyro.conf.Positional] = Path("runs")
-    """Where they are."""
-    json: bool = False
-    """As JSON, with what the table leaves out."""
-
-
-def _within(lowest: int, highest: int, name: str, value: int) -> None:
+def within(lowest: int, highest: int, name: str, value: int) -> None:
+    """Refuses a whole number outside of a range."""
     if not lowest <= value <= highest:
         raise UsageError(f"{name}={value}: must lie in {lowest}..{highest}")

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from dncx.explore.plots.panels import whole_numbers
 from dncx.explore.plots.style import LINES, Drawing, Width, new, styled
 from dncx.training.configuration import CONFIG, METRICS, read_config
 from dncx.training.metrics import losses, read_metrics
-from dncx.training.runs import TASKS
 
 
 @styled()
@@ -81,12 +79,8 @@ def colours(count: int) -> Sequence[str]:
 
 
 def _unit(run: Path) -> str:
-    """Of a run's losses; empty where the task is not known here."""
-    task: dict[str, Any] = read_config(run / CONFIG)["task"]
-    kind = TASKS.get(task["name"])
-    unit = getattr(kind, "loss_unit", "")
-    # Of the settings alone: a task that reads data when it is made may not find them any more.
-    return unit.fget(SimpleNamespace(**task)) if isinstance(unit, property) else unit  # pyright: ignore[reportOptionalCall]
+    """Of a run's losses; empty where it is not known."""
+    return str(read_config(run / CONFIG).get("loss_unit", ""))
 
 
 def _metrics(run: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,146 @@
+"""Several devices for one run: they share the batch, or the seeds, and the slots of a memory."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from dncx.dnc import DNCState
+from dncx.errors import UsageError
+from dncx.training.settings import ScaleSettings
+
+BATCH, MEMORY = "batch", "memory"
+
+
+class Devices(NamedTuple):
+    """A mesh of devices: its rows share the batch, those in a row the slots of each memory."""
+
+    mesh: Mesh
+
+    @property
+    def everywhere(self) -> NamedSharding:
+        """Of an array that each device has as a whole."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    def place(self, tree: Any) -> Any:
+        """The same arrays, on each device."""
+
+        def put(x: jax.Array) -> jax.Array:
+            if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):  # cannot go to other processes
+                return jax.random.wrap_key_data(put(jax.random.key_data(x)))
+            return jax.device_put(x, self.everywhere)
+
+        return jax.tree.map(put, tree)
+
+    def spread(self, batch: Any) -> Any:
+        """A batch made inside jit: each row of devices makes its own part."""
+        return jax.lax.with_sharding_constraint(
+            batch, NamedSharding(self.mesh, PartitionSpec(BATCH))
+        )
+
+    def mean_over_batch(self, gradient: Callable[..., Any]) -> Callable[..., Any]:
+        """A function (params, *batch) as the mean of what each row gives for its part."""
+
+        def mean(params: Any, *part: Any) -> Any:
+            return jax.lax.pmean(gradient(params, *part), BATCH)
+
+        def shared(params: Any, *batch: Any) -> Any:
+            parts = PartitionSpec(), *(PartitionSpec(BATCH) for _ in batch)
+            return self._by_rows(mean, parts, PartitionSpec())(params, *batch)
+
+        return shared
+
+    def over_seeds(self, train: Callable[..., Any]) -> Callable[..., Any]:
+        """A function (states, keys, ...) of a population, each row with its part of the seeds."""
+        seeds, whole = PartitionSpec(BATCH), PartitionSpec()
+
+        def shared(states: Any, keys: Any, *rest: Any) -> Any:
+            parts = seeds, seeds, *(whole for _ in rest)
+            return self._by_rows(train, parts, seeds)(states, keys, *rest)
+
+        return shared
+
+    def share_memory(self, state: Any) -> Any:
+        """A first state whose slots are shared; so are those of the states that follow from it."""
+        if self.mesh.shape[MEMORY] == 1 or not isinstance(state, DNCState):
+            return state
+        here = jax.sharding.get_abstract_mesh()  # in which the batch is divided already
+        access = state.access_state
+        linkage = jax.lax.with_sharding_constraint(
+            access.linkage.link, NamedSharding(here, PartitionSpec(None, None, MEMORY, None))
+        )
+        memory = jax.lax.with_sharding_constraint(
+            access.memory, NamedSharding(here, PartitionSpec(None, MEMORY, None))
+        )
+        access = access._replace(memory=memory, linkage=access.linkage._replace(link=linkage))
+        return state._replace(access_state=access)
+
+    def _by_rows(self, function: Callable[..., Any], given: Any, result: Any) -> Any:
+        return jax.shard_map(
+            function,
+            mesh=self.mesh,
+            in_specs=given,
+            out_specs=result,
+            axis_names={BATCH},
+            check_vma=False,
+        )
+
+
+def find_devices(settings: ScaleSettings, batch_size: int, memory_size: int) -> Devices | None:
+    """The devices that a run uses; None where it is one.
+
+    Args:
+      settings: how many are asked for.
+      batch_size: of a run.
+      memory_size: its slots.
+
+    Raises:
+      UsageError: there are not so many, or the work cannot be divided among them.
+    """
+    shares = _shares(settings, batch_size)
+    there, columns = jax.devices(), settings.memory_devices
+    if memory_size % columns:
+        raise UsageError(
+            f"memory_devices={columns}: must divide memory_size, which is {memory_size}"
+        )
+    if columns > 1 and settings.num_seeds > 1:
+        raise UsageError(f"memory_devices={columns}: several seeds cannot share memories, too")
+    wanted = settings.num_devices or len(there)
+    rows = wanted // columns
+    if not 0 < wanted <= len(there) or not rows:
+        raise UsageError(
+            f"num_devices={settings.num_devices}, memory_devices={columns}: there are {len(there)}"
+        )
+    if settings.num_devices and (wanted % columns or shares.number % rows):
+        raise UsageError(
+            f"num_devices={wanted}: must be a multiple of memory_devices, {columns}, and the "
+            f"number of these must divide {shares.what}, {shares.number}"
+        )
+    rows = max(n for n in range(1, rows + 1) if shares.number % n == 0)
+    if jax.process_count() > 1 and rows * columns != len(there):
+        raise UsageError(
+            f"{len(there)} devices of {jax.process_count()} processes: each needs its part of "
+            f"{shares.what}, {shares.number}"
+        )
+    if rows * columns == 1:
+        return None
+    axes = (AxisType.Auto,) * 2
+    used = there[: rows * columns]
+    return Devices(jax.make_mesh((rows, columns), (BATCH, MEMORY), axes, devices=used))
+
+
+class _Shares(NamedTuple):
+    what: str
+    number: int
+
+
+def _shares(settings: ScaleSettings, batch_size: int) -> _Shares:
+    if settings.num_seeds > 1:
+        return _Shares("num_seeds", settings.num_seeds)
+    if settings.gradient_accumulation > 1:
+        return _Shares(
+            "batch_size / gradient_accumulation", batch_size // settings.gradient_accumulation
+        )
+    return _Shares("batch_size", batch_size)

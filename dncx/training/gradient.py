@@ -1,0 +1,149 @@
+"""What a network gives out for a batch, its loss, and the gradient of that."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from dncx.sequence import unroll
+from dncx.tasks.base import Episode, Interactive, Task
+from dncx.training.devices import Devices
+from dncx.training.networks import Network, cell_and_inputs
+
+# What the key of a batch is used for beside `Task.sample`, whose own splits count from 0 on.
+_CONVERSE = 2**31 - 1
+
+
+class Plan(NamedTuple):
+    """How the gradient of a batch is taken. Its value is the same, but for truncation."""
+
+    accumulation: int = 1  # parts of the batch, taken one after the other
+    truncation: int = 0  # steps that it goes back through at most; 0: all
+    devices: Devices | None = None  # those that share the work, if several do
+
+
+ALONE = Plan()
+
+
+def keys_for(episode: Episode, key: Array) -> Array:
+    """A key for each sequence of a batch, from the batch's own."""
+    return jax.random.split(jax.random.fold_in(key, _CONVERSE), len(episode.inputs))
+
+
+def respond(
+    network: Network,
+    task: Any,
+    episode: Episode,
+    keys: Array,
+    *,
+    training: bool,
+    plan: Plan = ALONE,
+) -> tuple[Float[Array, "B T O"], Episode]:
+    """What the network gives out for a batch, and the batch that this answers.
+
+    They are the batch given, but for an `Interactive` task, whose last part is made on the way,
+    with the keys.
+    """
+    cell, inputs = cell_and_inputs(network, episode.inputs)
+    if not isinstance(task, Interactive):
+        return _unroll(cell, inputs, plan)[0], episode
+
+    def step(state: Any, inputs: Array) -> tuple[Any, Array]:
+        return cell(state, cell_and_inputs(network, inputs)[1])
+
+    _, state = _unroll(cell, inputs, plan, task.opening_lengths(episode))
+    return task.converse(step, state, episode, keys, training)
+
+
+def loss_and_gradient(
+    graph: nnx.GraphDef,
+    params: Any,
+    task: Task,
+    episode: Episode,
+    keys: Array,
+    plan: Plan = ALONE,
+) -> tuple[Float[Array, ""], Any]:
+    """The task's loss of a batch, and its gradient by the parameters."""
+
+    def gradient(params: Any, episode: Episode, keys: Array) -> tuple[Float[Array, ""], Any]:
+        def loss(params: Any) -> Float[Array, ""]:
+            network = nnx.merge(graph, params)
+            return task.loss(*respond(network, task, episode, keys, training=True, plan=plan))
+
+        return jax.value_and_grad(loss)(params)
+
+    if plan.accumulation > 1:
+        gradient = _in_parts(gradient, plan.accumulation)
+    if plan.devices:
+        gradient = plan.devices.mean_over_batch(gradient)
+    return gradient(params, episode, keys)
+
+
+def _in_parts(gradient: Callable[..., Any], parts: int) -> Callable[..., Any]:
+    """The same for a batch as the mean over parts of it."""
+
+    def mean(params: Any, *batch: Any) -> Any:
+        split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+        first = jax.tree.map(lambda x: x[0], split)
+        zeros = jax.tree.map(
+            lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, params, *first)
+        )
+
+        def add(total: Any, part: Any) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, gradient(params, *part)), None
+
+        total, _ = jax.lax.scan(add, zeros, split)
+        return jax.tree.map(lambda x: x / parts, total)
+
+    return mean
+
+
+def _unroll(
+    cell: Any, inputs: Float[Array, "B T F"], plan: Plan, lengths: Array | None = None
+) -> tuple[Float[Array, "B T O"], Any]:
+    """`unroll` from an empty memory, as a plan says."""
+    shape = (inputs.shape[0], inputs.shape[2])
+    state = cell.initialize_carry(shape, nnx.Rngs(0))
+    if plan.devices:
+        state = plan.devices.share_memory(state)
+    if not plan.truncation:
+        return unroll(cell, inputs, initial_state=state, lengths=lengths)
+    return unroll_truncated(cell, inputs, plan.truncation, state, lengths)
+
+
+def unroll_truncated(
+    cell: Any,
+    inputs: Float[Array, "B T F"],
+    window: int,
+    initial_state: Any,
+    lengths: Array | None = None,
+) -> tuple[Float[Array, "B T O"], Any]:
+    """`dncx.unroll` with the gradient cut every `window` steps; the state goes on.
+
+    The backward pass needs the memory of one window, and one state for each of them.
+    """
+    batch, time, features = inputs.shape
+    count = -(-time // window)
+    padded = jnp.pad(inputs, ((0, 0), (0, count * window - time), (0, 0)))
+    windows = jnp.moveaxis(padded.reshape(batch, count, window, features), 1, 0)
+    if lengths is None:
+        lengths = jnp.full(batch, time, jnp.int32)
+
+    @jax.checkpoint
+    def run(state: Any, part: tuple[Array, Array]) -> tuple[Any, Array]:
+        inputs, start = part
+        outputs, state = unroll(
+            cell,
+            inputs,
+            initial_state=jax.lax.stop_gradient(state),
+            lengths=jnp.clip(lengths - start, 0, window),
+        )
+        return state, outputs
+
+    starts = window * jnp.arange(count, dtype=jnp.int32)
+    state, outputs = jax.lax.scan(run, initial_state, (windows, starts))
+    outputs = jnp.moveaxis(outputs, 0, 1).reshape(batch, count * window, outputs.shape[-1])
+    return outputs[:, :time], state

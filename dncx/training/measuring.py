@@ -1,0 +1,82 @@
+"""What a network can do: answers to fresh batches, their scores, and those of whole test sets."""
+
+from collections.abc import Callable
+from typing import Any, Literal, cast
+
+import jax
+from flax import nnx
+from jax.stages import Wrapped
+from jaxtyping import Array, Int
+
+from dncx.errors import UsageError
+from dncx.tasks.base import Bucketed, Episode, Examined, Judge, Task
+from dncx.training.gradient import keys_for, respond
+from dncx.training.networks import Network
+
+
+def data_of(task: Judge) -> Any:
+    """What the programs of a task take as their last argument."""
+    return task.buckets if isinstance(task, Bucketed) else ()
+
+
+def make_answer(graph: nnx.GraphDef, task: Judge, batch_size: int) -> Wrapped:
+    """A compiled function (params, key, number, data) -> outputs for a fresh batch, and the batch.
+
+    Of a task in buckets the first one, which has the shortest sequences.
+    """
+
+    def answer(params: Any, key: Array, number: Int[Array, ""], data: Any) -> tuple[Array, Episode]:
+        now, source = jax.random.fold_in(key, number), sources(task, data)[0]
+        return _fresh_answer(nnx.merge(graph, params), source, now, batch_size)
+
+    return jax.jit(answer)
+
+
+def make_measure(graph: nnx.GraphDef, task: Judge, batch_size: int) -> Wrapped:
+    """A compiled function (params, key, number, data) -> loss and scores of a fresh batch.
+
+    Of a task in buckets the means of a batch from each, in their shares.
+    """
+    shares = task.shares if isinstance(task, Bucketed) else (1.0,)
+
+    def measure(params: Any, key: Array, number: Int[Array, ""], data: Any) -> dict[str, Array]:
+        network, now = nnx.merge(graph, params), jax.random.fold_in(key, number)
+        measured = []
+        for source, share in zip(sources(task, data), shares, strict=True):
+            outputs, episode = _fresh_answer(network, source, now, batch_size)
+            found = {"loss": task.loss(outputs, episode), **task.score(outputs, episode)}
+            measured.append(jax.tree.map(lambda x, share=share: x * share, found))
+        return jax.tree.map(lambda *parts: sum(parts), *measured)
+
+    return jax.jit(measure)
+
+
+def sources(task: Judge, data: Any) -> tuple[Task, ...]:
+    """What episodes are drawn from."""
+    return data if isinstance(task, Bucketed) else (cast(Task, task),)
+
+
+def _fresh_answer(
+    network: Network, source: Task, key: Array, batch_size: int
+) -> tuple[Array, Episode]:
+    episode = source.sample(key, batch_size)
+    return respond(network, source, episode, keys_for(episode, key), training=False)
+
+
+def make_examination(
+    graph: nnx.GraphDef, task: Examined, batch_size: int
+) -> Callable[[Any, Literal["validation", "test"]], dict[str, Any]]:
+    """A function (params, split) -> the results of all of a split's sequences."""
+
+    @jax.jit
+    def count(params: Any, episode: Episode) -> Any:
+        keys = keys_for(episode, jax.random.key(0))
+        return task.tally(*respond(nnx.merge(graph, params), task, episode, keys, training=False))
+
+    def examine(params: Any, split: Literal["validation", "test"]) -> dict[str, Any]:
+        counts = [count(params, episode) for episode in task.episodes(split, batch_size)]
+        if not counts:
+            raise UsageError(f"the task has no sequences for {split}")
+        return task.results(jax.tree.map(lambda *parts: sum(parts), *counts))
+
+    return examine

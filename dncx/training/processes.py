@@ -1,0 +1,108 @@
+"""Several processes that train one run together, such as one a machine.
+
+All of them compute the same program on the devices of all; the first one writes.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from dncx.errors import TrainingError, UsageError
+from dncx.training.settings import ScaleSettings
+
+_HEARTBEAT_SECONDS = 30  # without a sign of life, after which a process counts as lost
+
+
+def join(settings: ScaleSettings) -> None:
+    """Joins the other processes of the run, if there are any. Before anything is computed.
+
+    Raises:
+      UsageError: they were not found.
+    """
+    if jax.distributed.is_initialized() or settings.num_processes == 1:
+        return
+    try:
+        if settings.coordinator_address:
+            jax.distributed.initialize(
+                settings.coordinator_address,
+                settings.num_processes,
+                settings.process_id,
+                heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+            )
+        elif _is_one_of_many(os.environ):
+            jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"the processes of this run did not find each other: {error}\n"
+            "--coordinator_address, --num_processes and --process_id tell them; "
+            "--num_processes=1 trains in each by itself (docs/scaling.md)"
+        ) from error
+
+
+def _is_one_of_many(environment: Mapping[str, str]) -> bool:
+    """Whether a cluster started this process together with others, in a way that JAX knows."""
+    slurm = "SLURM_STEP_NODELIST" in environment and int(environment.get("SLURM_NTASKS", 1)) > 1
+    sizes = "OMPI_MCA_orte_hnp_uri", "OMPI_COMM_WORLD_SIZE"
+    open_mpi = sizes[0] in environment and int(environment.get(sizes[1], 1)) > 1
+    pod, index = "KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"
+    return slurm or open_mpi or (pod in environment and index in environment)
+
+
+@contextmanager
+def losses_told(left: Callable[[], str]) -> Iterator[None]:
+    """Ends the run where another process of it is gone; `left` says what there is then."""
+    try:
+        yield
+    except TrainingError:
+        raise
+    except RuntimeError as error:  # as JAX's own are
+        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        reason = str(error).strip().splitlines()[0][:200]
+        raise TrainingError(
+            f"another process of this run was lost, or the way to it ({reason}); {left()}. Once "
+            "all processes are started again, the same command goes on from there."
+        ) from error
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def most(*numbers: int) -> tuple[int, ...]:
+    """The largest of each number in any process: the same in all of them."""
+    if jax.process_count() == 1:
+        return numbers
+    everywhere = multihost_utils.process_allgather(np.asarray(numbers, np.int32))
+    return tuple(int(number) for number in np.asarray(everywhere).max(axis=0))
+
+
+def in_first(action: Callable[[], Any]) -> Any:
+    """Lets the first process do what is done once, while the others wait for it.
+
+    Returns:
+      What it gives in the first process, None in the others.
+
+    Raises:
+      TrainingError: in the others, if it failed in the first, which says why.
+    """
+    if jax.process_count() == 1:
+        return action()
+    result, failure = None, None
+    if is_first():
+        try:
+            result = action()
+        except BaseException as error:  # the others must not wait for ever
+            failure = error
+    failed = any(most(failure is not None))
+    if failure:
+        raise failure
+    if failed:
+        raise TrainingError("the first process stopped, and says why")
+    return result

@@ -1,0 +1,131 @@
+"""Two processes that train one run together: the same network, whatever becomes of one of them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from dncx.cli import train_main
+from dncx.training import checkpoints, processes
+from dncx.training.metrics import read_metrics
+from dncx.training.runs import load_model
+
+SIZES = ["--hidden_size=8", "--memory_size=8", "--word_size=4", "--num_read_heads=2"]
+TRAIN = [*SIZES, "--batch_size=8", "--report_interval=10", "--learning_rate=1e-3"]
+TRAIN += ["--num_training_iterations=120", "--checkpoint_interval=40"]
+
+
+def start(run_dir):
+    """Both of them, that find each other at a free port."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "train.py", *TRAIN, f"--run_dir={run_dir}", "--num_processes=2"]
+    command += [f"--coordinator_address=localhost:{port}"]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
+    return [
+        subprocess.Popen(
+            [*command, f"--process_id={number}"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+
+
+def ends(pair):
+    """The exit codes of both, and what they print."""
+    said = [process.communicate(timeout=150) for process in pair]
+    return [process.returncode for process in pair], said
+
+
+def until_saved(run_dir, pair):
+    """Waits for the first checkpoint and the report after it."""
+    metrics = run_dir / "metrics.jsonl"
+    while not metrics.exists() or not any(x["iteration"] == 50 for x in read_metrics(metrics)):
+        assert all(process.poll() is None for process in pair), ends(pair)
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("runs") / "alone"
+    assert train_main([*TRAIN, f"--run_dir={run_dir}"]) == 0
+    return run_dir
+
+
+def assert_same_run(run_dir, other):
+    lines, expected = (read_metrics(run / "metrics.jsonl") for run in (run_dir, other))
+    assert [x["iteration"] for x in lines] == [x["iteration"] for x in expected]
+    np.testing.assert_allclose([x["loss"] for x in lines], [x["loss"] for x in expected], 1e-4)
+    model, whole = (load_model(run / "model.safetensors") for run in (run_dir, other))
+    for name, value in whole.items():
+        np.testing.assert_allclose(model[name], value, atol=1e-3, err_msg=name)
+
+
+@pytest.mark.slow
+def test_one_is_killed_and_both_are_started_again(alone, tmp_path):
+    """The other one ends by itself, and says what happened; nothing is lost or doubled."""
+    pair = start(tmp_path / "run")
+    until_saved(tmp_path / "run", pair)
+    pair[1].kill()
+    (code, killed), said = ends(pair)
+    assert killed == -signal.SIGKILL
+    assert code in (1, -signal.SIGABRT), said[0]  # JAX may be quicker to end it than we are
+    if code == 1:
+        assert "the last good checkpoint is" in said[0][1]
+    codes, said = ends(start(tmp_path / "run"))
+    assert codes == [0, 0], said
+    assert "resuming from" in said[0][0]
+    assert "for 2 devices" in said[0][0]
+    assert "iteration" not in said[1][0]  # the first one speaks for both
+    assert_same_run(tmp_path / "run", alone)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_stops_both_with_a_checkpoint(alone, tmp_path):
+    pair = start(tmp_path / "run")
+    until_saved(tmp_path / "run", pair)
+    pair[1].send_signal(signal.SIGTERM)
+    codes, said = ends(pair)
+    assert codes == [143, 143], said
+    saved = checkpoints.saved_iterations(tmp_path / "run" / "checkpoints")
+    assert f"checkpoints/{saved[-1]}" in said[1][1]
+    # What several began, one alone may end.
+    assert train_main([*TRAIN, f"--run_dir={tmp_path / 'run'}"]) == 0
+    assert_same_run(tmp_path / "run", alone)
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({}, False),
+        ({"SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": "node[1-2]"}, True),
+        ({"SLURM_NTASKS": "2"}, False),  # in the script of a job, before srun
+        ({"SLURM_NTASKS": "1", "SLURM_STEP_NODELIST": "node1"}, False),
+        ({"OMPI_MCA_orte_hnp_uri": "1.0;tcp://1.2.3.4:5", "OMPI_COMM_WORLD_SIZE": "4"}, True),
+        ({"OMPI_MCA_orte_hnp_uri": "1.0;tcp://1.2.3.4:5", "OMPI_COMM_WORLD_SIZE": "1"}, False),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}, True),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, False),
+    ],
+)
+def test_which_clusters_are_found(environment, found):
+    assert processes._is_one_of_many(environment) is found
+
+
+def test_a_coordinator_that_is_not_there(tmp_path, capsys, monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("DEADLINE_EXCEEDED: no coordinator")
+
+    monkeypatch.setattr(processes.jax.distributed, "initialize", refuse)
+    address = ["--coordinator_address=localhost:1", "--num_processes=2", "--process_id=1"]
+    assert train_main([*TRAIN, *address, f"--run_dir={tmp_path / 'run'}"]) == 2
+    assert "did not find each other: DEADLINE_EXCEEDED" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
