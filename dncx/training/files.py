@@ -1,5 +1,6 @@
 """Writing without ever losing or half writing anything."""
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterable
@@ -59,8 +60,13 @@ def write_new(path: Path, content: bytes, force: bool) -> Path:
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a file so that at any moment the old or the new one is there, complete."""
     beside = path.with_name(path.name + ".tmp")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
