@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -278,6 +279,41 @@ def test_devices_share_slots_batch_and_parts(whole, tmp_path):
     more = ["--memory_devices=2", "--gradient_accumulation=2"]
     assert "for 8 devices (cpu)" in on_devices(8, tmp_path / "run", *more)
     assert_same_run(tmp_path / "run", whole)
+
+
+SHARED = """
+import jax
+from flax import nnx
+import dncx
+from dncx.tasks.repeat_copy import RepeatCopy
+from dncx.training.devices import find_devices
+from dncx.training.gradient import Plan, keys_for, loss_and_gradient
+from dncx.training.settings import ScaleSettings
+
+task, config = RepeatCopy(), dncx.DNCConfig(memory_size=28, word_size=4, num_read_heads=1)
+cell = dncx.DNC(task.input_size, task.output_size, config, implementation="xla", rngs=nnx.Rngs(0))
+graph, params = nnx.split(cell)
+devices = find_devices(ScaleSettings(memory_devices=2), 8, 28)
+episode = task.sample(jax.random.key(0), 8)
+
+@jax.jit
+def gradient(params, episode, keys):
+    return loss_and_gradient(graph, params, task, episode, keys, Plan(devices=devices))
+
+arguments = devices.place((nnx.to_pure_dict(params), episode, keys_for(episode, jax.random.key(0))))
+print(gradient.lower(*arguments).compile().as_text())
+"""
+
+
+def test_no_device_holds_a_whole_link():
+    """Two sequences in four rows of two devices: each has half the rows of two links."""
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", SHARED]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    arrays = set(re.findall(r"f32\[([\d,]+)\]", result.stdout))
+    assert "2,1,14,28" in arrays
+    assert not {a for a in arrays if a.endswith("28,28") or a.startswith("28,28")}
 
 
 def test_devices_share_seeds(population, tmp_path):
