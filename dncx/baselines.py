@@ -49,6 +49,7 @@ class LSTMNetwork(nnx.RNNCellBase):
             config.num_layers,
             forget_bias=config.forget_bias,
             gradient_clip=config.controller_gradient_clip,
+            dtype=config.controller_dtype,
             **dtypes,
         )
         self.output_linear = nnx.Linear(

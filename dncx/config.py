@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from numbers import Integral, Real
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import jax.numpy as jnp
 from flax import nnx
@@ -16,6 +16,7 @@ from dncx.interface import ReadModeOrder, StrengthActivation
 from dncx.kernels.choice import Implementation
 
 ControllerName = Literal["lstm", "deep_lstm", "feedforward"]
+ControllerDtype = Literal["float32", "bfloat16", None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,8 @@ class DNCConfig:
       clip_value: limit of the controller's output, its state and the DNC's output; 20 in the
         original, None (or 0) in the paper: off.
       controller: "lstm" as in the original, "deep_lstm" as in the paper, or "feedforward".
+      controller_dtype: dtype of the controller's products with weights; None: of its variables,
+        in which all else is computed in any case, state and memory included.
       forget_bias: added to the LSTM's forget gate; 1 in the original, 0 in the paper.
       controller_gradient_clip: limit of the gradient of the controller's activations; None
         (off) in the original, 10 in the paper.
@@ -66,6 +69,7 @@ class DNCConfig:
     num_layers: int = 1
     clip_value: Number | None = 20.0
     controller: ControllerName = "lstm"
+    controller_dtype: ControllerDtype = None
     forget_bias: Number = 1.0
     controller_gradient_clip: Number | None = None
     strength_activation: StrengthActivation = "softplus"
@@ -77,26 +81,14 @@ class DNCConfig:
     usage_write_gradient: bool = False
 
     def __post_init__(self) -> None:
-        for name in (
-            "memory_size",
-            "word_size",
-            "num_read_heads",
-            "num_write_heads",
-            "hidden_size",
-            "num_layers",
-        ):
-            check_size(name, getattr(self, name))
-        for name, choices in (
-            ("controller", get_args(ControllerName)),
-            ("strength_activation", get_args(StrengthActivation)),
-            ("read_mode_order", get_args(ReadModeOrder)),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be one of {choices}")
-        for name in ("clip_value", "controller_gradient_clip"):
-            _check_number(name, getattr(self, name), optional=True)
-        for name in ("forget_bias", "cosine_epsilon", "allocation_epsilon"):
-            _check_number(name, getattr(self, name))
+        for field in dataclasses.fields(self):
+            name, kind, value = field.name, field.type, getattr(self, field.name)
+            if kind is int:
+                check_size(name, value)
+            elif kind in (Number, Number | None):
+                _check_number(name, value, optional=kind != Number)
+            elif get_origin(kind) is Literal and value not in get_args(kind):
+                raise ValueError(f"{name}={value!r}: must be one of {get_args(kind)}")
         if self.controller == "lstm" and self.num_layers != 1:
             raise ValueError(
                 f"num_layers={self.num_layers}: controller='lstm' has one layer; "
@@ -132,7 +124,10 @@ class DNCConfig:
         """The controller of this config; `input_size` is of the DNC's inputs x_t."""
         features = input_size + self.num_read_heads * self.word_size
         common: dict[str, Any] = dict(
-            gradient_clip=self.controller_gradient_clip, rngs=rngs, param_dtype=param_dtype
+            gradient_clip=self.controller_gradient_clip,
+            dtype=self.controller_dtype,
+            param_dtype=param_dtype,
+            rngs=rngs,
         )
         if self.controller == "lstm":
             return LSTM(features, self.hidden_size, forget_bias=self.forget_bias, **common)

@@ -10,7 +10,7 @@ included, that changes no variable of its own as it steps (so no dropout):
 words read at the step before, so its inputs have `input_size + R * W` features.
 """
 
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -49,7 +49,30 @@ def _limit_gradient_backward(limit: Number, _: None, gradient: Array) -> tuple[A
 _limit_gradient.defvjp(lambda x, limit: (x, None), _limit_gradient_backward)
 
 
-class LSTM(nnx.RNNCellBase):
+@cache  # the same function for the same dtypes, so that networks made alike compare equal
+def product_in(dtype: Any, param_dtype: Any) -> Any:
+    """A `dot_general` for `nnx.Linear` that rounds what it multiplies to dtype (None: nothing).
+
+    The product comes back in the dtype of x, and the bias is not rounded. XLA sums in float32, and
+    may round the sum to dtype, too: on a CPU in gradients only, which are products of this kind.
+    """
+    if dtype is None or jnp.dtype(dtype) == param_dtype:
+        return jax.lax.dot_general
+
+    def product(x: Array, kernel: Array, dimensions: Any, **options: Any) -> Array:
+        low = jax.lax.dot_general(x.astype(dtype), kernel.astype(dtype), dimensions, **options)
+        return low.astype(x.dtype)
+
+    return product
+
+
+class _Controller(nnx.RNNCellBase):
+    @property
+    def num_feature_axes(self) -> int:
+        return 1
+
+
+class LSTM(_Controller):
     """c' = σ(f + b_f) c + σ(i) tanh(j), h' = σ(o) tanh(c'), with (i,j,f,o) = [x, h] W + b.
 
     Args:
@@ -58,6 +81,7 @@ class LSTM(nnx.RNNCellBase):
       forget_bias: added to f before its sigmoid: 1 in the original, 0 in the paper.
       gradient_clip: limit of the gradient that reaches h; 10 in the paper, None in the original.
       rngs: `rngs.params()` draws W and b, both with σ = 1/√(rows of W) as the original does.
+      dtype: of the product [x, h] W, such as "bfloat16"; None: param_dtype. See `product_in`.
       param_dtype: dtype of weights and state.
 
     Source: Sonnet 1's LSTM without peepholes; Methods, "Controller network".
@@ -71,6 +95,7 @@ class LSTM(nnx.RNNCellBase):
         forget_bias: Number = 1.0,
         gradient_clip: Number | None = None,
         rngs: nnx.Rngs,
+        dtype: Any = None,
         param_dtype: Any = jnp.float32,
     ):
         self.hidden_size = hidden_size
@@ -82,13 +107,10 @@ class LSTM(nnx.RNNCellBase):
             4 * hidden_size,
             kernel_init=fan_in_normal,
             bias_init=jax.nn.initializers.truncated_normal(rows**-0.5),
+            dot_general=product_in(dtype, param_dtype),
             param_dtype=param_dtype,
             rngs=rngs,
         )
-
-    @property
-    def num_feature_axes(self) -> int:
-        return 1
 
     def initialize_carry(
         self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
@@ -108,7 +130,7 @@ class LSTM(nnx.RNNCellBase):
         return LSTMState(hidden, cell), hidden
 
 
-class DeepLSTM(nnx.RNNCellBase):
+class DeepLSTM(_Controller):
     """The paper's deep LSTM: χ_t enters every layer, and every layer's h goes to the output.
 
     Layer l sees [χ_t; h^{l-1}_t; h^l_{t-1}]; the output is [h^1; ...; h^L].
@@ -117,7 +139,7 @@ class DeepLSTM(nnx.RNNCellBase):
       input_size: features of χ.
       hidden_size: H of each layer; the output has `num_layers * hidden_size` features.
       num_layers: L.
-      forget_bias, gradient_clip, rngs, param_dtype: see `LSTM`.
+      forget_bias, gradient_clip, rngs, dtype, param_dtype: see `LSTM`.
 
     Source: Methods, "Controller network".
     """
@@ -131,6 +153,7 @@ class DeepLSTM(nnx.RNNCellBase):
         forget_bias: Number = 0.0,
         gradient_clip: Number | None = None,
         rngs: nnx.Rngs,
+        dtype: Any = None,
         param_dtype: Any = jnp.float32,
     ):
         self.layers = nnx.List(
@@ -140,14 +163,11 @@ class DeepLSTM(nnx.RNNCellBase):
                 forget_bias=forget_bias,
                 gradient_clip=gradient_clip,
                 rngs=rngs,
+                dtype=dtype,
                 param_dtype=param_dtype,
             )
             for layer in range(num_layers)
         )
-
-    @property
-    def num_feature_axes(self) -> int:
-        return 1
 
     def initialize_carry(
         self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
@@ -168,7 +188,7 @@ class DeepLSTM(nnx.RNNCellBase):
         return tuple(states), jnp.concatenate(outputs, axis=-1)
 
 
-class FeedForward(nnx.RNNCellBase):
+class FeedForward(_Controller):
     """A controller without memory of its own: tanh layers, one after the other.
 
     With it the DNC can remember through its memory only (Extended Data Figs 1 and 4 of the
@@ -179,7 +199,7 @@ class FeedForward(nnx.RNNCellBase):
       hidden_size: features of each layer and of the output.
       num_layers: number of layers.
       gradient_clip: limit of the gradient that reaches each layer's output; None: no limit.
-      rngs, param_dtype: see `LSTM`.
+      rngs, dtype, param_dtype: see `LSTM`.
     """
 
     def __init__(
@@ -190,6 +210,7 @@ class FeedForward(nnx.RNNCellBase):
         *,
         gradient_clip: Number | None = None,
         rngs: nnx.Rngs,
+        dtype: Any = None,
         param_dtype: Any = jnp.float32,
     ):
         self.gradient_clip = gradient_clip
@@ -198,15 +219,12 @@ class FeedForward(nnx.RNNCellBase):
                 hidden_size if layer else input_size,
                 hidden_size,
                 kernel_init=fan_in_normal,
+                dot_general=product_in(dtype, param_dtype),
                 param_dtype=param_dtype,
                 rngs=rngs,
             )
             for layer in range(num_layers)
         )
-
-    @property
-    def num_feature_axes(self) -> int:
-        return 1
 
     def initialize_carry(
         self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None

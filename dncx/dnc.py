@@ -39,7 +39,7 @@ class DNC(nnx.RNNCellBase):
     access reads r_t as h_t asks (Methods, "Controller network").
 
     It is a standard flax recurrent cell: `nnx.RNN(cell)(inputs)` works, as does `dncx.unroll`.
-    It computes in the dtype of its variables.
+    It computes in the dtype of its variables (`config.controller_dtype` is an exception).
 
     Args:
       input_size: features of x_t.

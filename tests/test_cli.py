@@ -105,7 +105,7 @@ def test_checkpoints_go_into_the_run_directory(parsed):
 def test_defaults_are_those_of_the_library():
     defaults = DEFAULTS["repeat-copy"]
     assert vars(defaults.task).items() <= vars(RepeatCopy()).items()
-    own = ("equations", "model", "controller", "embedding_size")
+    own = ("equations", "model", "controller", "controller_dtype", "embedding_size")
     sizes = {k: v for k, v in vars(defaults.model).items() if k not in own}
     assert sizes.items() <= vars(DNCConfig()).items()
 

@@ -88,7 +88,9 @@ def test_the_table(folder, capsys):
     assert title.split()[:4] == ["run", "task", "model", "iteration"]
     for text in ("runs/early ", "copy", "dnc 10x16", "60/100", "stopped early, best 3.5 % at 40"):
         assert text in first
-    assert last.endswith("interrupted                      2.5 bits per series   12            1 d ago")
+    assert last.endswith(
+        "interrupted                      2.5 bits per series   12            1 d ago"
+    )
     assert {line.find("copy") for line in (first, last)} == {title.find("task")}
 
 

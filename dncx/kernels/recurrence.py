@@ -50,7 +50,10 @@ class _State(NamedTuple):
 
 
 def suits(cell: Any) -> bool:
-    """Whether the kernel computes this `DNC`: one of dncx's own parts, with LSTM layers."""
+    """Whether the kernel computes this `DNC`: one of dncx's own parts, with LSTM layers.
+
+    It multiplies in the dtype of the variables only.
+    """
     if type(cell.access) is not MemoryAccess or choose(cell.access, cell.dtype) != "native":
         return False
     if type(cell.controller) not in (LSTM, DeepLSTM):
@@ -60,7 +63,16 @@ def suits(cell: Any) -> bool:
     return (
         all(type(layer) is LSTM for layer in layers)
         and len({(layer.forget_bias, layer.gradient_clip) for layer in layers}) == 1
-        and all(type(x) is nnx.Linear and x.kernel.dtype == cell.dtype for x in linears)
+        and all(_is_plain(linear, cell.dtype) for linear in linears)
+    )
+
+
+def _is_plain(linear: Any, dtype: Any) -> bool:
+    return (
+        type(linear) is nnx.Linear
+        and linear.kernel.dtype == dtype
+        and linear.dtype in (None, dtype)
+        and linear.dot_general is jax.lax.dot_general
     )
 
 
