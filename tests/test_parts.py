@@ -172,8 +172,8 @@ def test_presets_differ_in_every_named_point():
     """Sizes agree; every option that names a difference has another value in the paper's preset."""
     deepmind, nature = vars(DNCConfig.deepmind()), vars(DNCConfig.nature())
     sizes = {
-        "memory_size", "word_size", "num_read_heads", "num_write_heads", "hidden_size", "num_layers",
-        "controller_dtype",
+        "memory_size", "word_size", "num_read_heads", "num_write_heads",
+        "hidden_size", "num_layers", "controller_dtype",
     }  # fmt: skip
     assert {name for name in deepmind if deepmind[name] == nature[name]} == sizes
 
