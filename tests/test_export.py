@@ -103,7 +103,7 @@ def make_run(folder, **model):
     )
     description = describe_network(settings.model, task)
     folder.mkdir()
-    write_config(folder, runs.describe(settings, description))
+    write_config(folder, runs.describe(settings, description, task.loss_unit))
     params = nnx.to_pure_dict(nnx.state(make_network(description, nnx.Rngs(3))))
     runs.save_model(folder, params, 7)
     return folder

@@ -35,8 +35,8 @@ def test_commands(tmp_path):
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     commands = [shlex.split(line) for line in lines if line.startswith(("python", "dncx"))]
     assert [command[:2] for command in commands] == [
-        ["python", "train.py"], ["dncx", "train"], ["dncx", "eval"], ["dncx", "eval"],
-        ["dncx", "explore"],
+        ["python", "train.py"], ["dncx", "train"], ["dncx", "eval"], ["dncx", "train"],
+        ["dncx", "eval"], ["dncx", "explore"],
     ]  # fmt: skip
     (tmp_path / "train.py").symlink_to(ROOT / "train.py")
     assert "source .venv/bin/activate" in README
