@@ -98,6 +98,10 @@ def leave(code: int) -> None:
 def _run(command: Callable[[], None]) -> int:
     try:
         command()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as in `dncx runs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt as interrupt:
         return _say(str(interrupt) or "stopped", getattr(interrupt, "exit_code", INTERRUPTED))
     except UsageError as error:

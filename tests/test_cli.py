@@ -12,6 +12,7 @@ from dncx.cli import main, train_main
 from dncx.config import DNCConfig
 from dncx.tasks.repeat_copy import RepeatCopy
 from dncx.training import runs
+from dncx.training.configuration import MODELS
 from dncx.training.networks import describe_network
 from dncx.training.presets import DEFAULTS
 
@@ -168,6 +169,8 @@ REFUSED = {
     "--report_interval=0": "report_interval=0: must lie in 1..",
     "--num_training_iterations=0": "num_training_iterations=0: must lie in 1..",
     "--checkpoint_interval=0": "checkpoint_interval (-1: off)=0: must lie in 1..",
+    "--keep_best_checkpoints=2": "keep_best_checkpoints=2: it needs a --checkpoint_interval",
+    "--warmup_iterations=200000": "warmup_iterations=200000: must lie in 0..100000",
     "--keep_checkpoints=-1": "keep_checkpoints=-1: must lie in 0..",
     "--seed=-1": "seed=-1: must lie in 0..4294967295",
     "--report_interval=3000000000": "report_interval=3000000000: must lie in 1..2147483647",
@@ -314,6 +317,16 @@ def test_an_error_at_the_shell_has_no_stack_trace(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_reader_that_has_seen_enough():
+    """As in `dncx runs | head`: no message, and the shell's code for a broken pipe."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "dncx.cli", "runs", str(MODELS)]
+    result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (141, "")
+
+
 def test_ipython(tmp_path):
     """ipython train.py -- --memory_size=..., as the original's README has it."""
     flags = [

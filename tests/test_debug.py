@@ -258,7 +258,7 @@ def fail(tmp_path, capsys):
 def test_a_run_that_stopped_in_its_loss(fail, tmp_path):
     said = fail(f"--fault={Spoiled.FORWARD}")
     assert f"{tmp_path / 'run' / 'failure' / '0'}: iteration 1, the first" in said
-    assert "replayed: loss nan, the same numbers as when the run stopped" in said
+    assert "  loss nan, the same numbers as when the run stopped" in said
     assert "forward pass\n  log, at " in said
     assert "test_debug.py" in said
     assert "return jnp.log(outputs - 30).mean()" in said

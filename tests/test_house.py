@@ -131,6 +131,18 @@ def test_public_names_are_documented(path):
         assert ast.get_docstring(node), node.name
 
 
+SETTINGS = [path for path in SOURCES if path.stem in ("settings", "inspection")]
+
+
+@pytest.mark.parametrize("path", SETTINGS, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_what_help_says_of_a_flag_is_one_line(path):
+    """As tyro breaks its lines where the source does."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef):
+            texts = [x.value.value for x in node.body[1:] if isinstance(x, ast.Expr)]
+            assert not [text for text in texts if "\n" in text]
+
+
 @pytest.mark.parametrize("module", ["dncx.config", "dncx.dnc", "dncx.sequence"])
 def test_examples_in_docstrings(module):
     imported = __import__(module, fromlist=["_"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dncx.cli import main
-from dncx.training.configuration import CONFIG, METRICS, MODEL, MODELS
+from dncx.training.configuration import CONFIG, FAILURE, METRICS, MODEL, MODELS
 from dncx.training.lock import LOCK
 
 ROOT = Path(__file__).parent.parent
@@ -52,6 +52,8 @@ def folder(tmp_path):
     make_run(runs / "more", trained=60, reports=[report(80)], age=90_000)
     make_run(runs / "seeds" / "seed-1", reports=[report(10, None), report(20, None)], age=20)
     make_run(runs / "fresh", age=40)
+    make_run(runs / "bad", reports=[report(30) | {"skipped": 4}], age=100)
+    (runs / "bad" / FAILURE).mkdir()
     return runs
 
 
@@ -64,13 +66,19 @@ def test_states(folder, capsys):
         "more": ("interrupted", 80),
         "seeds/seed-1": ("interrupted", 20),
         "fresh": ("interrupted", 0),
+        "bad": ("failed", 30),
     }
     assert rows["early"]["best"] == {"error": 3.5, "iteration": 40}
     assert rows["early"]["loss"] == 2.5
     assert rows["seeds/seed-1"]["loss"] is None
     assert (rows["cut"]["lesson"], rows["done"]["lesson"]) == (4, 0)
     assert (rows["done"]["loss"], rows["done"]["iterations_per_second"]) == (0.25, 12.3)
-    assert list(rows) == ["early", "seeds/seed-1", "fresh", "done", "cut", "more"], "newest first"
+    assert (rows["bad"]["skipped"], rows["cut"]["skipped"]) == (4, None)
+    newest_first = ["early", "seeds/seed-1", "fresh", "bad", "done", "cut", "more"]
+    assert list(rows) == newest_first
+    os.utime(folder / "bad" / CONFIG)  # which a run that goes on writes anew
+    os.utime(folder / "bad" / FAILURE, (0, 0))
+    assert listed(folder, capsys)["bad"]["state"] == "interrupted"
 
 
 def test_a_running_one(folder, capsys):

@@ -234,10 +234,17 @@ def test_a_population_goes_on(population, tmp_path):
         assert models[0] == models[1]
 
 
-def test_another_number_of_seeds_is_another_run(population, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("changed", "message"), [("num_seeds=2", "num_seeds: 3 in"), ("seed=4", "seed: 0 in")]
+)
+def test_other_seeds_are_another_run(changed, message, population, tmp_path, capsys):
     run = shutil.copytree(population, tmp_path / "run")
-    assert train(run, "--num_seeds=2") == 2
-    assert "num_seeds: 3 in the checkpoint, 2 asked for" in capsys.readouterr().err
+    assert train(run, "--num_seeds=3", f"--{changed}") == 2
+    said = capsys.readouterr().err
+    assert f"{message} the checkpoint, {changed.partition('=')[2]} asked for" in said
+
+
+TWO = ["--num_processes=2", "--process_id=2"]
 
 
 @pytest.mark.parametrize(
@@ -246,8 +253,10 @@ def test_another_number_of_seeds_is_another_run(population, tmp_path, capsys):
         (["train", "traversal", "--num_seeds=2"], "learned in lessons"),
         (["train", "repeat-copy", "--gradient_accumulation=3"], "must divide batch_size"),
         (["train", "repeat-copy", "--num_devices=7"], "num_devices=7"),
-        (["train", "repeat-copy", "--memory_devices=2"], "there are 1"),
+        (["train", "repeat-copy", "--memory_devices=2"], "there is 1 device"),
         (["train", "repeat-copy", "--process_id=1"], "give all three, or none"),
+        (["train", "repeat-copy", "--coordinator_address=here", *TWO], "must be HOST:PORT"),
+        (["train", "repeat-copy", "--coordinator_address=a:1", *TWO], "process_id=2: must lie"),
         (["train", "repeat-copy", "--weight_average=1"], "weight_average=1"),
         (["train", "repeat-copy", "--skip_spikes=0.5"], "skip_spikes=0.5"),
     ],

@@ -256,7 +256,7 @@ def test_an_update_that_is_not_finite_stops_with_the_last_good_checkpoint(
     before = files(copy_of_checkpointed / "checkpoints")
     assert train(copy_of_checkpointed, 35, "--learning_rate=3e38") == 1
     message = capsys.readouterr().err
-    assert "not finite at iteration 15, nor in any up to 24" in message
+    assert "10 updates in a row are not finite, in iterations 15 to 24" in message
     assert "norms of parameters after the update that are not finite: " in message
     assert f"the last good checkpoint is {copy_of_checkpointed / 'checkpoints' / '14'}" in message
     assert "--learning_rate" in message

@@ -25,8 +25,7 @@ from dncx.errors import UsageError
 from dncx.tasks.base import Bucketed, Episode, Judge
 from dncx.tasks.curriculum import Course
 from dncx.training import checkpoints, runs
-from dncx.training.configuration import fields_of, task_settings
-from dncx.training.failure import FAILURE
+from dncx.training.configuration import FAILURE, fields_of, task_settings
 from dncx.training.gradient import keys_for, loss_and_gradient
 from dncx.training.inspection import DebugSettings
 from dncx.training.networks import make_network
@@ -41,6 +40,7 @@ class Case(NamedTuple):
     """An update that was not finite, and what there was before it."""
 
     path: Path
+    seed: int
     seen: dict[str, Any]  # when the run stopped: the loss, and norms by parameter
     state: TrainState
     settings: OptimizerSettings
@@ -72,8 +72,8 @@ def debug(settings: DebugSettings) -> str:
     again = _attempt(case)
     finding, advice = _finding(case, again)
     lines = [
-        f"{case.path}: iteration {int(case.state.iteration) + 1}, the first of the updates that "
-        "were skipped in a row",
+        f"{case.path}: the update of iteration {int(case.state.iteration) + 1} (seed {case.seed}), "
+        "made again",
         *about_replay(case.seen, _norms(again)),
         *_before(case),
         "",
@@ -108,6 +108,7 @@ def _load(run_dir: Path) -> Case:
     episode = jax.jit(lambda key: source.sample(key, training["batch_size"]))(key)
     return Case(
         path=checkpoint.path,
+        seed=training["seed"],
         seen=config[FAILURE],
         state=state,
         settings=settings,
@@ -148,8 +149,9 @@ def _newest(run_dir: Path) -> checkpoints.Checkpoint:
         ) from error
     if found is None or FAILURE not in found.config:
         raise UsageError(
-            f"{run_dir} has no {FAILURE}/, which training leaves where too many updates in a row "
-            "are not finite (--max_skipped_updates); it did not stop for that"
+            f"{run_dir} has no {FAILURE}/, which training leaves where --max_skipped_updates "
+            "updates in a row are not finite; it did not stop for that. To catch one that fails "
+            "now and then, train with --max_skipped_updates=1"
         )
     return found
 

@@ -78,7 +78,7 @@ def about_replay(seen: dict[str, Any], again: dict[str, Any]) -> list[str]:
     else:
         verdict = f"NOT as when the run stopped: loss {seen['loss']:.4g}, gradients of "
         verdict += f"{len(then)} parameters not finite"
-    lines = [f"replayed: loss {again['loss']:.4g}, {verdict}"]
+    lines = [f"  loss {again['loss']:.4g}, {verdict}"]
     total = len(again["gradient"])
     if len(bad) == total:
         lines.append(f"  norms of gradients: those of all {total} parameters are not finite")

@@ -164,7 +164,7 @@ def last_saved(folder: Path) -> str:
     """In words, for those whose training stops."""
     if saved := saved_iterations(folder):
         return f"the last good checkpoint is {folder / str(saved[-1])}"
-    return "there is no checkpoint (--checkpoint_interval sets how often one is written)"
+    return "there is no checkpoint yet (--checkpoint_interval sets how often one is written)"
 
 
 def saved_params(checkpoint: Checkpoint) -> Any:

@@ -11,6 +11,7 @@ from dncx.errors import UsageError
 from dncx.training.files import write_whole
 
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
+FAILURE = "failure"  # the folder of what is kept where updates are not finite
 MODELS = Path(__file__).parent.parent / "models"  # trained ones that ship with dncx
 FORMAT = "dncx-run-1"
 _NAMED = 4  # runs in a message
@@ -108,7 +109,7 @@ def read_finished(run_dir: Path) -> dict[str, Any]:
 
 
 def compare_configs(saved: dict[str, Any], asked: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """What differs, a line each: in the model and the optimiser's memory; in anything else."""
+    """What differs, a line each: what is the same in all of a run, and the rest."""
     model, rest = [], []
     for section in ("model", "task", "optimizer", "training"):
         for name, value in asked[section].items():
@@ -116,7 +117,7 @@ def compare_configs(saved: dict[str, Any], asked: dict[str, Any]) -> tuple[list[
             if before == value or name == "num_training_iterations":
                 continue
             fixed = section == "model" or (section == "task" and name == "name")
-            fixed |= name == "num_seeds"
+            fixed |= name == "num_seeds" or (name == "seed" and asked[section]["num_seeds"] > 1)
             fixed |= name in ("momentum", "weight_average") and 0 in (before, value)
             line = f"{name}: {before} in the checkpoint, {value} asked for"
             (model if fixed else rest).append(line)

@@ -106,29 +106,42 @@ def find_devices(settings: ScaleSettings, batch_size: int, memory_size: int) -> 
             f"memory_devices={columns}: must divide memory_size, which is {memory_size}"
         )
     if columns > 1 and settings.num_seeds > 1:
-        raise UsageError(f"memory_devices={columns}: several seeds cannot share memories, too")
+        raise UsageError(f"memory_devices={columns}: only with num_seeds=1")
+    for name, number in (("num_devices", settings.num_devices), ("memory_devices", columns)):
+        if number > len(there):
+            known = "is 1 device" if len(there) == 1 else f"are {len(there)} devices"
+            raise UsageError(f"{name}={number}: there {known}")
     wanted = settings.num_devices or len(there)
     rows = wanted // columns
-    if not 0 < wanted <= len(there) or not rows:
+    if settings.num_devices and wanted % columns:
         raise UsageError(
-            f"num_devices={settings.num_devices}, memory_devices={columns}: there are {len(there)}"
+            f"num_devices={wanted}: must be a multiple of memory_devices, which is {columns}"
         )
-    if settings.num_devices and (wanted % columns or shares.number % rows):
+    if settings.num_devices and shares.number % rows:
+        divided = f"divided by memory_devices, {columns}, it " if columns > 1 else ""
         raise UsageError(
-            f"num_devices={wanted}: must be a multiple of memory_devices, {columns}, and the "
-            f"number of these must divide {shares.what}, {shares.number}"
+            f"num_devices={wanted}: {divided}must divide {shares.what}, which is {shares.number}"
         )
     rows = max(n for n in range(1, rows + 1) if shares.number % n == 0)
     if jax.process_count() > 1 and rows * columns != len(there):
         raise UsageError(
-            f"{len(there)} devices of {jax.process_count()} processes: each needs its part of "
-            f"{shares.what}, {shares.number}"
+            f"{shares.what}, which is {shares.number}, must be a multiple of "
+            f"{len(there) // columns}, as {jax.process_count()} processes have {len(there)} devices"
         )
     if rows * columns == 1:
         return None
     axes = (AxisType.Auto,) * 2
     used = there[: rows * columns]
     return Devices(jax.make_mesh((rows, columns), (BATCH, MEMORY), axes, devices=used))
+
+
+def in_words(devices: Devices | None) -> str:
+    """What a run computes on: "cpu", or "2 of 8 devices (cpu)"."""
+    there, used = jax.devices(), devices.mesh.size if devices else 1
+    if len(there) == 1:
+        return there[0].platform
+    of = f"{used} of " if used < len(there) else ""
+    return f"{of}{len(there)} devices ({there[0].platform})"
 
 
 class _Shares(NamedTuple):

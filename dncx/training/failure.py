@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from dncx.training import checkpoints, processes
+from dncx.training.configuration import FAILURE
 from dncx.training.files import set_aside
 from dncx.training.programs import Programs
 from dncx.training.runs import flat
 from dncx.training.settings import RunSettings
 from dncx.training.state import TrainState
 
-FAILURE = "failure"
 _NORMS = {"gradient": "gradients", "updated": "parameters after the update"}
 _NAMED = 5  # parameters in a message
 
@@ -40,12 +40,14 @@ def keep_failure(
     folder = run.run_dir.resolve() / FAILURE
     processes.in_first(lambda: set_aside(run.run_dir, [FAILURE]))
     path = checkpoints.save(folder, before, description | {FAILURE: seen}, checkpoints.ALL)
+    first = last - number + 1
+    which = f"{number} updates in a row are" if number > 1 else "the update is"
+    when = f"in iterations {first} to {last}" if number > 1 else f"in iteration {last}"
     return (
-        f"the loss, its gradient or the update is not finite at iteration {last - number + 1}, nor "
-        f"in any up to {last}. At the first of them the loss is {seen['loss']:.4g}; "
-        f"{_which(seen)}. The state before it is {path}; "
-        f"{checkpoints.last_saved(run.checkpoints)}. Try a smaller --learning_rate or "
-        "--max_grad_norm, a larger --optimizer_epsilon, or another --seed."
+        f"{which} not finite, {when}. At the first the loss is {seen['loss']:.4g}; "
+        f"{_which(seen)}. The state before it is {path}, and `dncx debug {run.run_dir}` looks for "
+        f"the operation that went wrong; {checkpoints.last_saved(run.checkpoints)}. Try a smaller "
+        "--learning_rate or --max_grad_norm, a larger --optimizer_epsilon, or another --seed."
     )
 
 

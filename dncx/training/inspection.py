@@ -24,8 +24,7 @@ class EvalSettings(Generic[TaskT]):
     """
 
     run_dir: Annotated[Path, tyro.conf.Positional]
-    """The run, a directory with model.safetensors and config.json; or the name of a model that
-    ships with dncx."""
+    """A directory with model.safetensors and config.json, or a model that ships with dncx."""
     task: TaskT
     memory_size: int = 16
     """Memory slots."""
@@ -36,8 +35,7 @@ class EvalSettings(Generic[TaskT]):
     seed: int = 1
     """Seed of the episodes; training draws from others."""
     sweep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Measure at each of these values: memory_size=16,32 or an option of the task; length=5,10
-    sets min_length and max_length both. Given twice, at all pairs."""
+    """Measure at each of memory_size=16,32 or length=5,10 (both bounds); twice: at all pairs."""
     out: Path | None = None
     """Also write the measurements to this JSON file."""
     compilation_cache: bool = True
@@ -67,8 +65,7 @@ class ExploreSettings(Generic[TaskT]):
     """
 
     run_dir: Annotated[Path, tyro.conf.Positional] = Path("memory-reuse")
-    """The run, a directory with model.safetensors and config.json; the name of a model that ships
-    with dncx; or a trace.npz."""
+    """A run directory, a model that ships with dncx, or a trace.npz."""
     task: TaskT
     memory_size: int = 16
     """Memory slots."""
@@ -77,11 +74,9 @@ class ExploreSettings(Generic[TaskT]):
     seed: int = 1
     """Seed of the episodes; training draws from others."""
     compare: Path | None = None
-    """Another run, model or trace, to see beside this one; on the same episodes where it has the
-    same task."""
+    """Another run, model or trace, to see beside this one; on the same episodes if it can."""
     out: Path | None = None
-    """Where the files go; by default explore/ in the run directory, or explore/NAME here for a
-    model that ships or a trace; if that is there, explore-2/ and so on."""
+    """By default explore/ in the run directory, or explore/NAME here for one without."""
     force: bool = False
     """Replace what an earlier call has written to the same place."""
     figures: bool = True
@@ -103,13 +98,11 @@ class ExportSettings:
     """
 
     run_dir: Annotated[Path, tyro.conf.Positional]
-    """The run, a directory with model.safetensors and config.json; or the name of a model that
-    ships with dncx."""
+    """A directory with model.safetensors and config.json, or a model that ships with dncx."""
     memory_size: int | None = None
     """Memory slots; by default those of the run."""
     out: Path | None = None
-    """Where the files go; by default export/ in the run directory, or export/NAME here for a
-    model that ships."""
+    """By default export/ in the run directory, or export/NAME here for one that ships."""
     force: bool = False
     """Replace what an earlier call has written there."""
     compilation_cache: bool = True

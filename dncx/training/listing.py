@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dncx.errors import UsageError
-from dncx.training.configuration import CONFIG, METRICS, MODEL, read_config
+from dncx.training.configuration import CONFIG, FAILURE, METRICS, MODEL, read_config
 from dncx.training.inspection import RunsSettings
 from dncx.training.lock import LOCK
 
@@ -36,8 +36,9 @@ def list_runs(folder: Path) -> list[dict[str, Any]]:
     Returns:
       A dictionary a run with "name" and "seconds_since_report", and either "problem" or "task",
       "lesson" (0: it has none), "model", "seeds", "iteration", "iterations" (in all), "state"
-      (running, finished, stopped early, interrupted), "best" (validation: "error" in % and
-      "iteration"), "loss" (of several seeds the median), "loss_unit" and "iterations_per_second".
+      (running, finished, stopped early, failed, interrupted), "best" (validation: "error" in % and
+      "iteration"), "loss" (of several seeds the median), "loss_unit", "skipped" (updates, both in
+      the last report) and "iterations_per_second".
       What is not known is None.
 
     Raises:
@@ -91,6 +92,8 @@ def _state(run: Path) -> dict[str, Any]:
         state = "finished"
     elif trained is not None and trained >= reported and best and best["worse"]:
         state = "stopped early"
+    elif _failed(run):
+        state = "failed"
     else:
         state = "interrupted"
     memory = (model["memory_size"], model["word_size"])
@@ -106,8 +109,15 @@ def _state(run: Path) -> dict[str, Any]:
         "best": _best(best["error"], best["iteration"]) if best else None,
         "loss": _last_number(reports, "loss"),
         "loss_unit": str(config.get("loss_unit", "")),
+        "skipped": _last_number(reports, "skipped"),
         "iterations_per_second": _last_number(reports, "iterations_per_second"),
     }
+
+
+def _failed(run: Path) -> bool:
+    """Whether a run ended for updates that were not finite, and was not started again."""
+    failure, config = run / FAILURE, run / CONFIG
+    return failure.is_dir() and failure.stat().st_mtime_ns >= config.stat().st_mtime_ns
 
 
 def _best(error: Any, iteration: Any) -> dict[str, Any]:
@@ -192,7 +202,9 @@ def _cells(row: dict[str, Any]) -> list[str]:
         _in_print(row["task"]) + (f", lesson {lesson}" if lesson else ""),
         _in_print(row["model"]) + (f", {row['seeds']} seeds" if row["seeds"] > 1 else ""),
         f"{row['iteration']}/{row['iterations']}",
-        row["state"] + (f", best {best['error']:.4g} % at {best['iteration']}" if known else ""),
+        row["state"]
+        + (f", best {best['error']:.4g} % at {best['iteration']}" if known else "")
+        + (f", {row['skipped']:.0f} skipped" if row["skipped"] else ""),
         "-" if loss is None else f"{loss:.4g} {_in_print(row['loss_unit'])}".strip(),
         "-" if row["iterations_per_second"] is None else f"{row['iterations_per_second']:.0f}",
         _age(row["seconds_since_report"]),

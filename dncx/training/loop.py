@@ -16,6 +16,7 @@ from dncx.tasks.curriculum import Course
 from dncx.training import checkpoints, processes, runs, tensorboard
 from dncx.training.beginning import Start, begin, check_task, take_place
 from dncx.training.configuration import fields_of
+from dncx.training.devices import in_words
 from dncx.training.failure import keep_failure
 from dncx.training.files import check_folder
 from dncx.training.interruption import Interrupted, Interruption
@@ -133,18 +134,14 @@ class _Loop:
     def compile(self, state: TrainState) -> TrainState:
         """Compiles what runs on the device, and runs no iteration, to see that it fits there."""
         start = time.perf_counter()
+        self.reporter.say(f"compiling for {in_words(self.recipe.plan.devices)}")
         if "validation" in self.description and isinstance(self.task, Examined):
             self.examine = make_examination(self.recipe.graph, self.task, EXAMINED_AT_ONCE)
         if isinstance(self.task, Course):
             self.description = {"lesson": 1} | self.description
         self.programs = compile_programs(self.recipe, self.task, self.settings, state, self.lesson)
+        self.reporter.say(f"compiled in {time.perf_counter() - start:.1f} s")
         self._introduce()
-        where = jax.devices()[0].platform
-        if (there := len(jax.devices())) > 1:
-            devices = self.recipe.plan.devices
-            used = devices.mesh.size if devices else 1
-            where = (f"{used} of " if used < there else "") + f"{there} devices ({where})"
-        self.reporter.say(f"compiled in {time.perf_counter() - start:.1f} s for {where}")
         return jax.block_until_ready(self.programs.train(state, state.reached))
 
     def _introduce(self) -> None:

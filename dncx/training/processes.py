@@ -21,6 +21,8 @@ _HEARTBEAT_SECONDS = 30  # without a sign of life, after which a process counts 
 def join(settings: ScaleSettings) -> None:
     """Joins the other processes of the run, if there are any. Before anything is computed.
 
+    It waits for them, and says so where no cluster started them.
+
     Raises:
       UsageError: they were not found.
     """
@@ -28,6 +30,11 @@ def join(settings: ScaleSettings) -> None:
         return
     try:
         if settings.coordinator_address:
+            print(
+                f"process {settings.process_id} of {settings.num_processes}: waiting for all of "
+                f"them at {settings.coordinator_address}",
+                flush=True,
+            )
             jax.distributed.initialize(
                 settings.coordinator_address,
                 settings.num_processes,

@@ -14,7 +14,7 @@ from dncx.training.state import TrainState
 from dncx.training.tensorboard import TensorBoard
 
 Logger = Callable[[dict[str, Any]], object]
-_PICTURES = 10  # in a whole training, and one at its first report
+_PICTURES = 9  # in a whole training, and one at its first report
 
 
 class Reports:

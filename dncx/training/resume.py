@@ -10,12 +10,12 @@ from dncx.training import checkpoints, runs
 from dncx.training.checkpoints import Checkpoint
 from dncx.training.configuration import (
     CONFIG,
+    FAILURE,
     METRICS,
     MODEL,
     compare_configs,
     read_config,
 )
-from dncx.training.failure import FAILURE
 from dncx.training.files import set_aside
 from dncx.training.metrics import Reporter
 from dncx.training.settings import RunSettings
@@ -29,14 +29,14 @@ def resume(
 ) -> tuple[TrainState, dict[str, Any], list[str]]:
     """The state in a checkpoint, what the run is now, and what is no longer as it was."""
     saved = checkpoint.config
-    other_model, changed = compare_configs(saved, description)
-    if other_model:
+    fixed, changed = compare_configs(saved, description)
+    if fixed:
         there, here = checkpoints.saved_params(checkpoint), fresh.params
         shapes = runs.compare_shapes(runs.flat_shapes(there), runs.flat_shapes(here))
         raise UsageError(
-            f"the checkpoint {checkpoint.path} is of another model:\n  "
-            + "\n  ".join(other_model + shapes)
-            + "\nGive the model's own settings, another --run_dir or --checkpoint_dir, or "
+            f"the checkpoint {checkpoint.path} has what cannot change in a run that goes on:\n  "
+            + "\n  ".join(fixed + shapes)
+            + "\nGive the run's own settings, another --run_dir or --checkpoint_dir, or "
             "--no-resume to start anew (what is there is moved aside, not lost)."
         )
     state = checkpoints.load(

@@ -16,6 +16,7 @@ from dncx.errors import UsageError
 Equations = Literal["deepmind", "nature"]
 TaskT = TypeVar("TaskT")
 MOST = 2**31 - 1  # of what is counted
+_NEEDS = {"patience": "validation_interval", "keep_best_checkpoints": "checkpoint_interval"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,12 +62,11 @@ class OptimizerSettings:
     momentum: float = 0.0
     """0 in the original, 0.9 in the paper."""
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """How the learning rate goes to 0 over num_training_iterations."""
+    """constant, or down to 0 over num_training_iterations."""
     warmup_iterations: int = 0
-    """Iterations in which the learning rate first grows from 0."""
+    """Iterations over which the learning rate first grows in equal steps."""
     weight_average: float = 0.0
-    """Decay of a running average of the weights, such as 0.999, which is then what is measured and
-    saved as the model; 0: none."""
+    """Decay of a running average of the weights, which is then the model; 0: none."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,29 +80,23 @@ class RunSettings:
     report_interval: int = 100
     """Iterations between reports of the average loss and a sample."""
     checkpoint_interval: int = -1
-    """Iterations between checkpoints; -1: only when Ctrl-C (exit code 130) or SIGTERM (143) stops
-    the run. The same command goes on from the newest."""
+    """Iterations between checkpoints; -1: only when Ctrl-C or SIGTERM stops the run."""
     checkpoint_dir: Path | None = None
     """Where checkpoints are; by default checkpoints/ in the run directory."""
     validation_interval: int = -1
-    """Iterations between validations, for tasks with a validation set; -1: none. The trained model
-    is then the best of those validated."""
+    """Iterations between validations, of which the best model is kept; -1: none."""
     patience: int = 0
     """Validations without a better one after which training stops; 0: it goes on."""
     keep_checkpoints: int = 5
     """How many of the newest checkpoints stay; 0: all."""
-    max_skipped_updates: int = 10
-    """An update that is not finite is skipped; so many in a row end the run. They all begin at the
-    same parameters, so ten batches tell that it is not the data."""
     keep_best_checkpoints: int = 0
-    """How many stay beside them: those with the least validation error, or without validation the
-    least average loss."""
+    """How many stay beside these, by least validation error, or else by least loss."""
+    max_skipped_updates: int = 10
+    """An update that is not finite is skipped; so many in a row end the run."""
     skip_spikes: float = 0.0
-    """Skip updates of batches whose loss is more than so many times its running average; 0: none
-    are skipped."""
+    """Skip updates of batches with more than so many times the usual loss; 0: none."""
     tensorboard: bool = False
-    """Also write metrics, settings and pictures of the memory for TensorBoard, to tensorboard/ in
-    the run directory (pip install "dncx[tensorboard]")."""
+    """Also write for TensorBoard, to tensorboard/ in the run directory (docs/watching.md)."""
     run_dir: Path = Path("runs/run")
     """Where configuration, metrics and the trained model go."""
     resume: Annotated[bool, tyro.conf.arg(help="Go on from the newest checkpoint, if any.")] = True
@@ -126,20 +120,17 @@ class ScaleSettings:
     """How training is shared out: over seeds, parts of a batch, time, devices and machines."""
 
     num_seeds: int = 1
-    """Networks trained at once, with the seeds from --seed on; each has a run directory in
-    run_dir."""
+    """Networks trained at once, from --seed on; each has a run directory in run_dir."""
     gradient_accumulation: int = 1
-    """Parts of a batch whose gradients are taken one after the other: the same update in less
-    memory."""
+    """Parts of a batch, one after the other: the same update in less memory."""
     truncation: int = 0
     """Steps through which a gradient goes back at most; the state goes on. 0: all."""
     num_devices: int = 0
-    """Devices that share the batch, or the seeds; 0: as many as there are and divide it."""
+    """Devices that share the batch, or the seeds; 0: as many as divide it."""
     memory_devices: int = 1
-    """Devices that share the slots of one memory, which is then too large for one of them."""
+    """Devices that share the slots of each memory, for one too large for a single device."""
     coordinator_address: str | None = None
-    """HOST:PORT of the first of several processes. Slurm, Open MPI and Kubernetes are found
-    without it (docs/scaling.md)."""
+    """HOST:PORT of the first of several processes; for clusters see docs/scaling.md."""
     num_processes: int | None = None
     """How many processes train together; 1: this one alone, whatever a cluster says."""
     process_id: int | None = None
@@ -161,6 +152,16 @@ class ScaleSettings:
             raise UsageError(
                 "coordinator_address, num_processes and process_id: give all three, or none"
             )
+        if self.coordinator_address is not None:
+            _, _, port = self.coordinator_address.rpartition(":")
+            if not port.isdecimal() or not self.coordinator_address.removesuffix(f":{port}"):
+                raise UsageError(
+                    f"coordinator_address={self.coordinator_address}: must be HOST:PORT, such as "
+                    "10.0.0.1:1234"
+                )
+        if self.process_id is not None and self.num_processes is not None:
+            within(1, MOST, "num_processes", self.num_processes)
+            within(0, self.num_processes - 1, "process_id", self.process_id)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,8 +190,9 @@ class TrainSettings(Generic[TaskT]):
         within(1, MOST, "max_skipped_updates", run.max_skipped_updates)
         for name in ("keep_checkpoints", "keep_best_checkpoints", "patience"):
             within(0, MOST, name, getattr(run, name))
-        if run.patience and run.validation_interval == -1:
-            raise UsageError(f"patience={run.patience}: it needs a --validation_interval")
+        for name, needed in _NEEDS.items():
+            if getattr(run, name) and getattr(run, needed) == -1:
+                raise UsageError(f"{name}={getattr(run, name)}: it needs a --{needed}")
         for name in ("checkpoint_interval", "validation_interval"):
             if getattr(run, name) != -1:
                 within(1, MOST, f"{name} (-1: off)", getattr(run, name))
@@ -200,7 +202,7 @@ class TrainSettings(Generic[TaskT]):
         for name, value in dataclasses.asdict(optimizer).items():
             if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"{name}={value}: must be a finite number of at least 0")
-        within(0, MOST, "warmup_iterations", optimizer.warmup_iterations)
+        within(0, run.num_training_iterations, "warmup_iterations", optimizer.warmup_iterations)
         if optimizer.weight_average >= 1:
             raise UsageError(f"weight_average={optimizer.weight_average}: must be less than 1")
         scale.check(run)

@@ -60,7 +60,6 @@ class ShortestPathSettings:
     planning_steps: int = 10
     """Steps without input between the question and the answer."""
     optimal_share: float = 0.8
-    """Share of the steps in training that follow a shortest path (the paper's DAgger beta); the
-    others take the network's most likely edge."""
+    """Share of training steps on a shortest path (the paper's DAgger beta), not on its own."""
     spare_steps: int = 1
     """Steps beyond the shortest path's before the answer is cut off."""
