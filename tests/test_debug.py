@@ -13,6 +13,7 @@ import optax
 import pytest
 
 from dncx.cli import main, task_main
+from dncx.debugging import cases
 from dncx.debugging import command as debugging
 from dncx.debugging.origins import INFINITE, NAN, earliest
 from dncx.debugging.replay import replay
@@ -257,7 +258,7 @@ def fail(tmp_path, capsys):
 
 def test_a_run_that_stopped_in_its_loss(fail, tmp_path):
     said = fail(f"--fault={Spoiled.FORWARD}")
-    assert f"{tmp_path / 'run' / 'failure' / '0'}: iteration 1, the first" in said
+    assert f"{tmp_path / 'run' / 'failure' / '0'}: the update of iteration 1 (seed 0)" in said
     assert "  loss nan, the same numbers as when the run stopped" in said
     assert "forward pass\n  log, at " in said
     assert "test_debug.py" in said
@@ -304,8 +305,8 @@ def stopped(tmp_path_factory):
 
 def loaded(run_dir, monkeypatch, **changes):
     """`debug` for a case that is not quite the one that was saved."""
-    load = debugging._load
-    monkeypatch.setattr(debugging, "_load", lambda path: change(load(path)))
+    load = debugging.load_case
+    monkeypatch.setattr(debugging, "load_case", lambda path: change(load(path)))
 
     def change(case):
         return case._replace(**{name: new(getattr(case, name)) for name, new in changes.items()})
@@ -352,7 +353,7 @@ def test_other_numbers_than_those_seen(stopped, monkeypatch, capsys):
 def test_a_form_that_is_at_fault(stopped, monkeypatch, capsys):
     """The network of the run gives NaN; the equations do not."""
     compute = debugging.loss_and_gradient
-    case = debugging._load
+    case = debugging.load_case
 
     def broken(fast, graph, *arguments):
         loss, gradient = compute(graph, *arguments)
@@ -363,7 +364,7 @@ def test_a_form_that_is_at_fault(stopped, monkeypatch, capsys):
         monkeypatch.setattr(debugging, "loss_and_gradient", partial(broken, found.fast))
         return found
 
-    monkeypatch.setattr(debugging, "_load", load)
+    monkeypatch.setattr(debugging, "load_case", load)
     assert task_main(Spoiled, ["debug", str(stopped)]) == 0
     assert "the fastest form rounds otherwise, or is at fault" in capsys.readouterr().out
 
@@ -385,7 +386,7 @@ def test_the_batch_of_a_task_in_buckets():
     for iteration in range(8):
         state = fresh._replace(iteration=jnp.int32(iteration))
         key = jax.random.fold_in(jax.random.key(5), iteration)
-        lengths.append(debugging._source(task, key).sample(key, 2).inputs.shape[1])
+        lengths.append(cases._source(task, key).sample(key, 2).inputs.shape[1])
         assert lengths[-1] == drawn(state, jax.random.key(5), task.buckets)
     assert len(set(lengths)) == 2
 

@@ -142,7 +142,7 @@ def _last_reports(path: Path) -> list[dict[str, Any]]:
     return reports
 
 
-def _last_number(reports: list[dict[str, Any]], name: str) -> float | None:
+def _last_number(reports: list[dict[str, Any]], name: str) -> int | float | None:
     """The newest one of a name: a validation, too, has a line, and no loss."""
     values = (report.get(name) for report in reversed(reports))
     numbers = (x for x in values if isinstance(x, int | float) and math.isfinite(x))

@@ -1,0 +1,121 @@
+"""The update at which a run stopped, with all that it was made from."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from dncx.errors import UsageError
+from dncx.tasks.base import Bucketed, Episode, Judge
+from dncx.tasks.curriculum import Course
+from dncx.training import checkpoints, runs
+from dncx.training.configuration import FAILURE, fields_of, task_settings
+from dncx.training.gradient import keys_for
+from dncx.training.networks import make_network
+from dncx.training.settings import OptimizerSettings
+from dncx.training.state import DATA, TrainState, initial_state, make_optimizer, stream
+from dncx.training.step import BUCKET
+
+
+class Case(NamedTuple):
+    """An update that was not finite, and what there was before it."""
+
+    path: Path
+    seed: int
+    seen: dict[str, Any]  # when the run stopped: the loss, and norms by parameter
+    state: TrainState
+    settings: OptimizerSettings
+    optimizer: optax.GradientTransformation
+    fast: nnx.GraphDef  # the network as it was trained
+    plain: nnx.GraphDef  # the same, computed by the equations as they stand
+    source: Any  # the task that the batch is of
+    episode: Episode
+    keys: jax.Array  # one for each sequence
+
+
+def load_case(run_dir: Path) -> Case:
+    """What a run left when it stopped, and the batch of the update.
+
+    Raises:
+      UsageError: there is no such run, or it left nothing to look into.
+    """
+    checkpoint = _newest(run_dir)
+    config = checkpoint.config
+    task = _task(run_dir, config)
+    try:
+        graph, params = nnx.split(make_network(config["model"], nnx.Rngs(0)))
+        plain = nnx.graphdef(make_network(config["model"], nnx.Rngs(0), "plain"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"with the settings in {checkpoint.path}: {error}") from error
+    known = fields_of(OptimizerSettings())
+    settings = OptimizerSettings(
+        **{name: value for name, value in config["optimizer"].items() if name in known}
+    )
+    training, params = config["training"], nnx.to_pure_dict(params)
+    optimizer = make_optimizer(settings, training["num_training_iterations"])
+    like = initial_state(params, optimizer, averages=settings.weight_average > 0)
+    state = checkpoints.load(
+        checkpoint, like._replace(best=params if "validation" in config else ())
+    )
+    key = jax.random.fold_in(stream(training["seed"], DATA), state.iteration)
+    source = _source(task, key)
+    episode = jax.jit(lambda key: source.sample(key, training["batch_size"]))(key)
+    return Case(
+        path=checkpoint.path,
+        seed=training["seed"],
+        seen=config[FAILURE],
+        state=state,
+        settings=settings,
+        optimizer=optimizer,
+        fast=graph,
+        plain=plain,
+        source=source,
+        episode=episode,
+        keys=keys_for(episode, key),
+    )
+
+
+def _task(run_dir: Path, config: dict[str, Any]) -> Judge:
+    """The task, or the lesson of it, that the batch was of."""
+    name = config["task"]["name"]
+    if name not in runs.TASKS:
+        raise UsageError(
+            f"{run_dir} is of the task {name}, which dncx does not know: use the command line of "
+            f"the task, or in Python first dncx.training.runs.TASKS[{name!r}] = ITS_CLASS"
+        )
+    task = runs.make_task(name, task_settings(config, runs.TASKS[name]))
+    if isinstance(task, Course):
+        return task.at_lesson(config["lesson"], task.gate.earlier_share)
+    return task
+
+
+def _newest(run_dir: Path) -> checkpoints.Checkpoint:
+    """What the run left when it stopped."""
+    if not run_dir.is_dir():
+        raise UsageError(f"there is no run {run_dir}")
+    folder = (run_dir / FAILURE).resolve()  # as the checkpoints need it
+    try:
+        found, _ = checkpoints.newest_whole(folder)
+    except UsageError as error:
+        reasons = [line for line in str(error).splitlines() if line.startswith("  ")]
+        raise UsageError(
+            "\n".join([f"nothing in {folder} is whole, so there is nothing to replay:", *reasons])
+        ) from error
+    if found is None or FAILURE not in found.config:
+        raise UsageError(
+            f"{run_dir} has no {FAILURE}/, which training leaves where --max_skipped_updates "
+            "updates in a row are not finite; it did not stop for that. To catch one that fails "
+            "now and then, train with --max_skipped_updates=1"
+        )
+    return found
+
+
+def _source(task: Any, key: jax.Array) -> Any:
+    """What the batch is drawn from, as in training."""
+    if not isinstance(task, Bucketed):
+        return task
+    which, buckets = jax.random.fold_in(key, BUCKET), task.buckets
+    return buckets[int(jax.random.choice(which, len(buckets), p=jnp.asarray(task.shares)))]
