@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
+# LLVM's optimisations take half of the tests' time and change rounding only. CI runs the tests of
+# models and commands with them, too (XLA_FLAGS= make test).
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 install_import_hook("dncx", "beartype.beartype")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")

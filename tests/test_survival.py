@@ -463,7 +463,8 @@ def test_too_many_in_a_row_stop_with_what_was_seen(tmp_path, capsys):
         assert "the loss is nan; norms of gradients that are not finite: " in message
         assert "controller.gates.kernel (nan)" in message
         failure = tmp_path / "run" / "failure"
-        assert f"The state before it is {failure / str(first - 1)}; the last good " in message
+        assert f"The state before it is {failure / str(first - 1)}, and `dncx debug " in message
+        assert "; the last good checkpoint is " in message
         assert (tmp_path / "run" / f"earlier-{time - 1}" / "failure").exists() is (time == 2)
     found, broken = checkpoints.newest_whole(failure)
     assert not broken

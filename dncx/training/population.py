@@ -7,8 +7,6 @@ the run directory, and in seed-0/, seed-1/, ... in it a run directory of every n
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from dncx.training import runs
 from dncx.training.configuration import METRICS, seed_dir, write_config
 from dncx.training.metrics import Metrics
@@ -32,11 +30,11 @@ class Population(NamedTuple):
         """The states of the networks."""
         if len(self.seeds) == 1:
             return [state]
-        return [jax.tree.map(lambda x, i=i: x[i], state) for i in range(len(self.seeds))]
+        return [state.one(number) for number in range(len(self.seeds))]
 
     def first(self, state: TrainState) -> TrainState:
         """That of the first one."""
-        return jax.tree.map(lambda x: x[0], state) if len(self.seeds) > 1 else state
+        return state.one(0) if len(self.seeds) > 1 else state
 
     def write_configs(self, description: dict[str, Any]) -> None:
         """config.json of the run and of each network."""

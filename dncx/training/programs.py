@@ -44,7 +44,7 @@ def compile_programs(
     if recipe.num_seeds > 1:
         seeds = range(settings.seed, settings.seed + recipe.num_seeds)
         draws = place(jnp.stack([stream(seed, DATA) for seed in seeds]))
-    one = first_of(state, recipe.num_seeds)
+    one = state.one(0) if recipe.num_seeds > 1 else state
     train = make_train(recipe, task).lower(state, draws, place(jnp.int32(0)), data).compile()
     answer = _compiled(make_answer(recipe.graph, alone, 1), one, samples, data_alone)
     # These are compiled at their first use, if any.
@@ -56,11 +56,6 @@ def compile_programs(
         measure=lambda state: measure(state.model, gate, state.iteration, data_alone),
         diagnose=lambda state: diagnose(state, draw, data),
     )
-
-
-def first_of(state: TrainState, num_seeds: int) -> TrainState:
-    """The state of the first seed."""
-    return jax.tree.map(lambda x: x[0], state) if num_seeds > 1 else state
 
 
 def _compiled(program: Wrapped, state: TrainState, key: jax.Array, data: Any) -> Any:

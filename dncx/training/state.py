@@ -48,6 +48,10 @@ class TrainState(NamedTuple):
         """The parameters that are measured and saved."""
         return self.average or self.params
 
+    def one(self, seed: int) -> "TrainState":
+        """Of a population the state of a network, by its number from 0."""
+        return jax.tree.map(lambda x: x[seed], self)
+
     def reported_now(self) -> "TrainState":
         """The same, with the averages begun anew."""
         return self._replace(
