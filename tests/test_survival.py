@@ -474,7 +474,7 @@ def test_too_many_in_a_row_stop_with_what_was_seen(tmp_path, capsys):
     # as a checkpoint, it leads there again
     again = shutil.copytree(failure, tmp_path / "again" / "checkpoints")
     assert train_poisoned(again.parent, *flags) == 1
-    assert f"not finite at iteration {first}, nor" in capsys.readouterr().err
+    assert f"in iterations {first} to {first + 1}" in capsys.readouterr().err
 
 
 # All of it together
