@@ -16,6 +16,8 @@ Name = Literal[
     "sampling",
     "seeds",
     "parts",
+    "controller_dtype",
+    "controller_goldens",
 ]
 
 
@@ -26,7 +28,7 @@ class Benchmarks:
     names: Annotated[tuple[Name, ...], tyro.conf.Positional] = ()
     """Which to run."""
     sizes: tuple[Literal["S", "M", "L"], ...] = ("S", "M", "L")
-    """For step_time and streaming."""
+    """For step_time, streaming and controller_dtype."""
     batch: int | None = None
     """Another batch than the standard 16, for step_time."""
     out: Path = Path("docs/performance")
@@ -43,6 +45,7 @@ def main() -> None:
 
     from benchmarks import (  # fmt: skip
         compile_time,
+        controller_dtype,
         figures,
         memory,
         models,
@@ -70,6 +73,8 @@ def main() -> None:
         "sampling": sampling.run,
         "seeds": seeds.run,
         "parts": parts.run,
+        "controller_dtype": lambda: controller_dtype.times(sizes),
+        "controller_goldens": controller_dtype.goldens,
     }
     if asked.tiny:
         small = models.TINY["tiny"]
@@ -83,6 +88,7 @@ def main() -> None:
             "sampling": lambda: sampling.run(1, models.TINY_MODEL),
             "seeds": lambda: seeds.run((1, 2), 5, 1),
             "parts": lambda: parts.run(small, (Plan(), Plan(accumulation=2, truncation=3))),
+            "controller_dtype": lambda: controller_dtype.times(sizes, 1, 0),
         }
     for name in asked.names or get_args(Name):
         report = runs[name]()

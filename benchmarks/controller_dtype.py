@@ -1,7 +1,4 @@
-"""What a bfloat16 controller changes: numbers beside the original's, and time.
-
-python -m benchmarks.controller_dtype
-"""
+"""What a bfloat16 controller changes: numbers beside the original's, and time."""
 
 import json
 from collections.abc import Iterable
@@ -15,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from benchmarks.measure import Report, round_robin
-from benchmarks.models import SIZES, Size, make_gradient, make_inputs
+from benchmarks.models import Size, make_gradient, make_inputs
 from dncx import DNC, DNCConfig, unroll
 from dncx.config import ControllerDtype
 from dncx.controllers import product_in
@@ -37,7 +34,7 @@ def goldens() -> Report:
         "outputs, gradients: largest difference, as a share of the largest of all",
         "norm of gradients: norm of all differences, as a share of the norm of all gradients",
     ]
-    return Report("goldens", "The golden models beside the original", rows, notes)
+    return Report("controller_goldens", "The golden models beside the original", rows, notes)
 
 
 def _differences(name: str, dtype: ControllerDtype) -> dict[str, Any]:
@@ -120,8 +117,3 @@ def times(sizes: dict[str, Size], rounds: int = 5, turn: float = 1.0) -> Report:
             for k, s in seconds.items()
         ]
     return Report("controller_dtype", "Forward + backward of a batch", rows)
-
-
-if __name__ == "__main__":
-    goldens().show()
-    times({name: SIZES[name] for name in ("S", "M")}).show()

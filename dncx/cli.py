@@ -21,9 +21,17 @@ from dncx.training.inspection import (
     ExportSettings,
     RunsSettings,
 )
-from dncx.training.settings import TrainSettings
+from dncx.training.settings import (
+    ModelSettings,
+    OptimizerSettings,
+    RunSettings,
+    ScaleSettings,
+    TrainSettings,
+)
 
 FAILED, INTERRUPTED = 1, 130
+_FLAGS = (ModelSettings, OptimizerSettings, RunSettings, ScaleSettings)
+_FLAGS += (EvalSettings, ExploreSettings)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +57,13 @@ def task_main(task: Any, arguments: Sequence[str] | None = None) -> int:
     """
     from dncx.training import runs
 
+    taken = {field.name for kind in _FLAGS for field in dataclasses.fields(kind)}
+    if clash := sorted(taken & {field.name for field in dataclasses.fields(task)}):
+        return _say(
+            f"error: {', '.join(clash)}: dncx has flags of these names; call the fields of "
+            f"{task.__name__} otherwise",
+            2,
+        )
     runs.TASKS[task.name] = task
     # The flags are parsed first and checked afterwards, so that errors look like all others.
     unchecked = {"__post_init__": lambda self: None, "__doc__": task.__doc__}

@@ -23,6 +23,8 @@ from dncx.tasks.babi.stories import Story, parse
 from dncx.tasks.babi.task import Babi, Bucket, episode_of
 from dncx.tasks.babi.vocabulary import INDEX, NOTHING, TOKENS, WORDS
 from dncx.tasks.base import Bucketed, Examined, Task
+from dncx.training import checkpoints
+from dncx.training.configuration import METRICS
 from dncx.training.metrics import read_metrics
 
 ROOT = "tasks_1-20_v1-2"
@@ -675,6 +677,9 @@ def test_a_validated_run_resumes_with_its_best_model(folder, tmp_path):
     assert best[0] == best[1]
     models = [(run / "model.safetensors").read_bytes() for run in (whole, cut)]
     assert models[0] == models[1]
+    newest, _ = checkpoints.newest_whole(cut / "checkpoints")
+    errors = [x["validation_error"] for x in read_metrics(cut / METRICS) if "validation_error" in x]
+    assert newest.score == ("validation error", errors[-1])
     # without validation it goes on from the last parameters, and keeps the last
     assert (
         quick(folder, cut, *flags, "--validation_interval=-1", "--num_training_iterations=10") == 0

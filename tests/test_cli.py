@@ -1,9 +1,11 @@
 """The command line: the original's flags, help at once, and errors without stack traces."""
 
+import dataclasses
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -317,6 +319,17 @@ def test_an_error_at_the_shell_has_no_stack_trace(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_task_whose_fields_are_flags_of_dncx(capsys):
+    @dataclasses.dataclass(frozen=True)
+    class Mine(RepeatCopy):
+        name: ClassVar[str] = "mine"
+        seed: int = 0
+
+    assert cli.task_main(Mine, ["train"]) == 2
+    assert "error: seed: dncx has flags of these names" in capsys.readouterr().err
+    assert "mine" not in runs.TASKS
+
+
 def test_a_reader_that_has_seen_enough():
     """As in `dncx runs | head`: no message, and the shell's code for a broken pipe."""
     read, write = os.pipe()

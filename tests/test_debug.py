@@ -3,7 +3,6 @@
 import dataclasses
 import linecache
 import shutil
-from functools import partial
 from typing import ClassVar
 
 import jax
@@ -324,7 +323,10 @@ def test_a_line_of_dncx_and_its_time_step(tmp_path, monkeypatch, capsys):
         access = state.params["access"] | {"interface_linear": linear}
         return state._replace(params=state.params | {"access": access})
 
-    assert train(tmp_path / "run", "--learning_rate=1e30", "--max_grad_norm=1e30") == 1
+    huge = ["--learning_rate=1e30", "--max_grad_norm=1e30"]
+    assert train(tmp_path / "run", *huge, "--implementation=plain") == 1
+    case = cases.load_case(tmp_path / "run")
+    assert case.recipe.graph == case.plain
     loaded(tmp_path / "run", monkeypatch, state=spoil)
     said = capsys.readouterr().out
     assert "forward pass, time step 0 of 0 to 8\n  dot_general, at dncx/addressing.py:" in said
@@ -352,21 +354,15 @@ def test_other_numbers_than_those_seen(stopped, monkeypatch, capsys):
 
 def test_a_form_that_is_at_fault(stopped, monkeypatch, capsys):
     """The network of the run gives NaN; the equations do not."""
-    compute = debugging.loss_and_gradient
-    case = debugging.load_case
+    compute = step.loss_and_gradient
 
-    def broken(fast, graph, *arguments):
-        loss, gradient = compute(graph, *arguments)
-        return (loss * jnp.nan if graph is fast else loss), gradient
+    def broken(*arguments):
+        loss, gradient = compute(*arguments)
+        return loss * jnp.nan, gradient
 
-    def load(path):
-        found = case(path)
-        monkeypatch.setattr(debugging, "loss_and_gradient", partial(broken, found.fast))
-        return found
-
-    monkeypatch.setattr(debugging, "load_case", load)
+    monkeypatch.setattr(step, "loss_and_gradient", broken)
     assert task_main(Spoiled, ["debug", str(stopped)]) == 0
-    assert "the fastest form rounds otherwise, or is at fault" in capsys.readouterr().out
+    assert "the form that trained it rounds otherwise, or is at fault" in capsys.readouterr().out
 
 
 def test_the_batch_of_a_task_in_buckets():
@@ -377,10 +373,10 @@ def test_the_batch_of_a_task_in_buckets():
         shares = (0.5, 0.5)
         sample = None  # pyright: ignore
 
-    def shape(state, source, episode, key):
+    def shape(state, recipe, source, episode, key):
         return jnp.int32(episode.inputs.shape[1])
 
-    drawn = step._on_batch(Buckets(), 2, shape)
+    drawn = step._on_batch(Buckets(), step.Recipe(None, None, batch_size=2), shape)
     fresh = initial_state({"w": jnp.zeros(1)}, optax.sgd(0.1))
     task, lengths = Buckets(), []
     for iteration in range(8):
@@ -395,7 +391,11 @@ def test_all_is_finite_now(stopped, monkeypatch, capsys):
     def still(gradient, state, params):
         return jax.tree.map(jnp.zeros_like, gradient), state
 
-    loaded(stopped, monkeypatch, optimizer=lambda o: optax.GradientTransformation(o.init, still))
+    def with_still(recipe):
+        init = recipe.optimizer.init
+        return recipe._replace(optimizer=optax.GradientTransformation(init, still))
+
+    loaded(stopped, monkeypatch, recipe=with_still)
     assert "All is finite now" in capsys.readouterr().out
 
 

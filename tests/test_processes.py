@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
 from dncx.cli import train_main
+from dncx.errors import TrainingError
 from dncx.training import checkpoints, processes
 from dncx.training.metrics import read_metrics
 from dncx.training.runs import load_model
@@ -68,6 +70,14 @@ def assert_same_run(run_dir, other):
     model, whole = (load_model(run / "model.safetensors") for run in (run_dir, other))
     for name, value in whole.items():
         np.testing.assert_allclose(model[name], value, atol=1e-3, err_msg=name)
+
+
+def test_only_the_errors_of_jax_are_lost_processes(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(RuntimeError, match="a logger's"), processes.losses_told(str):
+        raise RuntimeError("a logger's")
+    with pytest.raises(TrainingError, match="was lost, or"), processes.losses_told(str):
+        raise jax.errors.JaxRuntimeError
 
 
 @pytest.mark.slow

@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 
 from dncx.cli import task_main, train_main
-from dncx.errors import UsageError
+from dncx.errors import TrainingError, UsageError
 from dncx.tasks.repeat_copy import RepeatCopy
 from dncx.training import checkpoints, loop
 from dncx.training.lock import Locks
-from dncx.training.metrics import Reporter, read_metrics
+from dncx.training.metrics import read_metrics
+from dncx.training.reporter import Reporter
 from dncx.training.state import DATA, stream
 
 SIZES = ["--hidden_size=8", "--memory_size=6", "--word_size=4", "--num_read_heads=2"]
@@ -475,6 +476,20 @@ def test_too_many_in_a_row_stop_with_what_was_seen(tmp_path, capsys):
     again = shutil.copytree(failure, tmp_path / "again" / "checkpoints")
     assert train_poisoned(again.parent, *flags) == 1
     assert f"in iterations {first} to {first + 1}" in capsys.readouterr().err
+
+
+def test_a_failure_that_cannot_be_saved(tmp_path, monkeypatch, capsys):
+    """What was seen is said all the same."""
+
+    def refuse(*_):
+        raise TrainingError("cannot save the checkpoint 3: the disk is full; there is no other")
+
+    monkeypatch.setattr(checkpoints, "save", refuse)
+    assert train_poisoned(tmp_path / "run", "--max_skipped_updates=2") == 1
+    message = capsys.readouterr().err
+    assert "2 updates in a row are not finite" in message
+    assert "norms of gradients that are not finite: " in message
+    assert "could not be saved (cannot save the checkpoint 3: the disk is full); there" in message
 
 
 # All of it together

@@ -17,7 +17,8 @@ from dncx import DNC, unroll
 from dncx.cli import main, train_main
 from dncx.tasks.repeat_copy import RepeatCopy
 from dncx.training import checkpoints, runs
-from dncx.training.metrics import Reporter, read_metrics
+from dncx.training.metrics import read_metrics
+from dncx.training.reporter import Reporter
 
 SIZES = ["--hidden_size=8", "--memory_size=6", "--word_size=4", "--num_read_heads=2"]
 TRAIN = [*SIZES, "--batch_size=4", "--report_interval=10", "--seed=3", "--learning_rate=1e-3"]

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 
 from dncx.errors import UsageError
@@ -13,11 +12,11 @@ from dncx.tasks.base import Bucketed, Episode, Judge
 from dncx.tasks.curriculum import Course
 from dncx.training import checkpoints, runs
 from dncx.training.configuration import FAILURE, fields_of, task_settings
-from dncx.training.gradient import keys_for
+from dncx.training.gradient import Plan
 from dncx.training.networks import make_network
 from dncx.training.settings import OptimizerSettings
 from dncx.training.state import DATA, TrainState, initial_state, make_optimizer, stream
-from dncx.training.step import BUCKET
+from dncx.training.step import BUCKET, Recipe
 
 
 class Case(NamedTuple):
@@ -28,12 +27,11 @@ class Case(NamedTuple):
     seen: dict[str, Any]  # when the run stopped: the loss, and norms by parameter
     state: TrainState
     settings: OptimizerSettings
-    optimizer: optax.GradientTransformation
-    fast: nnx.GraphDef  # the network as it was trained
-    plain: nnx.GraphDef  # the same, computed by the equations as they stand
+    recipe: Recipe  # as the run had it, but for its devices
+    plain: nnx.GraphDef  # the network, computed by the equations as they stand
     source: Any  # the task that the batch is of
     episode: Episode
-    keys: jax.Array  # one for each sequence
+    key: jax.Array  # of the batch
 
 
 def load_case(run_dir: Path) -> Case:
@@ -46,7 +44,8 @@ def load_case(run_dir: Path) -> Case:
     config = checkpoint.config
     task = _task(run_dir, config)
     try:
-        graph, params = nnx.split(make_network(config["model"], nnx.Rngs(0)))
+        network = make_network(config["model"], nnx.Rngs(0), config["implementation"])
+        graph, params = nnx.split(network)
         plain = nnx.graphdef(make_network(config["model"], nnx.Rngs(0), "plain"))
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"with the settings in {checkpoint.path}: {error}") from error
@@ -60,33 +59,33 @@ def load_case(run_dir: Path) -> Case:
     state = checkpoints.load(
         checkpoint, like._replace(best=params if "validation" in config else ())
     )
+    recipe = Recipe(
+        graph=graph,
+        optimizer=optimizer,
+        batch_size=training["batch_size"],
+        plan=Plan(training["gradient_accumulation"], training["truncation"]),
+    )
     key = jax.random.fold_in(stream(training["seed"], DATA), state.iteration)
     source = _source(task, key)
-    episode = jax.jit(lambda key: source.sample(key, training["batch_size"]))(key)
+    episode = jax.jit(lambda key: source.sample(key, recipe.batch_size))(key)
     return Case(
         path=checkpoint.path,
         seed=training["seed"],
         seen=config[FAILURE],
         state=state,
         settings=settings,
-        optimizer=optimizer,
-        fast=graph,
+        recipe=recipe,
         plain=plain,
         source=source,
         episode=episode,
-        keys=keys_for(episode, key),
+        key=key,
     )
 
 
 def _task(run_dir: Path, config: dict[str, Any]) -> Judge:
     """The task, or the lesson of it, that the batch was of."""
-    name = config["task"]["name"]
-    if name not in runs.TASKS:
-        raise UsageError(
-            f"{run_dir} is of the task {name}, which dncx does not know: use the command line of "
-            f"the task, or in Python first dncx.training.runs.TASKS[{name!r}] = ITS_CLASS"
-        )
-    task = runs.make_task(name, task_settings(config, runs.TASKS[name]))
+    kind = runs.known_task(run_dir, config)
+    task = runs.make_task(kind.name, task_settings(config, kind))
     if isinstance(task, Course):
         return task.at_lesson(config["lesson"], task.gate.earlier_share)
     return task

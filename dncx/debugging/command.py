@@ -1,10 +1,9 @@
 """Why a run stopped: the update that was not finite, made again and looked into."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -22,20 +21,12 @@ from dncx.debugging.origins import Origin, Value, earliest
 from dncx.debugging.replay import replay
 from dncx.tasks.base import Episode
 from dncx.training import runs
-from dncx.training.gradient import loss_and_gradient
+from dncx.training.failure import by_name
+from dncx.training.gradient import keys_for, loss_and_gradient
 from dncx.training.inspection import DebugSettings
+from dncx.training.step import Attempt, attempt
 
 _NAMED = 3  # parameters in a list
-
-
-class Attempt(NamedTuple):
-    """The update, made again."""
-
-    loss: jax.Array
-    gradient: Any
-    update: Any
-    updated: Any  # parameters
-    memory: Any  # of the optimiser
 
 
 def debug(settings: DebugSettings) -> str:
@@ -45,12 +36,14 @@ def debug(settings: DebugSettings) -> str:
       UsageError: there is no such run, or it left nothing to look into.
     """
     case = load_case(settings.run_dir)
-    again = _attempt(case)
+    again = jax.jit(lambda state, *batch: attempt(state, case.recipe, case.source, *batch))(
+        case.state, case.episode, case.key
+    )
     finding, advice = _finding(case, again)
     lines = [
         f"{case.path}: the update of iteration {int(case.state.iteration) + 1} (seed {case.seed}), "
         "made again",
-        *about_replay(case.seen, _norms(again)),
+        *about_replay(case.seen, by_name(again.norms())),
         *_before(case),
         "",
         *finding,
@@ -58,29 +51,6 @@ def debug(settings: DebugSettings) -> str:
         f"Try: {advice}",
     ]
     return "\n".join(lines)
-
-
-def _attempt(case: Case) -> Attempt:
-    """The update as training makes it, in one program."""
-
-    def attempt(params: Any, opt_state: Any, episode: Episode, keys: jax.Array) -> Attempt:
-        loss, gradient = loss_and_gradient(case.fast, params, case.source, episode, keys)
-        update, memory = case.optimizer.update(gradient, opt_state, params)
-        updated = optax.apply_updates(params, update)
-        return Attempt(loss, gradient, update, updated, memory)
-
-    return jax.jit(attempt)(case.state.params, case.state.opt_state, case.episode, case.keys)
-
-
-def _norms(again: Attempt) -> dict[str, Any]:
-    """What training keeps of the update at which it stops."""
-
-    def norm(array: jax.Array) -> float:
-        return float(jnp.linalg.norm(array.ravel()))
-
-    norms = {"gradient": again.gradient, "updated": again.updated}
-    norms = {what: jax.tree.map(norm, runs.flat(tree)) for what, tree in norms.items()}
-    return {"loss": float(again.loss), **norms}
 
 
 def _before(case: Case) -> list[str]:
@@ -114,16 +84,18 @@ def _finding(case: Case, again: Attempt) -> tuple[list[str], str]:
     if not any(map(counted, jax.tree.leaves((again.loss, again.gradient)))):
         return _finding_in_update(case, again)
 
+    keys, plan = keys_for(case.episode, case.key), case.recipe.plan._replace(accumulation=1)
+
     def compute(params: Any, episode: Episode, keys: jax.Array) -> Any:
-        return loss_and_gradient(case.plain, params, case.source, episode, keys)
+        return loss_and_gradient(case.plain, params, case.source, episode, keys, plan)
 
     plain_loss, plain_gradient = replay(
-        compute, {"parameters": params, "batch": case.episode, "keys": case.keys}
+        compute, {"parameters": params, "batch": case.episode, "keys": keys}
     )
     origin = plain_loss.origin or _first(plain_gradient)
     loss = f"loss {float(plain_loss.array):.4g}"
     if origin is None:
-        compiled = jax.jit(compute)(params, case.episode, case.keys)
+        compiled = jax.jit(compute)(params, case.episode, keys)
         return _finding_in_form(loss, any(map(counted, jax.tree.leaves(compiled))))
     shape = case.episode.inputs.shape
     return [
@@ -143,7 +115,7 @@ def _finding_in_form(loss: str, also_compiled: bool) -> tuple[list[str], str]:
             "a smaller --learning_rate or --max_grad_norm: the numbers are at the edge of what "
             "floats can hold."
         )
-    return [f"{found}: the fastest form rounds otherwise, or is at fault."], (
+    return [f"{found}: the form that trained it rounds otherwise, or is at fault."], (
         "--implementation=plain or xla, or a smaller --learning_rate where numbers are huge. If "
         "they are not, please report it with the folder above."
     )
@@ -161,17 +133,17 @@ def _finding_in_update(case: Case, again: Attempt) -> tuple[list[str], str]:
             "a smaller --learning_rate or --max_grad_norm, as the numbers had grown before; or, "
             "if the loss is a task's own, a smaller one."
         )
-    if math.isfinite(float(optax.tree.norm(again.updated))):
+    if math.isfinite(float(optax.tree.norm(again.params))):
         return ["All is finite now: the loss, the gradients and the update."], (
             "the run again: it may have been the machine. If it stops again, another --seed."
         )
     trees = {
-        "updated": again.updated,
+        "updated": again.params,
         "before": case.state.params,
-        "update": again.update,
+        "update": again.change,
         "gradient": again.gradient,
     }
-    second = optax.tree.get(again.memory, "nu")
+    second = optax.tree.get(again.opt_state, "nu")
     trees |= {"mean square": second} if second is not None else {}
     rate, epsilon = case.settings.learning_rate, case.settings.optimizer_epsilon
     return _too_large("parameters after the update", trees), (

@@ -15,9 +15,9 @@ from dncx.training.checkpoints import Checkpoint
 from dncx.training.devices import find_devices
 from dncx.training.gradient import Plan
 from dncx.training.lock import Locks
-from dncx.training.metrics import Reporter
 from dncx.training.networks import Network, make_network
-from dncx.training.population import Population
+from dncx.training.population import Population, population_of
+from dncx.training.reporter import Reporter
 from dncx.training.resume import NEVER_VALIDATED, make_room, own_folders, resume
 from dncx.training.settings import TrainSettings
 from dncx.training.state import (
@@ -86,7 +86,7 @@ def _fresh(settings: TrainSettings[Any], model: dict[str, Any]) -> tuple[Recipe,
     run, scale = settings.run, settings.scale
     devices = find_devices(scale, run.batch_size, model["memory_size"])
     optimizer = make_optimizer(settings.optimizer, run.num_training_iterations)
-    seeds = range(run.seed, run.seed + scale.num_seeds)
+    seeds = population_of(settings).seeds
     split = [nnx.split(_network(settings, model, seed)) for seed in seeds]
     graph, averages = split[0][0], settings.optimizer.weight_average > 0
     states = [
@@ -134,14 +134,11 @@ def check_task(settings: TrainSettings[Any], task: Judge) -> None:
 
 
 def _network(settings: TrainSettings[Any], model: dict[str, Any], seed: int) -> Network:
-    asked = settings.run.implementation
-    implementation = None if asked == "fastest" else asked
-    if (columns := settings.scale.memory_devices) > 1:
-        if model["name"] != "dnc" or asked == "native":
-            what = f"model={model['name']}" if model["name"] != "dnc" else "implementation=native"
-            raise UsageError(f"memory_devices={columns}: not with {what}")
-        implementation = implementation or "xla"  # which the compiler can divide
+    columns, form = settings.scale.memory_devices, settings.implementation
+    if columns > 1 and (model["name"] != "dnc" or form == "native"):
+        what = f"model={model['name']}" if model["name"] != "dnc" else "implementation=native"
+        raise UsageError(f"memory_devices={columns}: not with {what}")
     try:
-        return make_network(model, nnx.Rngs(params=stream(seed, WEIGHTS)), implementation)
+        return make_network(model, nnx.Rngs(params=stream(seed, WEIGHTS)), form)
     except ValueError as error:  # it cannot be computed so
         raise UsageError(str(error)) from error

@@ -35,20 +35,27 @@ _SAVING, _DISCARDED, _BROKEN = "saving-", "discarded-", "broken-"
 _OVERHEAD = 2**16  # bytes that a checkpoint has beside its numbers, and a little more
 
 
+class Score(NamedTuple):
+    """How good the model in a checkpoint is."""
+
+    of: str  # what it measures; only scores of the same can be compared
+    value: float  # less is better
+
+
 class Checkpoint(NamedTuple):
     """One that is whole."""
 
     path: Path
     config: dict[str, Any]  # what config.json held when it was saved
     digest: str  # of the numbers in its state
-    score: float | None  # less is better
+    score: Score | None
 
 
 class Kept(NamedTuple):
     """Which checkpoints stay."""
 
     newest: int  # how many; 0: all
-    best: int = 0  # how many beside them: those with the lowest scores
+    best: int = 0  # how many beside them: those with the lowest scores of the newest one's kind
 
 
 ALL = Kept(0)
@@ -100,7 +107,7 @@ def save(
     state: TrainState,
     config: dict[str, Any],
     kept: Kept,
-    score: float | None = None,
+    score: Score | None = None,
 ) -> Path:
     """Writes a checkpoint and reads it back; then removes those that need not stay.
 
@@ -109,7 +116,7 @@ def save(
       state: what to save; of several processes all have it, and all call this.
       config: of the run.
       kept: which are kept.
-      score: by which the best are; less is better. None: not known.
+      score: by which the best are kept; None: not known.
 
     Raises:
       TrainingError: it could not be written; those before it are as they were.
@@ -145,19 +152,24 @@ def _finish(checkpoint: Checkpoint, path: Path, kept: Kept) -> None:
     _seal(checkpoint)
     checkpoint.path.rename(path)
     folder, old = path.parent, saved_iterations(path.parent)[: -kept.newest] if kept.newest else []
-    scores = {i: _score(folder / str(i)) for i in old} if kept.best else {}
-    best = sorted((score, i) for i, score in scores.items() if score is not None)[: kept.best]
+    kind = checkpoint.score.of if checkpoint.score else None
+    scores = [(_score(folder / str(i)), i) for i in old] if kept.best else []
+    best = sorted((score, i) for score, i in scores if score and score.of == kind)[: kept.best]
     for iteration in set(old) - {i for _, i in best}:
         (folder / str(iteration)).rename(folder / f"{_DISCARDED}{iteration}")
     _remove(folder.glob(f"{_DISCARDED}*"))
 
 
-def _score(path: Path) -> float | None:
+def _score(path: Path) -> Score | None:
     """That in the seal of a checkpoint."""
     try:
-        return json.loads((path / SEAL).read_bytes().rpartition(b"\n")[0])["score"]
-    except (ValueError, LookupError, TypeError):  # it is broken, or of an earlier version
+        return _score_in(json.loads((path / SEAL).read_bytes().rpartition(b"\n")[0]))
+    except (ValueError, LookupError, TypeError):  # it is broken
         return None
+
+
+def _score_in(sealed: dict[str, Any]) -> Score | None:
+    return Score(*sealed["score"]) if sealed["score"] else None
 
 
 def last_saved(folder: Path) -> str:
@@ -242,7 +254,7 @@ def _verified(path: Path) -> Checkpoint:
             raise ValueError(f"{name} is not as it was written (checksum)")
     if sealed["config"]["format"] != FORMAT:
         raise ValueError(f"it is of the format {sealed['config']['format']}")
-    return Checkpoint(path, sealed["config"], sealed["numbers"], sealed.get("score"))
+    return Checkpoint(path, sealed["config"], sealed["numbers"], _score_in(sealed))
 
 
 def _file_digest(path: Path) -> str:

@@ -114,11 +114,13 @@ def compare_configs(saved: dict[str, Any], asked: dict[str, Any]) -> tuple[list[
     for section in ("model", "task", "optimizer", "training"):
         for name, value in asked[section].items():
             before = saved[section].get(name)
-            if before == value or name == "num_training_iterations":
+            setting = f"{section}.{name}"
+            if before == value or setting == "training.num_training_iterations":
                 continue
-            fixed = section == "model" or (section == "task" and name == "name")
-            fixed |= name == "num_seeds" or (name == "seed" and asked[section]["num_seeds"] > 1)
-            fixed |= name in ("momentum", "weight_average") and 0 in (before, value)
+            fixed = section == "model" or setting in ("task.name", "training.num_seeds")
+            fixed |= setting == "training.seed" and asked["training"]["num_seeds"] > 1
+            of_memory = setting in ("optimizer.momentum", "optimizer.weight_average")
+            fixed |= of_memory and 0 in (before, value)
             line = f"{name}: {before} in the checkpoint, {value} asked for"
             (model if fixed else rest).append(line)
     return model, rest

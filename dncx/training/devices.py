@@ -66,7 +66,8 @@ class Devices(NamedTuple):
         """A first state whose slots are shared; so are those of the states that follow from it."""
         if self.mesh.shape[MEMORY] == 1 or not isinstance(state, DNCState):
             return state
-        here = jax.sharding.get_abstract_mesh()  # in which the batch is divided already
+        here = jax.sharding.get_abstract_mesh()  # in which the batch may be divided already
+        here = self.mesh if here.empty else here
         access = state.access_state
         linkage = jax.lax.with_sharding_constraint(
             access.linkage.link, NamedSharding(here, PartitionSpec(None, None, MEMORY, None))

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dncx.errors import TrainingError
 from dncx.training import checkpoints, processes
 from dncx.training.configuration import FAILURE
 from dncx.training.files import set_aside
@@ -31,24 +32,29 @@ def keep_failure(
         iteration=state.iteration - state.skipped_in_a_row,
         skipped_in_a_row=jnp.zeros_like(state.skipped_in_a_row),
     )
-    seen = jax.tree.map(float, programs.diagnose(before))
-    seen = {
-        "loss": seen["loss"],
-        "gradient": flat(seen["gradient"]),
-        "updated": flat(seen["updated"]),
-    }
+    seen = by_name(programs.diagnose(before))
     folder = run.run_dir.resolve() / FAILURE
-    processes.in_first(lambda: set_aside(run.run_dir, [FAILURE]))
-    path = checkpoints.save(folder, before, description | {FAILURE: seen}, checkpoints.ALL)
+    try:
+        processes.in_first(lambda: set_aside(run.run_dir, [FAILURE]))
+        path = checkpoints.save(folder, before, description | {FAILURE: seen}, checkpoints.ALL)
+        left = f"The state before it is {path}, and `dncx debug {run.run_dir}` looks for the "
+        left += "operation that went wrong"
+    except (TrainingError, OSError) as error:  # the disk, too
+        left = f"The state before it could not be saved ({str(error).partition(';')[0]})"
     first = last - number + 1
     which = f"{number} updates in a row are" if number > 1 else "the update is"
     when = f"in iterations {first} to {last}" if number > 1 else f"in iteration {last}"
     return (
         f"{which} not finite, {when}. At the first the loss is {seen['loss']:.4g}; "
-        f"{_which(seen)}. The state before it is {path}, and `dncx debug {run.run_dir}` looks for "
-        f"the operation that went wrong; {checkpoints.last_saved(run.checkpoints)}. Try a smaller "
+        f"{_which(seen)}. {left}; {checkpoints.last_saved(run.checkpoints)}. Try a smaller "
         "--learning_rate or --max_grad_norm, a larger --optimizer_epsilon, or another --seed."
     )
+
+
+def by_name(norms: dict[str, Any]) -> dict[str, Any]:
+    """What `Attempt.norms` gives, as plain JSON."""
+    parts = {what: flat(norms[what]) for what in _NORMS}
+    return jax.tree.map(float, {"loss": norms["loss"], **parts})
 
 
 def _which(seen: dict[str, Any]) -> str:

@@ -109,7 +109,7 @@ def _unroll(
     state = cell.initialize_carry(shape, nnx.Rngs(0))
     if plan.devices:
         state = plan.devices.share_memory(state)
-    if not plan.truncation:
+    if not 0 < plan.truncation < inputs.shape[1]:
         return unroll(cell, inputs, initial_state=state, lengths=lengths)
     return unroll_truncated(cell, inputs, plan.truncation, state, lengths)
 
@@ -123,12 +123,14 @@ def unroll_truncated(
 ) -> tuple[Float[Array, "B T O"], Any]:
     """`dncx.unroll` with the gradient cut every `window` steps; the state goes on.
 
+    What is left of the sequence after the last whole window is a shorter one.
+
     The backward pass needs the memory of one window, and one state for each of them.
     """
     batch, time, features = inputs.shape
-    count = -(-time // window)
-    padded = jnp.pad(inputs, ((0, 0), (0, count * window - time), (0, 0)))
-    windows = jnp.moveaxis(padded.reshape(batch, count, window, features), 1, 0)
+    count = time // window
+    split = count * window
+    windows = jnp.moveaxis(inputs[:, :split].reshape(batch, count, window, features), 1, 0)
     if lengths is None:
         lengths = jnp.full(batch, time, jnp.int32)
 
@@ -139,11 +141,14 @@ def unroll_truncated(
             cell,
             inputs,
             initial_state=jax.lax.stop_gradient(state),
-            lengths=jnp.clip(lengths - start, 0, window),
+            lengths=jnp.clip(lengths - start, 0, inputs.shape[1]),
         )
         return state, outputs
 
     starts = window * jnp.arange(count, dtype=jnp.int32)
     state, outputs = jax.lax.scan(run, initial_state, (windows, starts))
-    outputs = jnp.moveaxis(outputs, 0, 1).reshape(batch, count * window, outputs.shape[-1])
-    return outputs[:, :time], state
+    outputs = jnp.moveaxis(outputs, 0, 1).reshape(batch, split, outputs.shape[-1])
+    if split < time:
+        state, rest = run(state, (inputs[:, split:], jnp.int32(split)))
+        outputs = jnp.concatenate([outputs, rest], axis=1)
+    return outputs, state

@@ -12,6 +12,7 @@ from dncx.errors import UsageError
 from dncx.training.configuration import CONFIG, FAILURE, METRICS, MODEL, read_config
 from dncx.training.inspection import RunsSettings
 from dncx.training.lock import LOCK
+from dncx.training.metrics import parse_lines
 
 _LAST = 2**16  # bytes of metrics.jsonl that are read: some hundred reports
 _LARGEST_HEADER = 2**24  # bytes; that of a model is some thousand
@@ -131,15 +132,7 @@ def _last_reports(path: Path) -> list[dict[str, Any]]:
         return []
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _LAST))
-        texts, reports = file.read().splitlines(), []
-    for text in texts:
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(line, dict) and isinstance(line.get("iteration"), int):
-            reports.append(line)
-    return reports
+        return parse_lines(file.read())
 
 
 def _last_number(reports: list[dict[str, Any]], name: str) -> int | float | None:

@@ -15,6 +15,7 @@ from dncx.tasks.base import Examined, Judge
 from dncx.tasks.curriculum import Course
 from dncx.training import checkpoints, processes, runs, tensorboard
 from dncx.training.beginning import Start, begin, check_task, take_place
+from dncx.training.checkpoints import Score
 from dncx.training.configuration import fields_of
 from dncx.training.devices import in_words
 from dncx.training.failure import keep_failure
@@ -22,10 +23,10 @@ from dncx.training.files import check_folder
 from dncx.training.interruption import Interrupted, Interruption
 from dncx.training.lock import Locks
 from dncx.training.measuring import make_examination
-from dncx.training.metrics import Reporter
 from dncx.training.networks import describe_network
 from dncx.training.population import Population, population_of
 from dncx.training.programs import Programs, compile_programs
+from dncx.training.reporter import Reporter
 from dncx.training.reports import Logger, Reports
 from dncx.training.resume import is_done, out_of_patience, own_folders
 from dncx.training.settings import RunSettings, TrainSettings
@@ -70,6 +71,7 @@ def train(settings: TrainSettings[Any], loggers: Sequence[Logger] = ()) -> Path:
             return run.run_dir
         reports = Reports(run, population, task.loss_unit, reporter, loggers)
         loop = _Loop(run, task, start.recipe, population, start.description, reporter, reports)
+        loop.score = start.found.score if start.found else None
         state = loop.compile(start.state)
         start = start._replace(state=state)  # the first one's arrays are given away
 
@@ -124,7 +126,7 @@ class _Loop:
     programs: Programs = dataclasses.field(init=False)
     examine: Any = None
     pace: int = 1  # iterations that take about CALL_SECONDS
-    score: float | None = None  # the newest validation error or average loss; less is better
+    score: Score | None = None  # the newest validation error or average loss
 
     @property
     def lesson(self) -> int:
@@ -136,10 +138,14 @@ class _Loop:
         start = time.perf_counter()
         self.reporter.say(f"compiling for {in_words(self.recipe.plan.devices)}")
         if "validation" in self.description and isinstance(self.task, Examined):
-            self.examine = make_examination(self.recipe.graph, self.task, EXAMINED_AT_ONCE)
+            self.examine = make_examination(
+                self.recipe.graph, self.task, EXAMINED_AT_ONCE, self.recipe.plan.devices
+            )
         if isinstance(self.task, Course):
             self.description = {"lesson": 1} | self.description
-        self.programs = compile_programs(self.recipe, self.task, self.settings, state, self.lesson)
+        self.programs = compile_programs(
+            self.recipe, self.task, self.population, state, self.lesson
+        )
         self.reporter.say(f"compiled in {time.perf_counter() - start:.1f} s")
         self._introduce()
         return jax.block_until_ready(self.programs.train(state, state.reached))
@@ -236,7 +242,8 @@ class _Loop:
     def _validate(self, state: TrainState) -> TrainState:
         """Measures on the validation set, and keeps the model if it is the best so far."""
         iteration, known = state.reached, self.description["validation"]
-        error = self.score = self.examine(state.model, "validation")["mean_error"]
+        error = self.examine(state.model, "validation")["mean_error"]
+        self.score = Score("validation error", error)
         if known["error"] is None or error < known["error"]:
             known = {"error": error, "iteration": iteration, "worse": 0}
             state = state._replace(best=copied(state.model))
@@ -272,8 +279,8 @@ class _Loop:
         one = self.population.first(state)
         sample = self.task.render(*self.programs.answer(one))
         loss = self.reports.report(state, self.lesson, speed, sample, lambda: self._trace(one))
-        if "validation" not in self.description:
-            self.score = loss
+        if "validation" not in self.description and loss is not None:
+            self.score = Score(f"loss in lesson {self.lesson}" if self.lesson else "loss", loss)
 
     def _trace(self, state: TrainState) -> Any:
         """What the memory does in a fresh sequence, always the same one."""

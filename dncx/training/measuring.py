@@ -10,7 +10,8 @@ from jaxtyping import Array, Int
 
 from dncx.errors import UsageError
 from dncx.tasks.base import Bucketed, Episode, Examined, Judge, Task
-from dncx.training.gradient import keys_for, respond
+from dncx.training.devices import Devices
+from dncx.training.gradient import Plan, keys_for, respond
 from dncx.training.networks import Network
 
 
@@ -19,20 +20,25 @@ def data_of(task: Judge) -> Any:
     return task.buckets if isinstance(task, Bucketed) else ()
 
 
-def make_answer(graph: nnx.GraphDef, task: Judge, batch_size: int) -> Wrapped:
+def make_answer(
+    graph: nnx.GraphDef, task: Judge, batch_size: int, devices: Devices | None = None
+) -> Wrapped:
     """A compiled function (params, key, number, data) -> outputs for a fresh batch, and the batch.
 
-    Of a task in buckets the first one, which has the shortest sequences.
+    Of a task in buckets the first one, which has the shortest sequences. The devices, here and
+    below, share the slots of a memory, and have the parameters.
     """
 
     def answer(params: Any, key: Array, number: Int[Array, ""], data: Any) -> tuple[Array, Episode]:
         now, source = jax.random.fold_in(key, number), sources(task, data)[0]
-        return _fresh_answer(nnx.merge(graph, params), source, now, batch_size)
+        return _fresh_answer(nnx.merge(graph, params), source, now, batch_size, devices)
 
-    return jax.jit(answer)
+    return jax.jit(answer, out_shardings=devices.everywhere if devices else None)
 
 
-def make_measure(graph: nnx.GraphDef, task: Judge, batch_size: int) -> Wrapped:
+def make_measure(
+    graph: nnx.GraphDef, task: Judge, batch_size: int, devices: Devices | None = None
+) -> Wrapped:
     """A compiled function (params, key, number, data) -> loss and scores of a fresh batch.
 
     Of a task in buckets the means of a batch from each, in their shares.
@@ -43,12 +49,12 @@ def make_measure(graph: nnx.GraphDef, task: Judge, batch_size: int) -> Wrapped:
         network, now = nnx.merge(graph, params), jax.random.fold_in(key, number)
         measured = []
         for source, share in zip(sources(task, data), shares, strict=True):
-            outputs, episode = _fresh_answer(network, source, now, batch_size)
+            outputs, episode = _fresh_answer(network, source, now, batch_size, devices)
             found = {"loss": task.loss(outputs, episode), **task.score(outputs, episode)}
             measured.append(jax.tree.map(lambda x, share=share: x * share, found))
         return jax.tree.map(lambda *parts: sum(parts), *measured)
 
-    return jax.jit(measure)
+    return jax.jit(measure, out_shardings=devices.everywhere if devices else None)
 
 
 def sources(task: Judge, data: Any) -> tuple[Task, ...]:
@@ -57,21 +63,22 @@ def sources(task: Judge, data: Any) -> tuple[Task, ...]:
 
 
 def _fresh_answer(
-    network: Network, source: Task, key: Array, batch_size: int
+    network: Network, source: Task, key: Array, batch_size: int, devices: Devices | None
 ) -> tuple[Array, Episode]:
-    episode = source.sample(key, batch_size)
-    return respond(network, source, episode, keys_for(episode, key), training=False)
+    episode, plan = source.sample(key, batch_size), Plan(devices=devices)
+    return respond(network, source, episode, keys_for(episode, key), training=False, plan=plan)
 
 
 def make_examination(
-    graph: nnx.GraphDef, task: Examined, batch_size: int
+    graph: nnx.GraphDef, task: Examined, batch_size: int, devices: Devices | None = None
 ) -> Callable[[Any, Literal["validation", "test"]], dict[str, Any]]:
     """A function (params, split) -> the results of all of a split's sequences."""
 
     @jax.jit
     def count(params: Any, episode: Episode) -> Any:
-        keys = keys_for(episode, jax.random.key(0))
-        return task.tally(*respond(nnx.merge(graph, params), task, episode, keys, training=False))
+        network, keys = nnx.merge(graph, params), keys_for(episode, jax.random.key(0))
+        plan = Plan(devices=devices)
+        return task.tally(*respond(network, task, episode, keys, training=False, plan=plan))
 
     def examine(params: Any, split: Literal["validation", "test"]) -> dict[str, Any]:
         counts = [count(params, episode) for episode in task.episodes(split, batch_size)]

@@ -1,12 +1,9 @@
-"""What training tells: lines for people, and metrics.jsonl for programs."""
+"""metrics.jsonl: what training tells programs. No JAX here."""
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dncx.training.files import write_whole
 
@@ -32,10 +29,15 @@ class Metrics:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl; what is none, cut off by a crash, is left out."""
+    return parse_lines(path.read_bytes())
+
+
+def parse_lines(text: bytes) -> list[dict[str, Any]]:
+    """Those of a part of a metrics.jsonl."""
     lines = []
-    for text in path.read_bytes().splitlines():
+    for one in text.splitlines():
         try:
-            line = json.loads(text)
+            line = json.loads(one)
         except (ValueError, RecursionError):
             continue
         if isinstance(line, dict) and isinstance(line.get("iteration"), int):
@@ -47,35 +49,3 @@ def losses(lines: Iterable[dict[str, Any]]) -> dict[int, float]:
     """The loss of each report by its iteration; of those before which an update was made."""
     found = {line["iteration"]: line.get("loss") for line in lines}
     return {iteration: loss for iteration, loss in found.items() if loss is not None}
-
-
-class Reporter:
-    """Prints reports: under a progress bar on a terminal, as plain lines elsewhere; or nothing."""
-
-    def __init__(self, total: int, quiet: bool = False):
-        self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=quiet or not self.console.is_terminal,
-            transient=True,
-        )
-        self.bar = self.progress.add_task("training", total=total)
-
-    def __enter__(self) -> "Reporter":
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-
-    def say(self, text: str) -> None:
-        """A line, or several."""
-        self.console.print(text, markup=False)
-
-    def advance(self, iteration: int) -> None:
-        """Moves the bar."""
-        self.progress.update(self.bar, completed=iteration)

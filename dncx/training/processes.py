@@ -65,12 +65,10 @@ def losses_told(left: Callable[[], str]) -> Iterator[None]:
     """Ends the run where another process of it is gone; `left` says what there is then."""
     try:
         yield
-    except TrainingError:
-        raise
-    except RuntimeError as error:  # as JAX's own are
+    except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
             raise
-        reason = str(error).strip().splitlines()[0][:200]
+        reason = str(error).strip().partition("\n")[0][:200]
         raise TrainingError(
             f"another process of this run was lost, or the way to it ({reason}); {left()}. Once "
             "all processes are started again, the same command goes on from there."

@@ -11,7 +11,7 @@ from jax.stages import Wrapped
 from dncx.tasks.base import Judge
 from dncx.tasks.curriculum import Course
 from dncx.training.measuring import data_of, make_answer, make_measure
-from dncx.training.settings import RunSettings
+from dncx.training.population import Population
 from dncx.training.state import DATA, GATE, SAMPLES, TrainState, stream
 from dncx.training.step import Recipe, make_diagnosis, make_train
 
@@ -27,7 +27,7 @@ class Programs:
 
 
 def compile_programs(
-    recipe: Recipe, task: Judge, settings: RunSettings, state: TrainState, lesson: int
+    recipe: Recipe, task: Judge, population: Population, state: TrainState, lesson: int
 ) -> Programs:
     """The programs of a task, or of one lesson of a `Course`.
 
@@ -39,16 +39,16 @@ def compile_programs(
         task = task.at_lesson(lesson, task.gate.earlier_share)
     place = recipe.plan.devices.place if recipe.plan.devices else lambda tree: tree
     data, data_alone = place(data_of(task)), place(data_of(alone))
-    draw, samples, gate = place([stream(settings.seed, use) for use in (DATA, SAMPLES, GATE)])
+    first, one = population.seeds[0], population.first(state)
+    draw, samples, gate = place([stream(first, use) for use in (DATA, SAMPLES, GATE)])
     draws = draw
-    if recipe.num_seeds > 1:
-        seeds = range(settings.seed, settings.seed + recipe.num_seeds)
-        draws = place(jnp.stack([stream(seed, DATA) for seed in seeds]))
-    one = state.one(0) if recipe.num_seeds > 1 else state
+    if len(population.seeds) > 1:
+        draws = place(jnp.stack([stream(seed, DATA) for seed in population.seeds]))
     train = make_train(recipe, task).lower(state, draws, place(jnp.int32(0)), data).compile()
-    answer = _compiled(make_answer(recipe.graph, alone, 1), one, samples, data_alone)
+    devices = recipe.plan.devices
+    answer = _compiled(make_answer(recipe.graph, alone, 1, devices), one, samples, data_alone)
     # These are compiled at their first use, if any.
-    measure = make_measure(recipe.graph, alone, episodes)
+    measure = make_measure(recipe.graph, alone, episodes, devices)
     diagnose = make_diagnosis(recipe, task)
     return Programs(
         train=lambda state, last: train(state, draws, place(jnp.int32(last)), data),

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from dncx.training.configuration import METRICS
-from dncx.training.metrics import Metrics, Reporter
+from dncx.training.metrics import Metrics
 from dncx.training.population import Population
 from dncx.training.processes import is_first
+from dncx.training.reporter import Reporter
 from dncx.training.settings import RunSettings
 from dncx.training.state import TrainState
 from dncx.training.tensorboard import TensorBoard

@@ -17,7 +17,7 @@ from dncx.training.configuration import (
     read_config,
 )
 from dncx.training.files import set_aside
-from dncx.training.metrics import Reporter
+from dncx.training.reporter import Reporter
 from dncx.training.settings import RunSettings
 from dncx.training.state import TrainState, copied
 

@@ -3,7 +3,10 @@
 config.json          task, model and training settings, as given
 metrics.jsonl        one line a report
 checkpoints/         see checkpoints.py
+failure/             where updates were not finite: the state before them, as a checkpoint
+tensorboard/         with --tensorboard: events
 model.safetensors    the trained parameters, by name; with validation the best
+lock                 held while a process trains here (lock.py)
 seed-0/, ...         of a population: a run directory of each network
 earlier-1/, ...      runs that were in the directory before, moved aside
 """
@@ -75,6 +78,7 @@ def describe(settings: TrainSettings[Any], model: dict[str, Any], loss_unit: str
         "optimizer": dataclasses.asdict(settings.optimizer),
         "training": {name: run[name] for name in _TRAINING}
         | {name: scale[name] for name in _SCALE},
+        "implementation": settings.implementation,
         "loss_unit": loss_unit,
         "id": uuid.uuid4().hex,
         "resumed": [],
@@ -94,22 +98,17 @@ def load_run(run_dir: Path | str, **changes: Any) -> tuple[Any, Network, dict[st
     run_dir = find_run(Path(run_dir))
     config_path, model_path = run_dir / CONFIG, run_dir / MODEL
     config = read_finished(run_dir)
-    name = config["task"]["name"]
-    if name not in TASKS:
-        raise UsageError(
-            f"{run_dir} is of the task {name}, which dncx does not know: use the command line of "
-            f"the task, or in Python first dncx.training.runs.TASKS[{name!r}] = ITS_CLASS"
-        )
-    known = {"memory_size", *(field.name for field in dataclasses.fields(TASKS[name]))}
+    kind = known_task(run_dir, config)
+    known = {"memory_size", *(field.name for field in dataclasses.fields(kind))}
     if unknown := set(changes) - known:
         raise UsageError(
-            f"{', '.join(sorted(unknown))}: the task {name} has no such setting; there are "
+            f"{', '.join(sorted(unknown))}: the task {kind.name} has no such setting; there are "
             f"{', '.join(sorted(known))}"
         )
     for setting, value in changes.items():
         config["model" if setting == "memory_size" else "task"][setting] = value
     try:
-        task = make_task(name, task_settings(config, TASKS[name]))
+        task = make_task(kind.name, task_settings(config, kind))
         network = nnx.eval_shape(lambda: make_network(config["model"], nnx.Rngs(0)))
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"with the settings in {config_path}: {error}") from error
@@ -126,6 +125,21 @@ def load_run(run_dir: Path | str, **changes: Any) -> tuple[Any, Network, dict[st
     if differences:
         raise UsageError(f"{model_path} does not fit {config_path}:\n  " + "\n  ".join(differences))
     return task, nnx.merge(graph, nested(found)), config
+
+
+def known_task(run_dir: Path, config: dict[str, Any]) -> Any:
+    """The class of a run's task.
+
+    Raises:
+      UsageError: it is not in `TASKS`.
+    """
+    name = config["task"]["name"]
+    if name not in TASKS:
+        raise UsageError(
+            f"{run_dir} is of the task {name}, which dncx does not know: use the command line of "
+            f"the task, or in Python first dncx.training.runs.TASKS[{name!r}] = ITS_CLASS"
+        )
+    return TASKS[name]
 
 
 def save_model(run_dir: Path, params: Any, iteration: int) -> Path:

@@ -182,6 +182,13 @@ class TrainSettings(Generic[TaskT]):
         """The task's name at the command line."""
         return self.task.name  # pyright: ignore[reportAttributeAccessIssue]
 
+    @property
+    def implementation(self) -> Literal["plain", "xla", "native"] | None:
+        """How to compute, as `dncx.DNC` takes it; slots are shared in XLA's form only."""
+        if self.run.implementation == "fastest":
+            return "xla" if self.scale.memory_devices > 1 else None
+        return self.run.implementation
+
     def check(self) -> None:
         """Refuses numbers that training cannot use (task and model check their own)."""
         run, scale, optimizer = self.run, self.scale, self.optimizer

@@ -33,6 +33,32 @@ class Recipe(NamedTuple):
     weight_average: float = 0.0  # decay; 0: no average
 
 
+class Attempt(NamedTuple):
+    """An update, before it is known whether it is made."""
+
+    loss: Float[Array, ""]
+    gradient: Any
+    change: Any  # of the parameters
+    params: Any  # changed
+    opt_state: Any
+
+    def norms(self) -> dict[str, Any]:
+        """The loss, and for every parameter the norms of its gradient and of its new value."""
+        trees = {"gradient": self.gradient, "updated": self.params}
+        return {"loss": self.loss} | jax.tree.map(lambda x: jnp.linalg.norm(x.ravel()), trees)
+
+
+def attempt(state: TrainState, recipe: Recipe, task: Task, episode: Episode, key: Array) -> Attempt:
+    """The update that a batch asks for; `key` is the batch's."""
+    devices = recipe.plan.devices
+    episode = devices.spread(episode) if devices else episode
+    loss, gradient = loss_and_gradient(
+        recipe.graph, state.params, task, episode, keys_for(episode, key), recipe.plan
+    )
+    change, opt_state = recipe.optimizer.update(gradient, state.opt_state, state.params)
+    return Attempt(loss, gradient, change, optax.apply_updates(state.params, change), opt_state)
+
+
 def update(
     state: TrainState, recipe: Recipe, task: Task, episode: Episode, key: Array
 ) -> TrainState:
@@ -41,12 +67,8 @@ def update(
     Where anything is not finite, or the loss is a spike, parameters and optimiser stay as they
     were.
     """
-    loss, gradient = loss_and_gradient(
-        recipe.graph, state.params, task, episode, keys_for(episode, key), recipe.plan
-    )
+    loss, gradient, _, params, opt_state = attempt(state, recipe, task, episode, key)
     norm = optax.tree.norm(gradient)
-    updates, opt_state = recipe.optimizer.update(gradient, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(params))
     spike, usual = _spike(state, loss, recipe.skip_spikes)
     state = state._replace(iteration=state.iteration + 1)
@@ -81,8 +103,8 @@ def _spike(
 ) -> tuple[Array, Float[Array, ""]]:
     """Whether a loss is more than `limit` times the usual one, and what is usual from now on.
 
-    A spike counts as no more than the limit, so that one of them tells little, and a loss that
-    stays high is the usual one after some dozen iterations.
+    A spike counts as no more than the limit, so that one of them tells little; the usual loss
+    grows by a factor of at most 1 + (1 - decay) (limit - 1) an iteration.
     """
     usual = state.usual_loss
     if not limit:
@@ -103,14 +125,22 @@ def _averaged(state: TrainState, params: Any, decay: float) -> Any:
     return optax.incremental_update(params, state.average, weight)
 
 
-def _on_batch(task: Judge, batch_size: int, act: Callable[..., Any]) -> Callable[..., Any]:
-    """A function (state, data key, `data_of` the task) -> `act`(state, task, episode, key).
+def _of_one_seed(recipe: Recipe) -> Recipe:
+    """That of a seed of a population, which has one device to itself."""
+    return recipe._replace(num_seeds=1, plan=recipe.plan._replace(devices=None))
+
+
+def _on_batch(task: Judge, recipe: Recipe, act: Callable[..., Any]) -> Callable[..., Any]:
+    """A function (state, data key, `data_of` the task) -> `act`(state, recipe, task, episode, key).
 
     The episode is the batch of the state's iteration, which it and the key alone determine.
     """
 
     def act_on(source: Task) -> Callable[[TrainState, Array], Any]:
-        return lambda state, key: act(state, source, source.sample(key, batch_size), key)
+        def act_now(state: TrainState, key: Array) -> Any:
+            return act(state, recipe, source, source.sample(key, recipe.batch_size), key)
+
+        return act_now
 
     def step(state: TrainState, key: Array, data: Any) -> Any:
         now = jax.random.fold_in(key, state.iteration)
@@ -133,12 +163,7 @@ def make_train(recipe: Recipe, task: Judge) -> Wrapped:
     Of a population states and keys have the seeds in front, and each seed goes on to the last.
     """
     devices = recipe.plan.devices
-
-    def act(state: TrainState, task: Task, episode: Episode, key: Array) -> TrainState:
-        spread = devices.spread(episode) if devices else episode
-        return update(state, recipe, task, spread, key)
-
-    step = _on_batch(task, recipe.batch_size, act)
+    step = _on_batch(task, recipe, update)
 
     def train(state: TrainState, key: Array, last: Int[Array, ""], data: Any) -> TrainState:
         def more(state: TrainState) -> Array:
@@ -156,12 +181,7 @@ def make_train(recipe: Recipe, task: Judge) -> Wrapped:
 
 def _population(recipe: Recipe, task: Judge) -> Callable[..., TrainState]:
     """Training of all seeds at once."""
-    devices, alone = recipe.plan.devices, recipe._replace(plan=recipe.plan._replace(devices=None))
-
-    def act(state: TrainState, task: Task, episode: Episode, key: Array) -> TrainState:
-        return update(state, alone, task, episode, key)
-
-    step = _on_batch(task, recipe.batch_size, act)
+    devices, step = recipe.plan.devices, _on_batch(task, _of_one_seed(recipe), update)
 
     def train(states: TrainState, keys: Array, last: Int[Array, ""], data: Any) -> TrainState:
         def all_seeds(states: TrainState) -> TrainState:
@@ -175,19 +195,9 @@ def _population(recipe: Recipe, task: Judge) -> Callable[..., TrainState]:
 
 
 def make_diagnosis(recipe: Recipe, task: Judge) -> Wrapped:
-    """A compiled function (state, data key, `data_of` the task) -> what the next update is made of.
+    """A compiled function (state, data key, `data_of` the task) -> `Attempt.norms` of the update.
 
-    That is the loss, and for every parameter the norms of its gradient and of its value after the
-    update.
+    Of a population it is for one seed.
     """
-
-    def diagnose(state: TrainState, task: Task, episode: Episode, key: Array) -> dict[str, Any]:
-        loss, gradient = loss_and_gradient(
-            recipe.graph, state.params, task, episode, keys_for(episode, key)
-        )
-        updates, _ = recipe.optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        norms = {"gradient": gradient, "updated": params}
-        return {"loss": loss, **jax.tree.map(lambda x: jnp.linalg.norm(x.ravel()), norms)}
-
-    return jax.jit(_on_batch(task, recipe.batch_size, diagnose))
+    alone = _of_one_seed(recipe) if recipe.num_seeds > 1 else recipe
+    return jax.jit(_on_batch(task, alone, lambda *given: attempt(*given).norms()))
