@@ -302,6 +302,23 @@ def stopped(tmp_path_factory):
     return run_dir
 
 
+def test_a_population(tmp_path, capsys):
+    """Each seed has its own failure, with the batches of its own."""
+    huge = ["--model=lstm", "--learning_rate=1e30", "--max_grad_norm=1e30"]
+    assert train(tmp_path / "run", *huge, "--num_seeds=2") == 1
+    said = capsys.readouterr().err
+    assert f"dncx debug {tmp_path / 'run' / 'seed-0'}` looks for" in said
+    assert "so it is with all 2 seeds" in said
+    assert main(["runs", str(tmp_path / "run"), "--json"]) == 0
+    assert '"state": "failed"' in capsys.readouterr().out
+    assert task_main(Spoiled, ["debug", str(tmp_path / "run" / "seed-1")]) == 0
+    said = capsys.readouterr().out
+    assert "(seed 1), made again" in said
+    assert "the same numbers as when the run stopped" in said
+    assert task_main(Spoiled, ["debug", str(tmp_path / "run")]) == 2
+    assert f"name one, such as {tmp_path / 'run' / 'seed-0'}" in capsys.readouterr().err
+
+
 def loaded(run_dir, monkeypatch, **changes):
     """`debug` for a case that is not quite the one that was saved."""
     load = debugging.load_case

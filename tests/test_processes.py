@@ -22,8 +22,8 @@ TRAIN = [*SIZES, "--batch_size=8", "--report_interval=10", "--learning_rate=1e-3
 TRAIN += ["--num_training_iterations=120", "--checkpoint_interval=40"]
 
 
-def start(run_dir):
-    """Both of them, that find each other at a free port."""
+def start(run_dir, *own):
+    """Both of them, that find each other at a free port; with flags of their own."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
@@ -32,7 +32,7 @@ def start(run_dir):
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
     return [
         subprocess.Popen(
-            [*command, f"--process_id={number}"],
+            [*command, f"--process_id={number}", *own[number : number + 1]],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -40,6 +40,20 @@ def start(run_dir):
         )
         for number in range(2)
     ]
+
+
+def test_an_address_that_cannot_be_used(capsys, tmp_path):
+    def refused(address):
+        flags = ["--num_processes=2", "--process_id=0", f"--run_dir={tmp_path / 'run'}"]
+        assert train_main([*TRAIN, *flags, f"--coordinator_address={address}"]) == 2
+        return capsys.readouterr().err
+
+    with socket.create_server(("", 0)) as taken:
+        address = f"localhost:{taken.getsockname()[1]}"
+        assert f"coordinator_address={address}: Address already in use" in refused(address)
+    assert "coordinator_address=nowhere.invalid:1: " in refused("nowhere.invalid:1")
+    assert "must be HOST:PORT" in refused("localhost:99999")
+    assert not (tmp_path / "run").exists()
 
 
 def ends(pair):
@@ -78,6 +92,15 @@ def test_only_the_errors_of_jax_are_lost_processes(monkeypatch):
         raise RuntimeError("a logger's")
     with pytest.raises(TrainingError, match="was lost, or"), processes.losses_told(str):
         raise jax.errors.JaxRuntimeError
+
+
+@pytest.mark.slow
+def test_both_need_the_same_settings(tmp_path):
+    codes, said = ends(start(tmp_path / "run", "--hidden_size=8", "--hidden_size=9"))
+    assert codes == [2, 2]
+    for _, error in said:
+        assert "need the same settings:\n  hidden_size: 8 in process 0, 9 in process 1" in error
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

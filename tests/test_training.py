@@ -185,6 +185,15 @@ def test_resuming_with_other_settings_says_and_records_them(copy_of_checkpointed
     assert config["resumed"] == [{"iteration": 14, "changed": changed}]
 
 
+def test_a_finished_run_is_not_trained_again(copy_of_checkpointed, capsys):
+    """Though its checkpoint is from before its end, as after an interruption."""
+    assert train(copy_of_checkpointed, 20) == 0
+    before = files(copy_of_checkpointed)
+    assert train(copy_of_checkpointed, 20) == 0
+    assert "is trained to iteration 20 already" in capsys.readouterr().out
+    assert files(copy_of_checkpointed) == before
+
+
 def test_a_model_trained_further_than_the_checkpoint_is_moved_aside(copy_of_checkpointed):
     """A checkpoint at 14, a finished model at 20: going on to 16 must not replace it."""
     assert train(copy_of_checkpointed, 20) == 0

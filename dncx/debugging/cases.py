@@ -103,6 +103,8 @@ def _newest(run_dir: Path) -> checkpoints.Checkpoint:
         raise UsageError(
             "\n".join([f"nothing in {folder} is whole, so there is nothing to replay:", *reasons])
         ) from error
+    if seeds := sorted(path.parent for path in run_dir.glob(f"seed-*/{FAILURE}")):
+        raise UsageError(f"{run_dir} has a network of each seed; name one, such as {seeds[0]}")
     if found is None or FAILURE not in found.config:
         raise UsageError(
             f"{run_dir} has no {FAILURE}/, which training leaves where --max_skipped_updates "

@@ -9,6 +9,7 @@ import optax
 
 from dncx.debugging.cases import Case, load_case
 from dncx.debugging.findings import (
+    HUGE,
     about_arrays,
     about_origin,
     about_replay,
@@ -96,6 +97,11 @@ def _finding(case: Case, again: Attempt) -> tuple[list[str], str]:
     loss = f"loss {float(plain_loss.array):.4g}"
     if origin is None:
         compiled = jax.jit(compute)(params, case.episode, keys)
+        if max(map(_size, jax.tree.leaves(params))) > HUGE:
+            return [
+                f"With the equations as they stand (implementation=plain; {loss}) all "
+                "gradients are finite, but parameters are beyond what is computed reliably."
+            ], ("a smaller --learning_rate or --max_grad_norm, as the numbers had grown before.")
         return _finding_in_form(loss, any(map(counted, jax.tree.leaves(compiled))))
     shape = case.episode.inputs.shape
     return [

@@ -14,7 +14,7 @@ from dncx.debugging.origins import Origin, Place, Step
 
 _SHOWN = 5  # of what there may be many of
 _SAME = 1e-3  # relative difference of norms up to which only rounding differs
-_HUGE = 1e15  # a number whose square nearly overflows
+HUGE = 1e15  # a number whose square nearly overflows
 _DOMAIN = {"div", "log", "log1p", "sqrt", "rsqrt", "cbrt", "pow", "integer_pow", "rem"}
 _DOMAIN |= {"acos", "asin", "acosh", "atanh", "erf_inv", "logistic", "lgamma", "digamma"}
 _GROWTH = {"exp", "exp2", "expm1", "sinh", "cosh"}
@@ -221,7 +221,7 @@ def advice_for(origin: Origin) -> str:
         for array in root.inputs
         if jnp.issubdtype(jnp.result_type(array), jnp.inexact)
     ]
-    if max(sizes, default=0.0) > _HUGE or root.operation in _GROWTH:
+    if max(sizes, default=0.0) > HUGE or root.operation in _GROWTH:
         return (
             "a smaller --learning_rate or --max_grad_norm, as the numbers had grown before; or "
             "a limit to them (--equations=deepmind --clip_value=20)."

@@ -1,6 +1,7 @@
 """What is kept and said of a run that ends because its updates are not finite."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from dncx.errors import TrainingError
 from dncx.training import checkpoints, processes
 from dncx.training.configuration import FAILURE
 from dncx.training.files import set_aside
+from dncx.training.population import Population
 from dncx.training.programs import Programs
 from dncx.training.runs import flat
 from dncx.training.settings import RunSettings
@@ -20,34 +22,54 @@ _NAMED = 5  # parameters in a message
 
 
 def keep_failure(
-    run: RunSettings, programs: Programs, state: TrainState, description: dict[str, Any]
+    run: RunSettings,
+    population: Population,
+    programs: Programs,
+    state: TrainState,
+    description: dict[str, Any],
 ) -> str:
     """Saves the state before the first of the updates skipped in a row, and says what they were.
 
-    It is saved as a checkpoint is, in failure/ in the run directory; its configuration has what
-    was seen under "failure".
+    It is saved as a checkpoint is, in failure/ in the run directory of each network; its
+    configuration has what was seen under "failure".
     """
-    number, last = int(state.skipped_in_a_row), state.reached
-    before = state._replace(
-        iteration=state.iteration - state.skipped_in_a_row,
-        skipped_in_a_row=jnp.zeros_like(state.skipped_in_a_row),
-    )
-    seen = by_name(programs.diagnose(before))
-    folder = run.run_dir.resolve() / FAILURE
-    try:
-        processes.in_first(lambda: set_aside(run.run_dir, [FAILURE]))
-        path = checkpoints.save(folder, before, description | {FAILURE: seen}, checkpoints.ALL)
-        left = f"The state before it is {path}, and `dncx debug {run.run_dir}` looks for the "
-        left += "operation that went wrong"
-    except (TrainingError, OSError) as error:  # the disk, too
-        left = f"The state before it could not be saved ({str(error).partition(';')[0]})"
-    first = last - number + 1
-    which = f"{number} updates in a row are" if number > 1 else "the update is"
-    when = f"in iterations {first} to {last}" if number > 1 else f"in iteration {last}"
+    said = []
+    for seed, folder, one in zip(
+        population.seeds, population.folders, population.split(state), strict=True
+    ):
+        before = one._replace(
+            iteration=one.iteration - one.skipped_in_a_row,
+            skipped_in_a_row=jnp.zeros_like(one.skipped_in_a_row),
+        )
+        seen = by_name(programs.diagnose(before, seed))
+        config = population.one_of(description, seed) | {FAILURE: seen}
+        said.append(f"{_what(one, seen)}. {_saved(folder, before, config)}")
+    others = f"; so it is with all {len(said)} seeds, of which this is the first" * (len(said) > 1)
     return (
-        f"{which} not finite, {when}. At the first the loss is {seen['loss']:.4g}; "
-        f"{_which(seen)}. {left}; {checkpoints.last_saved(run.checkpoints)}. Try a smaller "
+        f"{said[0]}{others}; {checkpoints.last_saved(run.checkpoints)}. Try a smaller "
         "--learning_rate or --max_grad_norm, a larger --optimizer_epsilon, or another --seed."
+    )
+
+
+def _what(state: TrainState, seen: dict[str, Any]) -> str:
+    number, last = int(state.skipped_in_a_row), state.reached
+    which = f"{number} updates in a row are" if number > 1 else "the update is"
+    when = f"in iterations {last - number + 1} to {last}" if number > 1 else f"in iteration {last}"
+    return (
+        f"{which} not finite, {when}. At the first the loss is {seen['loss']:.4g}; {_which(seen)}"
+    )
+
+
+def _saved(run_dir: Path, state: TrainState, config: dict[str, Any]) -> str:
+    """Saves a state, and says where, or why not."""
+    try:
+        processes.in_first(lambda: set_aside(run_dir, [FAILURE]))
+        path = checkpoints.save(run_dir.resolve() / FAILURE, state, config, checkpoints.ALL)
+    except (TrainingError, OSError) as error:  # the disk, too
+        return f"The state before it could not be saved ({str(error).partition(';')[0]})"
+    return (
+        f"The state before it is {path}, and `dncx debug {run_dir}` looks for the operation that "
+        "went wrong"
     )
 
 

@@ -47,6 +47,8 @@ def list_runs(folder: Path) -> list[dict[str, Any]]:
     """
     try:
         if not folder.is_dir():
+            if folder.exists():
+                raise UsageError(f"{folder} is not a folder")
             raise UsageError(
                 f"there is no folder {folder}; runs are in runs/ where `dncx train` began"
             )
@@ -117,8 +119,9 @@ def _state(run: Path) -> dict[str, Any]:
 
 def _failed(run: Path) -> bool:
     """Whether a run ended for updates that were not finite, and was not started again."""
-    failure, config = run / FAILURE, run / CONFIG
-    return failure.is_dir() and failure.stat().st_mtime_ns >= config.stat().st_mtime_ns
+    began = (run / CONFIG).stat().st_mtime_ns
+    failures = [run / FAILURE, *run.glob(f"seed-*/{FAILURE}")]
+    return any(path.is_dir() and path.stat().st_mtime_ns >= began for path in failures)
 
 
 def _best(error: Any, iteration: Any) -> dict[str, Any]:

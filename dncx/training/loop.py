@@ -55,6 +55,7 @@ def train(settings: TrainSettings[Any], loggers: Sequence[Logger] = ()) -> Path:
     """
     settings.check()
     processes.join(settings.scale)
+    processes.agree(settings)
     run, task = settings.run, runs.make_task(settings.task_name, fields_of(settings.task))
     model = describe_network(settings.model, task)
     check_task(settings, task)
@@ -64,7 +65,11 @@ def train(settings: TrainSettings[Any], loggers: Sequence[Logger] = ()) -> Path:
         tensorboard.check_installed()
 
     population, quiet = population_of(settings), not processes.is_first()
-    with Reporter(run.num_training_iterations, quiet) as reporter, Locks(reporter.say) as locks:
+    with (
+        Reporter(run.num_training_iterations, quiet) as reporter,
+        Locks(reporter.say) as locks,
+        processes.losses_told(lambda: checkpoints.last_saved(run.checkpoints)),
+    ):
         processes.in_first(lambda: locks.take(own_folders(run)))
         start = begin(settings, task, model)
         if _told_done(run, population, start, reporter):
@@ -90,8 +95,9 @@ def _told_done(run: RunSettings, population: Population, start: Start, reporter:
     if start.found is None:
         return False
     reached, stopped = start.state.reached, out_of_patience(run, start.description)
-    if is_done(run, population.trained_iterations(), reached, start.news, stopped):
-        reporter.say(f"{run.run_dir} is trained to iteration {reached} already")
+    trained = population.trained_iterations(start.description["id"])
+    if is_done(run, trained, reached, start.news, stopped):
+        reporter.say(f"{run.run_dir} is trained to iteration {max(reached, trained or 0)} already")
         return True
     reporter.say("\n  ".join([f"resuming from {start.found.path}", *start.news]))
     reporter.advance(reached)
@@ -100,13 +106,9 @@ def _told_done(run: RunSettings, population: Population, start: Start, reporter:
 
 @contextmanager
 def _explained(run: RunSettings) -> Iterator[None]:
-    """What ends a run from outside: a disk that is full or may not be written to, lost processes.
-
-    This says what there is then.
-    """
+    """Says what there is where a full disk, or one that may not be written to, ends a run."""
     try:
-        with processes.losses_told(lambda: checkpoints.last_saved(run.checkpoints)):
-            yield
+        yield
     except OSError as error:
         why, left = error.strerror or error, checkpoints.last_saved(run.checkpoints)
         raise TrainingError(f"cannot write to {run.run_dir}: {why}; {left}") from error
@@ -208,9 +210,10 @@ class _Loop:
         state = self.programs.train(state, min(before + self.pace, self._next_stop(before)))
         iteration = state.reached
         if jax.numpy.all(state.skipped_in_a_row >= self.settings.max_skipped_updates):
-            failed = self.population.first(state)
-            description = self.population.one_of(self.description, self.settings.seed)
-            raise TrainingError(keep_failure(self.settings, self.programs, failed, description))
+            said = keep_failure(
+                self.settings, self.population, self.programs, state, self.description
+            )
+            raise TrainingError(said)
         speed = (iteration - before) / (time.perf_counter() - start)
         (slower,) = processes.most(-max(1, min(2 * self.pace, int(speed * CALL_SECONDS))))
         self.pace = -slower

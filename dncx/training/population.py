@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dncx.training import runs
-from dncx.training.configuration import METRICS, seed_dir, write_config
+from dncx.training.configuration import CONFIG, METRICS, read_config, seed_dir, write_config
 from dncx.training.metrics import Metrics
 from dncx.training.settings import TrainSettings
 from dncx.training.state import TrainState
@@ -61,8 +61,11 @@ class Population(NamedTuple):
             runs.save_model(folder, one.best or one.model, one.reached) for folder, one in pairs
         ]
 
-    def trained_iterations(self) -> int | None:
-        """How far all models in the run directory were trained; None where one is missing."""
+    def trained_iterations(self, run_id: str) -> int | None:
+        """How far all models of the run were trained; None where one is missing."""
+        config = self.run_dir / CONFIG
+        if not config.exists() or read_config(config)["id"] != run_id:
+            return None
         reached = [runs.trained_iterations(folder) for folder in self.folders]
         known = [iteration for iteration in reached if iteration is not None]
         return min(known) if len(known) == len(reached) else None

@@ -3,7 +3,10 @@
 All of them compute the same program on the devices of all; the first one writes.
 """
 
+import dataclasses
+import json
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -12,9 +15,11 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+import dncx
 from dncx.errors import TrainingError, UsageError
 from dncx.training.settings import ScaleSettings
 
+_JOIN_SECONDS = 300  # in which all have to be there
 _HEARTBEAT_SECONDS = 30  # without a sign of life, after which a process counts as lost
 
 
@@ -30,15 +35,17 @@ def join(settings: ScaleSettings) -> None:
         return
     try:
         if settings.coordinator_address:
+            _check_address(settings.coordinator_address, is_here=settings.process_id == 0)
             print(
-                f"process {settings.process_id} of {settings.num_processes}: waiting for all of "
-                f"them at {settings.coordinator_address}",
+                f"process {settings.process_id} of {settings.num_processes}: waiting up to "
+                f"{_JOIN_SECONDS} s for all of them at {settings.coordinator_address}",
                 flush=True,
             )
             jax.distributed.initialize(
                 settings.coordinator_address,
                 settings.num_processes,
                 settings.process_id,
+                initialization_timeout=_JOIN_SECONDS,
                 heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
             )
         elif _is_one_of_many(os.environ):
@@ -49,6 +56,49 @@ def join(settings: ScaleSettings) -> None:
             "--coordinator_address, --num_processes and --process_id tell them; "
             "--num_processes=1 trains in each by itself (docs/scaling.md)"
         ) from error
+
+
+def _check_address(address: str, *, is_here: bool) -> None:
+    """Refuses an address that cannot be used; JAX would wait for it, or end by a signal."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.getaddrinfo(host, int(port))
+        if is_here:
+            socket.create_server(("", int(port))).close()
+    except OSError as error:
+        raise UsageError(f"coordinator_address={address}: {error.strerror}") from error
+
+
+def agree(settings: Any) -> None:
+    """Refuses processes that were not started with the settings of the first.
+
+    Args:
+      settings: a dataclass of dataclasses with all that a run depends on.
+
+    Raises:
+      UsageError: in all of them, with a list of what differs.
+    """
+    if jax.process_count() == 1:
+        return
+    sections = {"versions": {"dncx": dncx.__version__, "jax": jax.__version__}}
+    sections |= dataclasses.asdict(settings)
+    named = {f"{s}.{name}": value for s, part in sections.items() for name, value in part.items()}
+    named.pop("scale.process_id")
+    text = np.frombuffer(json.dumps(named, default=str).encode(), np.uint8)
+    (longest,) = most(len(text))
+    padded = np.pad(text, (0, longest - len(text)), constant_values=ord(" "))
+    rows = np.asarray(multihost_utils.process_allgather(padded))
+    first, *others = [json.loads(row.tobytes()) for row in rows]
+    differences = [
+        f"{name.partition('.')[2]}: {value} in process 0, {other.get(name)} in process {number}"
+        for number, other in enumerate(others, start=1)
+        for name, value in first.items()
+        if other.get(name) != value
+    ]
+    if differences:
+        raise UsageError(
+            "the processes of a run need the same settings:\n  " + "\n  ".join(differences)
+        )
 
 
 def _is_one_of_many(environment: Mapping[str, str]) -> bool:
@@ -65,8 +115,9 @@ def losses_told(left: Callable[[], str]) -> Iterator[None]:
     """Ends the run where another process of it is gone; `left` says what there is then."""
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        of_jax = isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error)
+        if jax.process_count() == 1 or not of_jax or "RESOURCE_EXHAUSTED" in str(error):
             raise
         reason = str(error).strip().partition("\n")[0][:200]
         raise TrainingError(

@@ -23,7 +23,7 @@ class Programs:
     train: Callable[..., TrainState]  # (state, last iteration) -> state
     answer: Callable[..., Any]  # (state) -> the outputs for a fresh sequence, and the sequence
     measure: Callable[..., dict[str, jax.Array]]  # (state) -> scores of the lesson; see `Gate`
-    diagnose: Callable[..., Any]  # (state) -> the norms that the next update is made of
+    diagnose: Callable[..., Any]  # (state, seed) -> `Attempt.norms` of its next update
 
 
 def compile_programs(
@@ -54,7 +54,7 @@ def compile_programs(
         train=lambda state, last: train(state, draws, place(jnp.int32(last)), data),
         answer=lambda state: answer(state.model, samples, state.iteration, data_alone),
         measure=lambda state: measure(state.model, gate, state.iteration, data_alone),
-        diagnose=lambda state: diagnose(state, draw, data),
+        diagnose=lambda state, seed: diagnose(state, place(stream(seed, DATA)), data),
     )
 
 

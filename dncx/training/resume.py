@@ -77,7 +77,7 @@ def is_done(
 
     Args:
       run: the settings.
-      trained: how far the models there are trained, if there are any.
+      trained: how far the run's models there are trained, if there are any.
       iteration: that of the checkpoint.
       changed: settings that are not as they were.
       stopped: whether validation ends the training.
@@ -87,10 +87,12 @@ def is_done(
             f"{run.run_dir} is at iteration {iteration}: --num_training_iterations={iteration} "
             "makes a model of it as it is, a larger one goes on"
         )
-    done = trained is not None and (iteration >= run.num_training_iterations or stopped)
+    reached = max(iteration, trained or 0)
+    whole = iteration >= run.num_training_iterations or trained == run.num_training_iterations
+    done = trained is not None and (whole or stopped)
     if done and changed:
         raise UsageError(
-            f"{run.run_dir} is trained to iteration {iteration} already, with other settings:\n  "
+            f"{run.run_dir} is trained to iteration {reached} already, with other settings:\n  "
             + "\n  ".join(changed)
             + "\nGive another --run_dir, --no-resume to start anew (what is there is moved aside, "
             "not lost), or a larger --num_training_iterations to go on."

@@ -107,7 +107,7 @@ class RunSettings:
     compilation_cache: bool = True
     """Keep compiled programs in ~/.cache/dncx for the next start."""
     preset: str | None = None
-    """Settings to start from, which other flags change; the list is above."""
+    """Settings to start from, which other flags change; listed above if there are any."""
 
     @property
     def checkpoints(self) -> Path:
@@ -153,8 +153,8 @@ class ScaleSettings:
                 "coordinator_address, num_processes and process_id: give all three, or none"
             )
         if self.coordinator_address is not None:
-            _, _, port = self.coordinator_address.rpartition(":")
-            if not port.isdecimal() or not self.coordinator_address.removesuffix(f":{port}"):
+            host, _, port = self.coordinator_address.rpartition(":")
+            if not (host and port.isdecimal() and 0 < int(port) < 2**16):
                 raise UsageError(
                     f"coordinator_address={self.coordinator_address}: must be HOST:PORT, such as "
                     "10.0.0.1:1234"
@@ -209,7 +209,11 @@ class TrainSettings(Generic[TaskT]):
         for name, value in dataclasses.asdict(optimizer).items():
             if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"{name}={value}: must be a finite number of at least 0")
-        within(0, run.num_training_iterations, "warmup_iterations", optimizer.warmup_iterations)
+        if not 0 <= optimizer.warmup_iterations <= run.num_training_iterations:
+            raise UsageError(
+                f"warmup_iterations={optimizer.warmup_iterations}: must lie between 0 and "
+                f"num_training_iterations, which is {run.num_training_iterations}"
+            )
         if optimizer.weight_average >= 1:
             raise UsageError(f"weight_average={optimizer.weight_average}: must be less than 1")
         scale.check(run)
