@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import lzma
+import os
 import shutil
 import tarfile
 import tempfile
@@ -20,8 +21,11 @@ import tracemalloc
 import zipfile
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+import tensorstore
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,11 +40,21 @@ from dncx.tasks.base import Words
 from dncx.tasks.graphs.named_graphs import DATA, read_graph
 from dncx.tasks.settings import CopySettings
 from dncx.training import checkpoints, runs
-from dncx.training.configuration import CONFIG, METRICS, MODEL, MODELS, read_config, task_settings
+from dncx.training.configuration import (
+    CONFIG,
+    METRICS,
+    MODEL,
+    MODELS,
+    check_config,
+    read_config,
+    task_settings,
+)
 from dncx.training.inspection import RunsSettings
 from dncx.training.listing import show_runs
 from dncx.training.metrics import read_metrics
 from dncx.training.networks import make_network
+from dncx.training.seals import SEAL, score_of
+from dncx.training.state import initial_state
 
 LONGEST = 1500  # signs of a message; those on bAbI say where the data are to be had
 
@@ -361,7 +375,7 @@ def test_a_damaged_seal(place, content, state):
     checkpoint = place / "7"
     checkpoint.mkdir(exist_ok=True)
     (checkpoint / "state").write_bytes(state)
-    (checkpoint / checkpoints.SEAL).write_bytes(content)
+    (checkpoint / SEAL).write_bytes(content)
     if (content, state) == (seal(), b"state"):
         assert checkpoints.newest_whole(place)[0].config == run_files()[0]
     else:
@@ -370,9 +384,62 @@ def test_a_damaged_seal(place, content, state):
     shutil.rmtree(checkpoint)
 
 
+@quick(100)
+@given(told=st.deferred(lambda: other_json(json.loads(seal().partition(b"\n")[0]))))
+def test_a_seal_that_says_something_else(place, told):
+    """Its checksum fits, as anybody can see to; what is found has a configuration."""
+    checkpoint = place / "7"
+    checkpoint.mkdir(exist_ok=True)
+    (checkpoint / "state").write_bytes(b"state")
+    (checkpoint / SEAL).write_bytes(sealed(told))
+    with contextlib.suppress(UsageError):
+        check_config(checkpoints.newest_whole(place)[0].config, "what was found")
+    score_of(checkpoint)
+    shutil.rmtree(checkpoint)
+
+
+def test_a_huge_seal_is_not_read(place):
+    checkpoint = place / "7"
+    checkpoint.mkdir()
+    (checkpoint / SEAL).touch()
+    os.truncate(checkpoint / SEAL, 2**30)
+    assert peak(lambda _: checkpoints.newest_whole(place), place) < 2**20
+    shutil.rmtree(checkpoint)
+
+
+def test_a_checkpoint_takes_little_memory(place):
+    """An array of three numbers in one piece of 2^26 zeros, which is small when packed."""
+    state = initial_state({"w": jnp.zeros(3)}, optax.sgd(0.1))
+    path = checkpoints.save(place / "kept", state, run_files()[0], checkpoints.ALL)
+    found, _ = checkpoints.newest_whole(path.parent)
+    spec = {
+        "driver": "zarr3",
+        "kvstore": {
+            "driver": "ocdbt",
+            "base": f"file://{path}/state/state/",
+            "path": "params.w/",
+        },
+        "metadata": {
+            "shape": [3],
+            "data_type": "float32",
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [2**26]}},
+            "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "zstd"}],
+        },
+    }
+    tensorstore.open(spec, create=True, delete_existing=True).result().write(
+        np.zeros(3, np.float32)
+    ).result()
+    with pytest.raises(UsageError, match=r"params\.w \[3\] is in pieces of \[67108864\]"):
+        checkpoints.load(found, state)
+    shutil.rmtree(place / "kept")
+
+
 def seal():
     files = {"state": hashlib.sha256(b"state").hexdigest()}
-    told = {"config": run_files()[0], "numbers": "0", "score": None, "files": files}
+    return sealed({"config": run_files()[0], "numbers": "0", "score": None, "files": files})
+
+
+def sealed(told):
     content = json.dumps(told).encode()
     return content + b"\n" + hashlib.sha256(content).hexdigest().encode()
 

@@ -30,6 +30,7 @@ from dncx.training.configuration import compare_configs
 from dncx.training.gradient import Plan, keys_for, loss_and_gradient, unroll_truncated
 from dncx.training.metrics import read_metrics
 from dncx.training.runs import load_model
+from dncx.training.seals import Score, score_of
 from dncx.training.settings import OptimizerSettings
 from dncx.training.state import initial_state, learning_rates, make_optimizer
 from dncx.training.step import Recipe, make_diagnosis, make_train, update
@@ -479,7 +480,7 @@ def test_a_schedule_at_the_command_line(whole, tmp_path, monkeypatch):
 
 def test_the_best_checkpoints_stay(tmp_path, monkeypatch):
     """Beside the newest: those of the lowest score, of those of its kind."""
-    scores = map(checkpoints.Score, "aabbbb", [5.0, 1.0, 4.0, 2.0, 3.0, 6.0])
+    scores = map(Score, "aabbbb", [5.0, 1.0, 4.0, 2.0, 3.0, 6.0])
 
     def report(self, state, speed):
         self.score = next(scores)
@@ -494,13 +495,13 @@ def test_a_checkpoint_has_the_loss_reported_last(tmp_path):
     """Also where a run goes on, and no report came since."""
     more = ["--checkpoint_interval=15", "--keep_checkpoints=2"]
     assert train(tmp_path / "run", *more) == 0
-    expected = [checkpoints.Score("loss", losses(tmp_path / "run")[n]) for n in (0, 2)]
+    expected = [Score("loss", losses(tmp_path / "run")[n]) for n in (0, 2)]
     folder = tmp_path / "run" / "checkpoints"
-    assert [checkpoints._score(folder / name) for name in ("15", "30")] == expected
+    assert [score_of(folder / name) for name in ("15", "30")] == expected
     shutil.rmtree(folder / "30")
     (tmp_path / "run" / "model.safetensors").unlink()
     assert train(tmp_path / "run", *more, "--report_interval=1000") == 0
-    assert checkpoints._score(folder / "30").of == "loss"
+    assert score_of(folder / "30").of == "loss"
 
 
 def test_loggers_are_told_every_line(tmp_path):

@@ -22,7 +22,7 @@ from dncx.errors import TrainingError, UsageError
 from dncx.tasks.repeat_copy import RepeatCopy
 from dncx.training import checkpoints, loop
 from dncx.training.lock import Locks
-from dncx.training.metrics import read_metrics
+from dncx.training.metrics import Metrics, read_metrics
 from dncx.training.reporter import Reporter
 from dncx.training.state import DATA, stream
 
@@ -258,6 +258,38 @@ def test_no_checkpoint_goes_before_the_next_is_verified(run_dir, monkeypatch, ca
     assert files(run_dir / "checkpoints") == before
 
 
+def test_what_a_power_cut_leaves(tmp_path, monkeypatch):
+    """A checkpoint gets its name, and older ones go, once it and the metrics are on the disk."""
+    lasting, fsync, rename = set(), os.fsync, Path.rename
+    run_dir, named = tmp_path / "run", []
+
+    def written(file):
+        lasting.add(os.fstat(file).st_ino)
+        fsync(file)
+
+    def renaming(self, target):
+        if self.name.startswith("saving-"):
+            parts = [self, *self.rglob("*"), run_dir / "metrics.jsonl"]
+            assert [part for part in parts if part.stat().st_ino not in lasting] == []
+            named.append(target.name)
+            lasting.discard(self.parent.stat().st_ino)
+        if str(target.name).startswith("discarded-"):
+            assert self.parent.stat().st_ino in lasting
+            named.append(target.name)
+        return rename(self, target)
+
+    def reported(self, line):
+        append(self, line)
+        lasting.discard(self.path.stat().st_ino)
+
+    append = Metrics.append
+    monkeypatch.setattr(os, "fsync", written)
+    monkeypatch.setattr(Path, "rename", renaming)
+    monkeypatch.setattr(Metrics, "append", reported)
+    assert train(run_dir, "--checkpoint_interval=15", "--keep_checkpoints=1") == 0
+    assert named == ["15", "30", "discarded-15", "35", "discarded-30"]
+
+
 # Full and read-only disks
 
 
@@ -464,7 +496,10 @@ def test_too_many_in_a_row_stop_with_what_was_seen(tmp_path, capsys):
         assert "the loss is nan; norms of gradients that are not finite: " in message
         assert "controller.gates.kernel (nan)" in message
         failure = tmp_path / "run" / "failure"
-        assert f"The state before it is {failure / str(first - 1)}, and `dncx debug " in message
+        assert (
+            f"The state before it is {failure / str(first - 1)}, and `python your_task.py debug "
+            in message
+        )
         assert "; the last good checkpoint is " in message
         assert (tmp_path / "run" / f"earlier-{time - 1}" / "failure").exists() is (time == 2)
     found, broken = checkpoints.newest_whole(failure)

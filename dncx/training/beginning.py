@@ -11,7 +11,6 @@ from dncx.errors import UsageError
 from dncx.tasks.base import Examined, Judge
 from dncx.tasks.curriculum import Course
 from dncx.training import checkpoints, runs
-from dncx.training.checkpoints import Checkpoint
 from dncx.training.devices import find_devices
 from dncx.training.gradient import Plan
 from dncx.training.lock import Locks
@@ -19,6 +18,7 @@ from dncx.training.networks import Network, make_network
 from dncx.training.population import Population, population_of
 from dncx.training.reporter import Reporter
 from dncx.training.resume import NEVER_VALIDATED, make_room, own_folders, resume
+from dncx.training.seals import Checkpoint
 from dncx.training.settings import TrainSettings
 from dncx.training.state import (
     WEIGHTS,

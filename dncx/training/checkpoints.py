@@ -10,8 +10,8 @@ This is the only module that knows Orbax.
 """
 
 import hashlib
-import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -25,30 +25,14 @@ from orbax.checkpoint import v1 as ocp
 
 from dncx.errors import TrainingError, UsageError
 from dncx.training import processes
-from dncx.training.configuration import FORMAT
-from dncx.training.files import free_path, write_whole
+from dncx.training.files import free_path, on_disk
+from dncx.training.seals import SEAL, Checkpoint, Score, score_of, seal, verified
 from dncx.training.state import TrainState
 
-SEAL, STATE = "seal", "state"
+STATE = "state"
 _SAVING, _DISCARDED, _BROKEN = "saving-", "discarded-", "broken-"
 
 _OVERHEAD = 2**16  # bytes that a checkpoint has beside its numbers, and a little more
-
-
-class Score(NamedTuple):
-    """How good the model in a checkpoint is."""
-
-    of: str  # what it measures; only scores of the same can be compared
-    value: float  # less is better
-
-
-class Checkpoint(NamedTuple):
-    """One that is whole."""
-
-    path: Path
-    config: dict[str, Any]  # what config.json held when it was saved
-    digest: str  # of the numbers in its state
-    score: Score | None
 
 
 class Kept(NamedTuple):
@@ -84,7 +68,7 @@ def newest_whole(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
     for iteration in reversed(numbered(folder)):
         path = folder / str(iteration)
         try:
-            return _verified(path), broken
+            return verified(path), broken
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             broken[path] = str(error)
     if broken:
@@ -149,27 +133,16 @@ def _begin(draft: Path, state: TrainState) -> None:
 
 def _finish(checkpoint: Checkpoint, path: Path, kept: Kept) -> None:
     """Seals a new checkpoint, gives it its name, and removes those that need not stay."""
-    _seal(checkpoint)
+    seal(checkpoint)
     checkpoint.path.rename(path)
+    on_disk(path.parent)
     folder, old = path.parent, saved_iterations(path.parent)[: -kept.newest] if kept.newest else []
     kind = checkpoint.score.of if checkpoint.score else None
-    scores = [(_score(folder / str(i)), i) for i in old] if kept.best else []
+    scores = [(score_of(folder / str(i)), i) for i in old] if kept.best else []
     best = sorted((score, i) for score, i in scores if score and score.of == kind)[: kept.best]
     for iteration in set(old) - {i for _, i in best}:
         (folder / str(iteration)).rename(folder / f"{_DISCARDED}{iteration}")
     _remove(folder.glob(f"{_DISCARDED}*"))
-
-
-def _score(path: Path) -> Score | None:
-    """That in the seal of a checkpoint."""
-    try:
-        return _score_in(json.loads((path / SEAL).read_bytes().rpartition(b"\n")[0]))
-    except (ValueError, LookupError, TypeError):  # it is broken
-        return None
-
-
-def _score_in(sealed: dict[str, Any]) -> Score | None:
-    return Score(*sealed["score"]) if sealed["score"] else None
 
 
 def last_saved(folder: Path) -> str:
@@ -182,17 +155,36 @@ def last_saved(folder: Path) -> str:
 def saved_params(checkpoint: Checkpoint) -> Any:
     """The parameters in a checkpoint as a tree of their shapes and dtypes."""
     with _one_message(checkpoint.path):
-        metadata: Any = ocp.metadata(str(checkpoint.path / STATE))
-        return metadata.metadata["params"]
+        return _headers(checkpoint)["params"]
 
 
 def load(checkpoint: Checkpoint, like: TrainState) -> TrainState:
     """The state in a checkpoint, which must be of the same model as `like`."""
     with _one_message(checkpoint.path):
+        _check_pieces(_headers(checkpoint))
         state = _read(checkpoint.path, like)
         if _digest(state) != checkpoint.digest:
             raise ValueError("its numbers are not those that were saved (checksum)")
         return state
+
+
+def _headers(checkpoint: Checkpoint) -> Any:
+    """What the arrays of a state say of themselves, before any is read."""
+    metadata: Any = ocp.metadata(str(checkpoint.path / STATE))
+    return metadata.metadata
+
+
+def _check_pieces(headers: Any) -> None:
+    """Refuses arrays in pieces that are larger than they are, as a piece is unpacked as a whole.
+
+    That the arrays are no larger than they should be is seen to by Orbax.
+    """
+    for path, array in jax.tree.leaves_with_path(headers):
+        pieces = array.storage_metadata
+        for piece in (pieces.chunk_shape, pieces.write_shape) if pieces else ():
+            if math.prod(piece or ()) > max(1, math.prod(array.shape)):
+                name = jax.tree_util.keystr(path, simple=True, separator=".")
+                raise ValueError(f"{name} {[*array.shape]} is in pieces of {[*piece]}")
 
 
 def _try_disk(draft: Path, state: TrainState) -> None:
@@ -219,47 +211,6 @@ def _digest(state: TrainState) -> str:
     for leaf in jax.tree.leaves(state):
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()
-
-
-def _seal(checkpoint: Checkpoint) -> None:
-    """Writes the seal, once the files that it is for are on the disk."""
-    path, config, digest, score = checkpoint
-    written = [entry for entry in path.rglob("*") if entry.is_file()]
-    for entry in written:
-        with entry.open("rb") as file:
-            os.fsync(file.fileno())
-    files = {entry.relative_to(path).as_posix(): _file_digest(entry) for entry in written}
-    content = json.dumps(
-        {"config": config, "numbers": digest, "score": score, "files": files}
-    ).encode()
-    write_whole(path / SEAL, content + b"\n" + hashlib.sha256(content).hexdigest().encode())
-
-
-def _verified(path: Path) -> Checkpoint:
-    """A checkpoint all of whose bytes are those that were written; nothing else is parsed."""
-    if not path.is_dir():
-        raise ValueError("it is not a folder")
-    if not (path / SEAL).is_file():
-        raise ValueError("it has no seal, so it was not written to its end, or is none of ours")
-    content, _, digest = (path / SEAL).read_bytes().rpartition(b"\n")
-    if hashlib.sha256(content).hexdigest().encode() != digest:
-        raise ValueError("its seal is not as it was written (checksum)")
-    sealed = json.loads(content)
-    for name, file_digest in sealed["files"].items():
-        if not (path / name).resolve().is_relative_to(path.resolve()):
-            raise ValueError(f"{name} is outside of it")
-        if not (path / name).is_file():
-            raise ValueError(f"{name} is missing")
-        if _file_digest(path / name) != file_digest:
-            raise ValueError(f"{name} is not as it was written (checksum)")
-    if sealed["config"]["format"] != FORMAT:
-        raise ValueError(f"it is of the format {sealed['config']['format']}")
-    return Checkpoint(path, sealed["config"], sealed["numbers"], _score_in(sealed))
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _remove(folders: Iterable[Path]) -> None:

@@ -32,7 +32,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """config.json, if it is one of ours.
 
     Raises:
-      UsageError: it is not, or a part of it is missing or of another kind.
+      UsageError: it is not, or `check_config` refuses it.
     """
     try:
         if path.exists() and not (path.is_file() and path.stat().st_size <= LARGEST):
@@ -40,21 +40,34 @@ def read_config(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"cannot read {path}: {error}") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise UsageError(f"{path} is not the configuration of a dncx run")
-    missing = {"task", "model", "optimizer", "training", "id", "resumed"} - set(config)
-    if missing:
-        raise UsageError(f"{path} is broken: it has no {', '.join(sorted(missing))}")
-    for name, kind in _PARTS.items():
-        section, _, field = name.partition(".")
-        part = config[section].get(field) if field else config[section]
-        if not isinstance(part, kind) or isinstance(part, bool):
-            raise UsageError(f"{path} is broken: its {name} is no {_KINDS[kind]}")
+    check_config(config, path)
     return config
 
 
+def check_config(config: Any, name: Path | str) -> None:
+    """Refuses what is not the configuration of a run, by the name of where it is from.
+
+    Raises:
+      UsageError: it is none, or a part of it is missing or of another kind.
+    """
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise UsageError(f"{name} is not the configuration of a dncx run")
+    missing = {"task", "model", "optimizer", "training", "id", "resumed"} - set(config)
+    if missing:
+        raise UsageError(f"{name} is broken: it has no {', '.join(sorted(missing))}")
+    for part, kind in _PARTS.items():
+        section, _, field = part.partition(".")
+        if section in _NOT_OF_ALL and section not in config:
+            continue
+        value = config[section].get(field) if field else config[section]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UsageError(f"{name} is broken: its {part} is no {_KINDS[kind]}")
+
+
 # What is read of a configuration without a look at its kind; each section before its fields.
-_KINDS = {dict: "object", list: "list", str: "text", int: "whole number"}
+_NUMBER = int | float | None
+_KINDS = {dict: "object", list: "list", str: "text", int: "whole number", _NUMBER: "number"}
+_NOT_OF_ALL = {"lesson", "validation"}
 _PARTS = {
     **dict.fromkeys(("task", "model", "optimizer", "training"), dict),
     "resumed": list,
@@ -62,6 +75,11 @@ _PARTS = {
     "model.name": str,
     "model.memory_size": int,
     "training.num_training_iterations": int,
+    "lesson": int,
+    "validation": dict,
+    "validation.error": _NUMBER,
+    "validation.iteration": int,
+    "validation.worse": int,
 }
 
 

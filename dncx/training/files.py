@@ -1,6 +1,7 @@
 """Writing without ever losing or half writing anything."""
 
 import contextlib
+import errno
 import itertools
 import os
 from collections.abc import Iterable
@@ -66,7 +67,20 @@ def write_whole(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+        on_disk(path.parent)
     except OSError:
         with contextlib.suppress(OSError):
             beside.unlink()
         raise
+
+
+def on_disk(path: Path) -> None:
+    """Waits until a file, or the names in a folder, would outlast a power cut."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a disk that cannot, for folders
+            raise
+    finally:
+        os.close(file)

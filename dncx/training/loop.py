@@ -15,7 +15,6 @@ from dncx.tasks.base import Examined, Judge
 from dncx.tasks.curriculum import Course
 from dncx.training import checkpoints, processes, runs, tensorboard
 from dncx.training.beginning import Start, begin, check_task, take_place
-from dncx.training.checkpoints import Score
 from dncx.training.configuration import fields_of
 from dncx.training.devices import in_words
 from dncx.training.failure import keep_failure
@@ -29,6 +28,7 @@ from dncx.training.programs import Programs, compile_programs
 from dncx.training.reporter import Reporter
 from dncx.training.reports import Logger, Reports
 from dncx.training.resume import is_done, out_of_patience, own_folders
+from dncx.training.seals import Score
 from dncx.training.settings import RunSettings, TrainSettings
 from dncx.training.state import TrainState, copied
 from dncx.training.step import Recipe
@@ -197,6 +197,7 @@ class _Loop:
     def _save(self, state: TrainState, stopped: int) -> None:
         """Writes a checkpoint; after a signal there is nothing more to do."""
         run = self.settings
+        self.reports.to_disk()
         kept = checkpoints.Kept(run.keep_checkpoints, run.keep_best_checkpoints)
         path = checkpoints.save(run.checkpoints, state, self.description, kept, self.score)
         if stopped:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dncx.training.files import write_whole
+from dncx.training.files import on_disk, write_whole
 
 
 class Metrics:
@@ -25,6 +25,11 @@ class Metrics:
         """Adds a line; it is in the file when this returns."""
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+    def to_disk(self) -> None:
+        """Waits until the lines would outlast a power cut, as a checkpoint after them does."""
+        if self.path.exists():
+            on_disk(self.path)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -26,6 +26,10 @@ class Population(NamedTuple):
         several = len(self.seeds) > 1
         return [seed_dir(self.run_dir, s) if several else self.run_dir for s in self.seeds]
 
+    @property
+    def _metrics(self) -> list[Metrics]:
+        return [Metrics(folder / METRICS) for folder in {self.run_dir, *self.folders}]
+
     def split(self, state: TrainState) -> list[TrainState]:
         """The states of the networks."""
         if len(self.seeds) == 1:
@@ -51,8 +55,13 @@ class Population(NamedTuple):
 
     def keep_metrics_up_to(self, iteration: int) -> None:
         """Drops the lines after the iteration from which training goes on."""
-        for folder in {self.run_dir, *self.folders}:
-            Metrics(folder / METRICS).keep_up_to(iteration)
+        for metrics in self._metrics:
+            metrics.keep_up_to(iteration)
+
+    def metrics_to_disk(self) -> None:
+        """Waits until their lines would outlast a power cut."""
+        for metrics in self._metrics:
+            metrics.to_disk()
 
     def save_models(self, state: TrainState) -> list[Path]:
         """Writes the trained networks."""

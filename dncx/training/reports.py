@@ -63,6 +63,11 @@ class Reports:
                 logger(line)
         self._reporter.say(text)
 
+    def to_disk(self) -> None:
+        """Waits until the lines so far would outlast a power cut."""
+        if is_first():
+            self._population.metrics_to_disk()
+
     def report(
         self,
         state: TrainState,

@@ -7,7 +7,6 @@ from typing import Any
 
 from dncx.errors import UsageError
 from dncx.training import checkpoints, runs
-from dncx.training.checkpoints import Checkpoint
 from dncx.training.configuration import (
     CONFIG,
     FAILURE,
@@ -18,6 +17,7 @@ from dncx.training.configuration import (
 )
 from dncx.training.files import set_aside
 from dncx.training.reporter import Reporter
+from dncx.training.seals import Checkpoint
 from dncx.training.settings import RunSettings
 from dncx.training.state import TrainState, copied
 
