@@ -14,6 +14,7 @@ from dncx.training import checkpoints, runs
 from dncx.training.configuration import FAILURE, fields_of, task_settings
 from dncx.training.gradient import Plan
 from dncx.training.networks import make_network
+from dncx.training.seals import Checkpoint
 from dncx.training.settings import OptimizerSettings
 from dncx.training.state import DATA, TrainState, initial_state, make_optimizer, stream
 from dncx.training.step import BUCKET, Recipe
@@ -41,37 +42,26 @@ def load_case(run_dir: Path) -> Case:
       UsageError: there is no such run, or it left nothing to look into.
     """
     checkpoint = _newest(run_dir)
-    config = checkpoint.config
+    config, training = checkpoint.config, checkpoint.config["training"]
     task = _task(run_dir, config)
     try:
-        network = make_network(config["model"], nnx.Rngs(0), config["implementation"])
-        graph, params = nnx.split(network)
+        settings, recipe, params = _recipe(config)
+        seed, seen, data = training["seed"], config[FAILURE], stream(training["seed"], DATA)
         plain = nnx.graphdef(make_network(config["model"], nnx.Rngs(0), "plain"))
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"with the settings in {checkpoint.path}: {error}") from error
-    known = fields_of(OptimizerSettings())
-    settings = OptimizerSettings(
-        **{name: value for name, value in config["optimizer"].items() if name in known}
-    )
-    training, params = config["training"], nnx.to_pure_dict(params)
-    optimizer = make_optimizer(settings, training["num_training_iterations"])
-    like = initial_state(params, optimizer, averages=settings.weight_average > 0)
+        reason = f"{type(error).__name__}: {error}"
+        raise UsageError(f"with the settings in {checkpoint.path}: {reason}") from error
+    like = initial_state(params, recipe.optimizer, averages=settings.weight_average > 0)
     state = checkpoints.load(
         checkpoint, like._replace(best=params if "validation" in config else ())
     )
-    recipe = Recipe(
-        graph=graph,
-        optimizer=optimizer,
-        batch_size=training["batch_size"],
-        plan=Plan(training["gradient_accumulation"], training["truncation"]),
-    )
-    key = jax.random.fold_in(stream(training["seed"], DATA), state.iteration)
+    key = jax.random.fold_in(data, state.iteration)
     source = _source(task, key)
     episode = jax.jit(lambda key: source.sample(key, recipe.batch_size))(key)
     return Case(
         path=checkpoint.path,
-        seed=training["seed"],
-        seen=config[FAILURE],
+        seed=seed,
+        seen=seen,
         state=state,
         settings=settings,
         recipe=recipe,
@@ -80,6 +70,22 @@ def load_case(run_dir: Path) -> Case:
         episode=episode,
         key=key,
     )
+
+
+def _recipe(config: dict[str, Any]) -> tuple[OptimizerSettings, Recipe, Any]:
+    """How the run trained, and parameters of the shapes that it had."""
+    graph, params = nnx.split(make_network(config["model"], nnx.Rngs(0), config["implementation"]))
+    known, training = fields_of(OptimizerSettings()), config["training"]
+    settings = OptimizerSettings(
+        **{name: value for name, value in config["optimizer"].items() if name in known}
+    )
+    recipe = Recipe(
+        graph=graph,
+        optimizer=make_optimizer(settings, training["num_training_iterations"]),
+        batch_size=training["batch_size"],
+        plan=Plan(training["gradient_accumulation"], training["truncation"]),
+    )
+    return settings, recipe, nnx.to_pure_dict(params)
 
 
 def _task(run_dir: Path, config: dict[str, Any]) -> Judge:
@@ -91,7 +97,7 @@ def _task(run_dir: Path, config: dict[str, Any]) -> Judge:
     return task
 
 
-def _newest(run_dir: Path) -> checkpoints.Checkpoint:
+def _newest(run_dir: Path) -> Checkpoint:
     """What the run left when it stopped."""
     if not run_dir.is_dir():
         raise UsageError(f"there is no run {run_dir}")

@@ -12,6 +12,7 @@ from dncx.training import checkpoints, processes
 from dncx.training.configuration import FAILURE
 from dncx.training.files import set_aside
 from dncx.training.population import Population
+from dncx.training.presets import DEFAULTS
 from dncx.training.programs import Programs
 from dncx.training.runs import flat
 from dncx.training.settings import RunSettings
@@ -67,9 +68,10 @@ def _saved(run_dir: Path, state: TrainState, config: dict[str, Any]) -> str:
         path = checkpoints.save(run_dir.resolve() / FAILURE, state, config, checkpoints.ALL)
     except (TrainingError, OSError) as error:  # the disk, too
         return f"The state before it could not be saved ({str(error).partition(';')[0]})"
+    command = "dncx" if config["task"]["name"] in DEFAULTS else "python your_task.py"
     return (
-        f"The state before it is {path}, and `dncx debug {run_dir}` looks for the operation that "
-        "went wrong"
+        f"The state before it is {path}, and `{command} debug {run_dir}` looks for the operation "
+        "that went wrong"
     )
 
 
