@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +104,9 @@ def console() -> None:
 def leave(code: int) -> None:
     """Ends the process, at once after a failure: other libraries' threads may hold up its end."""
     if code:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
         os._exit(code)
     sys.exit(code)
 
@@ -132,7 +133,8 @@ def _run(command: Callable[[], None]) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    print(f"dncx: {message}", file=sys.stderr)
+    with suppress(OSError):  # the terminal may be closed
+        print(f"dncx: {message}", file=sys.stderr)
     return code
 
 

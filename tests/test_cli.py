@@ -170,7 +170,7 @@ REFUSED = {
     "--batch_size=0": "batch_size=0: must lie in 1..2147483647",
     "--report_interval=0": "report_interval=0: must lie in 1..",
     "--num_training_iterations=0": "num_training_iterations=0: must lie in 1..",
-    "--checkpoint_interval=0": "checkpoint_interval (-1: off)=0: must lie in 1..",
+    "--checkpoint_interval=0": "checkpoint_interval=0: must lie in 1..2147483647; -1 is off",
     "--keep_best_checkpoints=2": "keep_best_checkpoints=2: it needs a --checkpoint_interval",
     "--warmup_iterations=200000": "warmup_iterations=200000: must lie between 0 and num_",
     "--keep_checkpoints=-1": "keep_checkpoints=-1: must lie in 0..",

@@ -91,14 +91,17 @@ def at_iteration(iteration, patch, act):
 # Interruptions
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+CODES = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+
+@pytest.mark.parametrize(("number", "code"), CODES)
 def test_a_signal_stops_with_a_checkpoint(number, code, untouched, tmp_path, monkeypatch, capsys):
     """Also where none are written otherwise; the same command goes on as if nothing had been."""
-    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(n) for n, _ in CODES]
     with monkeypatch.context() as patch:
         at_iteration(17, patch, lambda: os.kill(os.getpid(), number))
         assert train(tmp_path / "run") == code
-    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(n) for n, _ in CODES] == before
     path = tmp_path / "run" / "checkpoints" / "17"
     message = f"stopped after iteration 17; the same command goes on from the checkpoint {path}"
     assert message in capsys.readouterr().err
@@ -125,8 +128,28 @@ def test_a_second_signal_ends_at_once():
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
         assert "SIGTERM: stopping after this step" in process.stdout.readline()
+        process.send_signal(signal.SIGHUP)  # which is none
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 130
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["", "under nohup"])
+def test_a_reader_that_goes_away(ignored, untouched, tmp_path, monkeypatch, capsys):
+    """Nothing is lost: training stops with a checkpoint, or goes on without a word."""
+    reading, writing = os.pipe()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    with os.fdopen(writing, "w", buffering=1) as stdout, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stdout)
+        at_iteration(17, patch, lambda: os.close(reading))
+        code = train(tmp_path / "run")
+    signal.signal(signal.SIGHUP, before)
+    assert code == (0 if ignored else 129)
+    stopped = "dncx: stopped after iteration 20; the same command goes on from the checkpoint"
+    assert capsys.readouterr().err.startswith("" if ignored else stopped)
+    assert train(tmp_path / "run") == 0
+    assert left(tmp_path / "run") == left(untouched)
 
 
 def test_training_outside_the_main_thread(untouched, tmp_path):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first one asks training to stop, the second ends the process."""
+"""Ctrl-C, SIGTERM, a closed terminal: the first asks training to stop, the second ends it."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "hang-up"}
 
 
 class Interrupted(KeyboardInterrupt):
@@ -25,8 +25,9 @@ def exit_code(number: int) -> int:
 class Interruption:
     """While it is open, `signal` is the number of the first signal, once one has come.
 
-    A second one ends the process at once. Only the main thread may receive signals: elsewhere
-    nothing is changed, nor is a signal that is ignored, as Ctrl-C is under nohup.
+    A second one ends the process at once, but for a hang-up: of these a closed terminal sends one,
+    and the shell in it another. Only the main thread may receive signals: elsewhere nothing is
+    changed, nor is a signal that is ignored, as a hang-up is under nohup.
     """
 
     def __init__(self, say: Callable[[str], None]):
@@ -70,8 +71,9 @@ class Interruption:
         while number := os.read(self._reading, 1):
             if number[0] not in self._before:
                 continue
-            if told:
+            if not told:
+                name = SIGNALS[signal.Signals(number[0])]
+                self._say(f"{name}: stopping after this step; a second one ends at once, unsaved")
+            elif number[0] != signal.SIGHUP:
                 os._exit(exit_code(number[0]))
             told = True
-            name = SIGNALS[signal.Signals(number[0])]
-            self._say(f"{name}: stopping after this step; a second one ends at once, unsaved")

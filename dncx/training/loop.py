@@ -51,7 +51,7 @@ def train(settings: TrainSettings[Any], loggers: Sequence[Logger] = ()) -> Path:
       UsageError: the settings cannot be followed; nothing was written.
       TrainingError: too many updates in a row were not finite, or the disk refused; what is left
         is said.
-      Interrupted: by Ctrl-C or SIGTERM; there is a checkpoint to go on from.
+      Interrupted: by Ctrl-C, SIGTERM or a closed terminal; there is a checkpoint to go on from.
     """
     settings.check()
     processes.join(settings.scale)

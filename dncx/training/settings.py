@@ -80,7 +80,7 @@ class RunSettings:
     report_interval: int = 100
     """Iterations between reports of the average loss and a sample."""
     checkpoint_interval: int = -1
-    """Iterations between checkpoints; -1: only when Ctrl-C or SIGTERM stops the run."""
+    """Iterations between checkpoints; -1: only when a signal, such as Ctrl-C, stops the run."""
     checkpoint_dir: Path | None = None
     """Where checkpoints are; by default checkpoints/ in the run directory."""
     validation_interval: int = -1
@@ -202,7 +202,7 @@ class TrainSettings(Generic[TaskT]):
                 raise UsageError(f"{name}={getattr(run, name)}: it needs a --{needed}")
         for name in ("checkpoint_interval", "validation_interval"):
             if getattr(run, name) != -1:
-                within(1, MOST, f"{name} (-1: off)", getattr(run, name))
+                within(1, MOST, name, getattr(run, name), "; -1 is off")
         if not (run.skip_spikes == 0 or 1 < run.skip_spikes < math.inf):
             raise UsageError(f"skip_spikes={run.skip_spikes}: must be more than 1, or 0")
         within(0, 2**32 - scale.num_seeds, "seed", run.seed)
@@ -219,7 +219,7 @@ class TrainSettings(Generic[TaskT]):
         scale.check(run)
 
 
-def within(lowest: int, highest: int, name: str, value: int) -> None:
+def within(lowest: int, highest: int, name: str, value: int, more: str = "") -> None:
     """Refuses a whole number outside of a range."""
     if not lowest <= value <= highest:
-        raise UsageError(f"{name}={value}: must lie in {lowest}..{highest}")
+        raise UsageError(f"{name}={value}: must lie in {lowest}..{highest}{more}")
