@@ -102,10 +102,9 @@ def agree(settings: Any) -> None:
 
 
 def _is_one_of_many(environment: Mapping[str, str]) -> bool:
-    """Whether a cluster started this process together with others, in a way that JAX knows."""
+    """Whether a cluster started this process together with others; JAX knows where they are."""
     slurm = "SLURM_STEP_NODELIST" in environment and int(environment.get("SLURM_NTASKS", 1)) > 1
-    sizes = "OMPI_MCA_orte_hnp_uri", "OMPI_COMM_WORLD_SIZE"
-    open_mpi = sizes[0] in environment and int(environment.get(sizes[1], 1)) > 1
+    open_mpi = int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1
     pod, index = "KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"
     return slurm or open_mpi or (pod in environment and index in environment)
 
