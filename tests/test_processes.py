@@ -1,6 +1,8 @@
 """Two processes that train one run together: the same network, whatever becomes of one of them."""
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -8,7 +10,9 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from dncx.cli import train_main
@@ -16,30 +20,54 @@ from dncx.errors import TrainingError
 from dncx.training import checkpoints, processes
 from dncx.training.metrics import read_metrics
 from dncx.training.runs import load_model
+from dncx.training.state import initial_state
 
 SIZES = ["--hidden_size=8", "--memory_size=8", "--word_size=4", "--num_read_heads=2"]
 TRAIN = [*SIZES, "--batch_size=8", "--report_interval=10", "--learning_rate=1e-3"]
 TRAIN += ["--num_training_iterations=120", "--checkpoint_interval=40"]
 
 
-def start(run_dir, *own):
-    """Both of them, that find each other at a free port; with flags of their own."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "train.py", *TRAIN, f"--run_dir={run_dir}", "--num_processes=2"]
-    command += [f"--coordinator_address=localhost:{port}"]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
-    return [
-        subprocess.Popen(
-            [*command, f"--process_id={number}", *own[number : number + 1]],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+def start(run_dir, *own, by):
+    """Both of them, that find each other by flags and environment; with flags of their own."""
+    pair = []
+    for number in range(2):
+        flags, variables = by(number)
+        command = [sys.executable, "train.py", *TRAIN, f"--run_dir={run_dir}", *flags]
+        pair.append(
+            subprocess.Popen(
+                [*command, *own[number : number + 1]],
+                env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"} | variables,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
         )
-        for number in range(2)
-    ]
+    return pair
+
+
+def free_port(ports=(0,)):
+    for port in ports:
+        with contextlib.suppress(OSError), socket.create_server(("localhost", port)) as probe:
+            return probe.getsockname()[1]
+    raise AssertionError("none is free")
+
+
+def by_flags():
+    address = f"--coordinator_address=localhost:{free_port()}"
+    return lambda number: ([address, "--num_processes=2", f"--process_id={number}"], {})
+
+
+def by_slurm():
+    """What `srun` tells each of its processes; JAX makes a port of the job's number."""
+    first = 2**16 - 2**12
+    job = free_port(random.sample(range(first, 2**16), 100)) - first
+    told = {"JOB_ID": job, "STEP_NODELIST": "localhost", "NTASKS": 2, "STEP_NUM_NODES": 1}
+
+    def of(number):
+        own = told | {"PROCID": number, "LOCALID": number}
+        return [], {f"SLURM_{name}": str(value) for name, value in own.items()}
+
+    return of
 
 
 def test_an_address_that_cannot_be_used(capsys, tmp_path):
@@ -94,9 +122,20 @@ def test_only_the_errors_of_jax_are_lost_processes(monkeypatch):
         raise jax.errors.JaxRuntimeError
 
 
+def test_a_process_lost_in_a_save_is_no_broken_disk(monkeypatch, tmp_path):
+    def refuse(*_):
+        raise ValueError("UNKNOWN: Gloo AllGather failed: Connection reset by peer")
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(processes, "in_first", refuse)
+    state = initial_state({"w": jnp.zeros(3)}, optax.sgd(0.1))
+    with pytest.raises(TrainingError, match="was lost, or"), processes.losses_told(str):
+        checkpoints.save(tmp_path, state, {}, checkpoints.ALL)
+
+
 @pytest.mark.slow
 def test_both_need_the_same_settings(tmp_path):
-    codes, said = ends(start(tmp_path / "run", "--hidden_size=8", "--hidden_size=9"))
+    codes, said = ends(start(tmp_path / "run", "--hidden_size=8", "--hidden_size=9", by=by_flags()))
     assert codes == [2, 2]
     for _, error in said:
         assert "need the same settings:\n  hidden_size: 8 in process 0, 9 in process 1" in error
@@ -106,7 +145,7 @@ def test_both_need_the_same_settings(tmp_path):
 @pytest.mark.slow
 def test_one_is_killed_and_both_are_started_again(alone, tmp_path):
     """The other one ends by itself, and says what happened; nothing is lost or doubled."""
-    pair = start(tmp_path / "run")
+    pair = start(tmp_path / "run", by=by_flags())
     until_saved(tmp_path / "run", pair)
     pair[1].kill()
     (code, killed), said = ends(pair)
@@ -114,7 +153,7 @@ def test_one_is_killed_and_both_are_started_again(alone, tmp_path):
     assert code in (1, -signal.SIGABRT), said[0]  # JAX may be quicker to end it than we are
     if code == 1:
         assert "the last good checkpoint is" in said[0][1]
-    codes, said = ends(start(tmp_path / "run"))
+    codes, said = ends(start(tmp_path / "run", by=by_flags()))
     assert codes == [0, 0], said
     assert "resuming from" in said[0][0]
     assert "for 2 devices" in said[0][0]
@@ -124,7 +163,8 @@ def test_one_is_killed_and_both_are_started_again(alone, tmp_path):
 
 @pytest.mark.slow
 def test_a_signal_to_one_stops_both_with_a_checkpoint(alone, tmp_path):
-    pair = start(tmp_path / "run")
+    """They are started as Slurm does."""
+    pair = start(tmp_path / "run", by=by_slurm())
     until_saved(tmp_path / "run", pair)
     pair[1].send_signal(signal.SIGTERM)
     codes, said = ends(pair)

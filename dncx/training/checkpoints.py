@@ -104,6 +104,7 @@ def save(
 
     Raises:
       TrainingError: it could not be written; those before it are as they were.
+      JaxRuntimeError, ValueError: of `processes.of_a_loss`.
     """
     path = folder / str(state.reached)
     draft = path.with_name(_SAVING + path.name)
@@ -119,6 +120,8 @@ def save(
     except Exception as error:  # whatever Orbax and the disk raise
         if processes.is_first():
             shutil.rmtree(draft, ignore_errors=True)
+        if processes.of_a_loss(error):
+            raise
         raise TrainingError(
             f"cannot save the checkpoint {path}: {_first_line(error)}; {last_saved(folder)}"
         ) from error

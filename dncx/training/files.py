@@ -22,6 +22,8 @@ def check_folder(folder: Path, flag: str) -> None:
     if not existing.is_dir():
         raise UsageError(f"--{flag}: {existing} is not a directory")
     if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
+        if os.statvfs(existing).f_flag & os.ST_RDONLY:
+            raise UsageError(f"--{flag}: {existing} is on a read-only file system")
         raise UsageError(f"--{flag}: no permission to read and write in {existing}")
 
 

@@ -1,5 +1,6 @@
 """One process at a time trains in a run directory."""
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -58,7 +59,8 @@ class Locks:
                 return file
             if _is_at(file, path):  # not removed, meanwhile, by the one that had it before
                 os.truncate(file, 0)
-                os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+                with contextlib.suppress(OSError):  # of a full disk; it is locked all the same
+                    os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
                 return file
             os.close(file)
 

@@ -115,14 +115,19 @@ def losses_told(left: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except (jax.errors.JaxRuntimeError, ValueError) as error:
-        of_jax = isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error)
-        if jax.process_count() == 1 or not of_jax or "RESOURCE_EXHAUSTED" in str(error):
+        if not of_a_loss(error):
             raise
         reason = str(error).strip().partition("\n")[0][:200]
         raise TrainingError(
             f"another process of this run was lost, or the way to it ({reason}); {left()}. Once "
             "all processes are started again, the same command goes on from there."
         ) from error
+
+
+def of_a_loss(error: Exception) -> bool:
+    """Whether an error is what JAX raises where another process of the run is gone."""
+    of_jax = isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error)
+    return jax.process_count() > 1 and of_jax and "RESOURCE_EXHAUSTED" not in str(error)
 
 
 def is_first() -> bool:
