@@ -1,10 +1,12 @@
 """Fault injection: a trainer is killed, and its checkpoints are damaged, until it has had enough.
 
     python -m tests.faults --faults=300
+    python -m tests.faults --faults=0 --full_disks=30   # mounts a small one, so it needs root
 
 Each run trains a tiny network, is killed at random moments and inside saves, finds its newest
 checkpoints damaged, and is started again until it is done. Then its model must equal that of a run
-that nothing touched, byte for byte, and its metrics line for line. Prints the counts.
+that nothing touched, byte for byte, and its metrics line for line. Likewise one whose disk fills up
+at random moments. Prints the counts.
 """
 
 import argparse
@@ -44,11 +46,11 @@ class Trainer:
     """A run directory, and one after the other the processes that train in it."""
 
     def __init__(self, folder, iterations):
-        self.run_dir, self.log = folder / "run", folder / "log"
+        self.run_dir, self.log = folder / "run", folder.with_name(f"{folder.name}.log")
         self.checkpoints = self.run_dir / "checkpoints"
         self.command = [sys.executable, str(ROOT / "train.py"), *FLAGS, f"--run_dir={self.run_dir}"]
         self.command += [f"--num_training_iterations={iterations}"]
-        folder.mkdir()
+        folder.mkdir(parents=True, exist_ok=True)
 
     @contextlib.contextmanager
     def process(self):
@@ -70,20 +72,31 @@ class Trainer:
     def kill(self, numbers, moment, rng):
         """Trains until killed by the signals at the moment; returns the exit code."""
         with self.process() as process:
-            if moment == "at start":
-                time.sleep(rng.uniform(0, 3))
-            else:
-                self._wait(process, lambda: b"compiled in" in self.log.read_bytes())
-                time.sleep(rng.uniform(0, 0.5))
-            if moment == "in a save":
-                self._wait(process, lambda: any(self.checkpoints.glob("saving-*")))
-                time.sleep(rng.uniform(0, 0.04))
+            self._wait_for(process, moment, rng)
             for number in numbers:
                 process.send_signal(number)
                 time.sleep(rng.uniform(0, 0.03))
         assert process.returncode in EXITS[numbers[0]], self.log.read_text()
         if b"stopped after iteration" in self.log.read_bytes():
             assert checkpoints.newest_whole(self.checkpoints)[1] == {}, "saved, and not whole"
+        return process.returncode
+
+    def fill_disk(self, moment, rng):
+        """Trains until its disk, which is the folder's, is full; returns the exit code."""
+        others = self.run_dir.with_name("others")
+        with self.process() as process:
+            self._wait_for(process, moment, rng)
+            with others.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while file.write(bytes(512)):
+                    pass
+        others.unlink()
+        said = self.log.read_text()
+        assert process.returncode in (0, 1), said
+        if process.returncode:
+            assert said.splitlines()[-1].startswith("dncx: error: cannot "), said
+            assert "No space left on device" in said.splitlines()[-1], said
+            if checkpoints.numbered(self.checkpoints):
+                assert checkpoints.newest_whole(self.checkpoints)[1] == {}, "left, and not whole"
         return process.returncode
 
     def damage(self, kind, rng):
@@ -117,6 +130,16 @@ class Trainer:
         for line in lines:
             del line["iterations_per_second"]
         return (self.run_dir / "model.safetensors").read_bytes(), lines
+
+    def _wait_for(self, process, moment, rng):
+        if moment == "at start":
+            time.sleep(rng.uniform(0, 3))
+        else:
+            self._wait(process, lambda: b"compiled in" in self.log.read_bytes())
+            time.sleep(rng.uniform(0, 0.5))
+        if moment == "in a save":
+            self._wait(process, lambda: any(self.checkpoints.glob("saving-*")))
+            time.sleep(rng.uniform(0, 0.04))
 
     @staticmethod
     def _wait(process, happened):
@@ -156,10 +179,51 @@ def inject(folder, faults, iterations, seed, say=print):
     return {"seconds": round(time.monotonic() - start), **dict(sorted(counts.items()))}
 
 
+@contextlib.contextmanager
+def small_disk(folder):
+    """A disk of a megabyte."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    subprocess.run(mount, check=True, capture_output=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill_disks(folder, full_disks, iterations, seed, say=print):
+    """Fills the disk so many times, at random moments; returns what was done, counted.
+
+    Raises:
+      AssertionError: something was lost.
+      subprocess.CalledProcessError: no disk can be mounted here.
+    """
+    rng, counts, start = random.Random(seed), collections.Counter(), time.monotonic()
+    untouched = Trainer(folder / "whole", iterations)
+    untouched.finish()
+    for run in range(full_disks):
+        with small_disk(folder / f"disk-{run}") as disk:
+            trainer, done = Trainer(disk, iterations), False
+            while not done and counts["disks filled"] < full_disks:
+                (moment,) = rng.choices(list(MOMENTS), MOMENTS.values())
+                done = trainer.fill_disk(moment, rng) == 0
+                counts.update(
+                    {"too late": 1} if done else {"disks filled": 1, f"disk full {moment}": 1}
+                )
+            trainer.finish()
+            assert trainer.left() == untouched.left(), f"{disk} is not as the untouched run"
+        counts.update({"runs on full disks equal to the untouched one": 1})
+        say(f"{counts['disks filled']} disks filled, {run + 1} runs as they should")
+        if counts["disks filled"] >= full_disks:
+            break
+    return {"seconds": round(time.monotonic() - start), **dict(sorted(counts.items()))}
+
+
 def main():
     """Prints the counts as a table and as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faults", type=int, default=300, help="kills in all")
+    parser.add_argument("--full_disks", type=int, default=0, help="disks filled")
     parser.add_argument("--iterations", type=int, default=30_000, help="of each run")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
@@ -167,7 +231,16 @@ def main():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="dncx-faults-"))
     print(f"in {folder}", flush=True)
-    counts = inject(folder, **vars(options), say=lambda line: print(line, flush=True))
+    numbers = vars(options) | {"say": lambda line: print(line, flush=True)}
+    full_disks, faults = numbers.pop("full_disks"), numbers.pop("faults")
+    if faults:
+        show(inject(folder, faults, **numbers))
+    if full_disks:
+        show(fill_disks(folder, full_disks, **numbers))
+
+
+def show(counts):
+    """As a table and as JSON."""
     print("\n| | |\n|---|---|")
     print("\n".join(f"| {name} | {count:,} |" for name, count in counts.items()))
     print(json.dumps(counts))

@@ -1,5 +1,6 @@
 """Training that survives: signals, broken checkpoints, full disks, other processes, bad numbers."""
 
+import contextlib
 import dataclasses
 import os
 import resource
@@ -345,16 +346,13 @@ def test_a_file_that_cannot_be_written(untouched, tmp_path, limit, monkeypatch, 
 
 @pytest.fixture
 def disk(tmp_path):
-    """A disk of a megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no small disk can be mounted here: {error}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    """A small one."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(faults.small_disk(tmp_path / "disk"))
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"no small disk can be mounted here: {error}")
+        yield folder
 
 
 def fill(disk):
@@ -398,6 +396,28 @@ def test_a_disk_that_refuses(spoil, mend, iteration, reason, disk, untouched, mo
     mend(disk)
     assert train(disk / "run", "--checkpoint_interval=7") == 0
     assert left(disk / "run") == left(untouched)
+
+
+def test_a_disk_that_fills_up_in_a_save(disk, untouched, monkeypatch, capfd):
+    """Which Orbax calls something else."""
+    save = checkpoints.ocp.save
+
+    def saving(path, *content):
+        if "saving-21" in path:
+            fill(disk)
+            raise ValueError("RESOURCE_EXHAUSTED: Failed to write 23")
+        save(path, *content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.ocp, "save", saving)
+        assert train(disk / "run", "--checkpoint_interval=7") == 1
+    check_refusal(disk / "run", untouched, capfd, "checkpoints/21: No space left on device")
+
+
+def test_a_read_only_disk_is_refused_at_the_start(disk, capsys):
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    assert train(disk / "run") == 2
+    assert f"--run_dir: {disk} is on a read-only file system" in capsys.readouterr().err
 
 
 # Two processes
@@ -560,3 +580,10 @@ def test_killed_and_damaged_again_and_again(tmp_path):
     assert counts["kills"] == 6
     assert counts["damages"] > 0
     assert counts["runs equal to the untouched one"] > 0
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_again_and_again(disk, tmp_path):
+    """Likewise of its `--full_disks`."""
+    counts = faults.fill_disks(tmp_path / "runs", full_disks=2, iterations=6000, seed=2)
+    assert counts["disks filled"] == 2

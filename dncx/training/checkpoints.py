@@ -9,13 +9,14 @@
 This is the only module that knows Orbax.
 """
 
+import errno
 import hashlib
 import logging
 import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,12 +119,13 @@ def save(
         checkpoint = Checkpoint(draft, config, digest, score)
         processes.in_first(lambda: _finish(checkpoint, path, kept))
     except Exception as error:  # whatever Orbax and the disk raise
+        reason = _reason(error, folder, state)
         if processes.is_first():
             shutil.rmtree(draft, ignore_errors=True)
         if processes.of_a_loss(error):
             raise
         raise TrainingError(
-            f"cannot save the checkpoint {path}: {_first_line(error)}; {last_saved(folder)}"
+            f"cannot save the checkpoint {path}: {reason}; {last_saved(folder)}"
         ) from error
     return path
 
@@ -195,9 +197,21 @@ def _try_disk(draft: Path, state: TrainState) -> None:
     draft.mkdir(parents=True)
     with (draft / "room").open("wb") as file:
         if hasattr(os, "posix_fallocate"):
-            needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _OVERHEAD
-            os.posix_fallocate(file.fileno(), 0, needed)
+            os.posix_fallocate(file.fileno(), 0, _size(state))
     (draft / "room").unlink()
+
+
+def _size(state: TrainState) -> int:
+    """Bytes of a checkpoint, about."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _OVERHEAD
+
+
+def _reason(error: Exception, folder: Path, state: TrainState) -> str:
+    """Why a checkpoint could not be saved; Orbax does not say that a disk is full."""
+    with suppress(OSError):
+        if shutil.disk_usage(folder).free < _size(state):
+            return os.strerror(errno.ENOSPC)
+    return _first_line(error)
 
 
 def _read(path: Path, like: TrainState) -> TrainState:
