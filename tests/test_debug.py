@@ -17,7 +17,8 @@ from dncx.debugging import command as debugging
 from dncx.debugging.origins import INFINITE, NAN, earliest
 from dncx.debugging.replay import replay
 from dncx.tasks.repeat_copy import RepeatCopy
-from dncx.training import runs, step
+from dncx.training import checkpoints, runs, step
+from dncx.training.seals import SEAL, seal
 from dncx.training.state import initial_state
 
 SIZES = ["--hidden_size=8", "--memory_size=6", "--word_size=4", "--num_read_heads=2"]
@@ -302,12 +303,23 @@ def stopped(tmp_path_factory):
     return run_dir
 
 
+def test_a_failure_that_lacks_a_setting(stopped, tmp_path, capsys):
+    run_dir = shutil.copytree(stopped, tmp_path / "run")
+    found, _ = checkpoints.newest_whole(run_dir.resolve() / "failure")
+    (found.path / SEAL).unlink()
+    del found.config["training"]["truncation"]
+    seal(found)
+    assert task_main(Spoiled, ["debug", str(run_dir)]) == 2
+    message = f"dncx: error: with the settings in {found.path}: KeyError: 'truncation'\n"
+    assert capsys.readouterr().err == message
+
+
 def test_a_population(tmp_path, capsys):
     """Each seed has its own failure, with the batches of its own."""
     huge = ["--model=lstm", "--learning_rate=1e30", "--max_grad_norm=1e30"]
     assert train(tmp_path / "run", *huge, "--num_seeds=2") == 1
     said = capsys.readouterr().err
-    assert f"dncx debug {tmp_path / 'run' / 'seed-0'}` looks for" in said
+    assert f"your_task.py debug {tmp_path / 'run' / 'seed-0'}` looks for" in said
     assert "so it is with all 2 seeds" in said
     assert main(["runs", str(tmp_path / "run"), "--json"]) == 0
     assert '"state": "failed"' in capsys.readouterr().out
