@@ -32,20 +32,35 @@ T norm_of(T squares, T epsilon) {
   return squares >= T(1e-6) * T(1e-6) ? std::sqrt(squares) : T(0);
 }
 
-// dots[h, n] = keys[h] . memory[n], and norms[n] = |memory[n]|.
+// dots[h, n] = keys[h] . memory[n], and norms[n] = |memory[n]|, for ROWS slots from n on.
+template <class T, int HEADS, int ROWS>
+void compare_rows(const Sizes& z, const T* memory, const T* keys, T epsilon, int64_t n, T* dots,
+                  T* norms) {
+  V<T> squares[ROWS] = {}, products[HEADS][ROWS] = {};
+  each_vector<T>(z.padded_word, [&](int64_t j) {
+    V<T> m[ROWS];
+    for (int i = 0; i < ROWS; ++i) {
+      m[i] = load(memory + (n + i) * z.padded_word + j);
+      squares[i] += m[i] * m[i];
+    }
+    for (int h = 0; h < HEADS; ++h) {
+      V<T> key = load(keys + h * z.padded_word + j);
+      for (int i = 0; i < ROWS; ++i) products[h][i] += m[i] * key;
+    }
+  });
+  for (int i = 0; i < ROWS; ++i) {
+    norms[n + i] = norm_of(sum<T>(squares[i]), epsilon);
+    for (int h = 0; h < HEADS; ++h) dots[h * z.padded + n + i] = sum<T>(products[h][i]);
+  }
+}
+
 template <class T, int HEADS>
 void compare(const Sizes& z, const T* memory, const T* keys, T epsilon, T* dots, T* norms) {
-  for (int64_t n = 0; n < z.slots; ++n) {
-    const T* row = memory + n * z.padded_word;
-    V<T> squares{}, products[HEADS] = {};
-    each_vector<T>(z.padded_word, [&](int64_t j) {
-      V<T> m = load(row + j);
-      squares += m * m;
-      for (int h = 0; h < HEADS; ++h) products[h] += m * load(keys + h * z.padded_word + j);
-    });
-    norms[n] = norm_of(sum<T>(squares), epsilon);
-    for (int h = 0; h < HEADS; ++h) dots[h * z.padded + n] = sum<T>(products[h]);
-  }
+  constexpr int ROWS = HEADS <= 4 ? 4 : 1;
+  int64_t n = 0;
+  for (; n + ROWS <= z.slots; n += ROWS)
+    compare_rows<T, HEADS, ROWS>(z, memory, keys, epsilon, n, dots, norms);
+  for (; n < z.slots; ++n) compare_rows<T, HEADS, 1>(z, memory, keys, epsilon, n, dots, norms);
 }
 
 // Turns dots into cosine similarities.
@@ -439,9 +454,13 @@ void forward(const Sizes& z, const Options& options, const T* const* in, T* cons
       read[j] = mode[0] * backward[j] + mode[1] * forward[j] + mode[2] * content[j];
   }
   unpad(out[kReadWeights], read, R, N, P);
-  T* words = scratch.zeros(R, PW);
-  for (int64_t n = 0; n < N; ++n)
-    for (int h = 0; h < R; ++h) add_scaled(words + h * PW, read[h * P + n], memory + n * PW, PW);
+  T* words = scratch.rows(R, PW);
+  each_vector<T>(PW, [&](int64_t j) {
+    V<T> total[R] = {};
+    for (int64_t n = 0; n < N; ++n)
+      for (int h = 0; h < R; ++h) total[h] += read[h * P + n] * load(memory + n * PW + j);
+    for (int h = 0; h < R; ++h) store(words + h * PW + j, total[h]);
+  });
   unpad(out[kReadWords], words, R, z.word, PW);
 }
 

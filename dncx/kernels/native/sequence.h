@@ -231,10 +231,19 @@ void forward_block(const Sizes& z, const Network& net, const Options& options,
   for (int p = 0; p < kStateParts; ++p) {
     sizes[p] = size_of_state(z, net, p);
     state[p] = a.state[p] + first * sizes[p];
-    copy(a.start[p] + first * sizes[p], count * sizes[p], state[p]);
+    if (p != kMemory && p != kLink) copy(a.start[p] + first * sizes[p], count * sizes[p], state[p]);
   }
   auto size = [&](int which) { return sizes[which]; };
   auto part = [&](int which, int64_t b) { return state[which] + b * sizes[which]; };
+  // Memory and link before a step. The first step takes them from where they came in: copying
+  // them would cost as much as what it does with them.
+  auto large = [&](int which, int64_t t, int64_t b) -> const T* {
+    const bool first_one = t == 0 && a.flags[first + b] == kAlive;
+    return first_one ? a.start[which] + (first + b) * sizes[which] : part(which, b);
+  };
+  for (int64_t b = 0; b < count; ++b)
+    if (steps == 0 || a.flags[first + b] != kAlive)
+      for (int p : {kMemory, kLink}) copy(a.start[p] + (first + b) * sizes[p], sizes[p], part(p, b));
 
   for (int64_t t = 0; t < steps; ++t) {
     const int64_t row = t * batch + first;
@@ -246,8 +255,8 @@ void forward_block(const Sizes& z, const Network& net, const Options& options,
         for (int p = 0; p < kStateParts; ++p) zero(part(p, b), size(p));
       if (keep && t % chunk == 0) {
         const int64_t place = t / chunk * batch + first + b;
-        copy(part(kMemory, b), size(kMemory), a.memories + place * z.slots * z.word);
-        copy(part(kLink, b), size(kLink), a.links + place * z.slots * z.slots);
+        copy(large(kMemory, t, b), size(kMemory), a.memories + place * z.slots * z.word);
+        copy(large(kLink, t, b), size(kLink), a.links + place * z.slots * z.slots);
       }
     }
     for (int64_t l = 0; l < L; ++l) {
@@ -282,6 +291,7 @@ void forward_block(const Sizes& z, const Network& net, const Options& options,
       const T* step_in[kInputs];
       T* step_out[kOutputs];
       for (int p = 0; p <= kUsage; ++p) step_in[p] = step_out[p] = part(p, b);
+      for (int p : {kMemory, kLink}) step_in[p] = large(p, t, b);
       for (int p = kReadKeys; p < kInputs; ++p) step_in[p] = kept + record.interface[p];
       step_out[kReadWords] = part(kWordsRead, b);
       for (int p = kAllocation; p < kOutputs; ++p) step_out[p] = kept + record.output[p];
