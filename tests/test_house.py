@@ -58,6 +58,14 @@ def test_core_imports_point_one_way(name):
             assert top in LIBRARIES | STANDARD, f"{name} imports {module}"
 
 
+@pytest.mark.parametrize("name", ["baselines", "ntm"])
+def test_baselines_are_made_of_the_core_and_not_known_to_it(name):
+    for module in imports(PACKAGE / f"{name}.py"):
+        top, _, rest = module.partition(".")
+        assert rest in CORE if top == "dncx" else top in LIBRARIES | STANDARD
+    assert name not in ORDER  # whose modules import each other only
+
+
 def test_controllers_stand_beside_the_access():
     assert "dncx.access" not in set(imports(PACKAGE / "controllers.py"))
     assert "dncx.controllers" not in set(imports(PACKAGE / "access.py"))
@@ -143,7 +151,7 @@ def test_what_help_says_of_a_flag_is_one_line(path):
             assert not [text for text in texts if "\n" in text]
 
 
-@pytest.mark.parametrize("module", ["dncx.config", "dncx.dnc", "dncx.sequence"])
+@pytest.mark.parametrize("module", ["dncx.config", "dncx.dnc", "dncx.sequence", "dncx.ntm"])
 def test_examples_in_docstrings(module):
     imported = __import__(module, fromlist=["_"])
     from flax import nnx

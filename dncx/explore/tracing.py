@@ -220,6 +220,11 @@ def _memory_of(cell: Any) -> Any:
             f"{type(dnc).__name__} has not the memory of a DNC to look into; if there is a DNC in "
             "it, give that one, and the inputs that it sees"
         )
+    if not hasattr(dnc.access, "step_with_trace"):
+        raise UsageError(
+            f"{type(dnc.access).__name__} does not tell what it does at a step (it has no "
+            "step_with_trace), so there is nothing to see"
+        )
     return dnc.access
 
 

@@ -65,7 +65,8 @@ def _measure(settings: EvalSettings[Any], swept: dict[str, Any]) -> dict[str, An
     batch_size = min(settings.batch_size, settings.num_episodes)
     batches = math.ceil(settings.num_episodes / batch_size)
     measure = make_measure(graph, task, batch_size)
-    memory_size = config["model"]["memory_size"] if config["model"]["name"] == "dnc" else None
+    model = config["model"]
+    memory_size = None if model["name"] == "lstm" else model["memory_size"]
     result = {"swept": swept, "task": config["task"], "memory_size": memory_size}
     if isinstance(task, Examined):
         results = make_examination(graph, task, settings.batch_size)(params, "test")

@@ -126,7 +126,7 @@ class DebugSettings:
 class RunsSettings:
     """List the runs in a folder, those that reported last first.
 
-    A model is slots x word size of a DNC, layers x layer size of an LSTM.
+    A model is slots x word size of a memory, layers x layer size of an LSTM.
     """
 
     folder: Annotated[Path, tyro.conf.Positional] = Path("runs")

@@ -100,7 +100,7 @@ def _state(run: Path) -> dict[str, Any]:
     else:
         state = "interrupted"
     memory = (model["memory_size"], model["word_size"])
-    sizes = memory if model["name"] == "dnc" else (model["num_layers"], model["hidden_size"])
+    sizes = (model["num_layers"], model["hidden_size"]) if model["name"] == "lstm" else memory
     return {
         "task": str(config["task"]["name"]),
         "lesson": int(config.get("lesson", 0)),

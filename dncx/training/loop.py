@@ -159,7 +159,7 @@ class _Loop:
         task, model = self.task, self.description["model"]
         now = task.at_lesson(self.lesson) if isinstance(task, Course) else task
         needed = getattr(now, "slots_needed", 0)
-        if model["name"] == "dnc" and model["memory_size"] < needed:
+        if model["name"] != "lstm" and model["memory_size"] < needed:
             self.reporter.say(
                 f"warning: memory_size={model['memory_size']}, and sequences may have {needed} "
                 "vectors to remember at once"

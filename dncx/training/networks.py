@@ -12,6 +12,7 @@ from dncx.dnc import DNC
 from dncx.errors import UsageError
 from dncx.initializers import fan_in_normal
 from dncx.kernels.choice import Implementation
+from dncx.ntm import neural_turing_machine
 from dncx.tasks.base import Judge
 from dncx.training.settings import ModelSettings
 
@@ -87,6 +88,8 @@ def make_network(
     sizes = embedding or input_size, output_size, DNCConfig(**config)
     if kind == "lstm":
         cell = LSTMNetwork(*sizes, rngs=rngs)
+    elif kind == "ntm":
+        cell = neural_turing_machine(*sizes, rngs=rngs)
     else:
         cell = DNC(*sizes, implementation=implementation, rngs=rngs)
     return Embedded(input_size, embedding, cell, rngs) if embedding else cell

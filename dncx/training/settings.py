@@ -23,8 +23,8 @@ _NEEDS = {"patience": "validation_interval", "keep_best_checkpoints": "checkpoin
 class ModelSettings:
     """Kind and sizes of the network."""
 
-    model: Literal["dnc", "lstm"] = "dnc"
-    """lstm: the paper's baseline, a deep LSTM without a memory."""
+    model: Literal["dnc", "lstm", "ntm"] = "dnc"
+    """lstm, ntm: the paper's baselines, a deep LSTM without a memory, a Neural Turing Machine."""
     controller: Literal["default", "lstm", "deep_lstm", "feedforward"] = "default"
     """By default the one of the equations: lstm, or in the paper deep_lstm."""
     controller_dtype: Literal["float32", "bfloat16"] = "float32"

@@ -1,0 +1,195 @@
+"""The Neural Turing Machine, the DNC's predecessor: another access, to compare with.
+
+A DNC whose access is an `NTMAccess` is a Neural Turing Machine: the controller, the words read that
+come back to it, and the output layer are the same. Its heads look for content as the DNC's do, but
+know neither free slots nor the order of writing: from where a head was, it moves on by a slot.
+
+    content -> interpolation with the weighting before -> circular shift -> sharpening
+
+Where the paper leaves something open: some heads write, then the others read, so that reads see M_t
+(its equation 2); a head moves by one slot at most; at first all heads are at the first slot, and
+the memory holds 1e-6 everywhere (which learned best in Collier and Beel 2018, arXiv:1807.08518).
+
+Source: Graves, Wayne, Danihelka 2014, arXiv:1410.5401, section 3.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from dncx.access import erase_and_write
+from dncx.addressing import COSINE_EPSILON, content_weights
+from dncx.config import DNCConfig
+from dncx.dnc import DNC
+from dncx.glossary import Memory, Number, ReadWeights, ReadWords, WriteWeights
+from dncx.initializers import fan_in_normal
+from dncx.interface import StrengthActivation
+
+SHIFTS = (-1, 0, 1)  # slots by which a head may move
+FIRST_MEMORY = 1e-6
+# Keeps the gradient of w^γ finite at slots of weight 0.
+SHARPENING_EPSILON = 1e-8
+
+Weights = Float[Array, "heads N"]
+
+
+class NTMState(NamedTuple):
+    """What the memory carries from step to step."""
+
+    memory: Memory
+    read_weights: ReadWeights
+    write_weights: WriteWeights
+
+
+class Addressing(NamedTuple):
+    """Where the heads of a kind want to be."""
+
+    keys: Float[Array, "heads W"]
+    strengths: Float[Array, " heads"]
+    gates: Float[Array, " heads"]
+    shifts: Float[Array, "heads 3"]
+    sharpness: Float[Array, " heads"]
+
+
+def interpolated(content: Weights, before: Weights, gates: Float[Array, " heads"]) -> Weights:
+    """w^g = g w^c + (1 - g) w_{t-1} (equation 7)."""
+    return gates[:, None] * content + (1 - gates[:, None]) * before
+
+
+def shifted(weights: Weights, shifts: Float[Array, "heads 3"]) -> Weights:
+    """w̃[i] = Σⱼ w^g[j] s[i - j], slots counted in a circle (equation 8)."""
+    moved = [jnp.roll(weights, shift, axis=-1) for shift in SHIFTS]
+    return jnp.einsum("hs,shn->hn", shifts, jnp.stack(moved))
+
+
+def sharpened(weights: Weights, sharpness: Float[Array, " heads"]) -> Weights:
+    """w[i] = w̃[i]^γ / Σⱼ w̃[j]^γ (equation 9)."""
+    return jax.nn.softmax(sharpness[:, None] * jnp.log(weights + SHARPENING_EPSILON), axis=-1)
+
+
+def addressed(memory: Memory, before: Weights, where: Addressing, epsilon: Number) -> Weights:
+    """The weightings of heads: by content, from where they were, or on from there."""
+    content = content_weights(memory, where.keys, where.strengths, epsilon)
+    stay_or_jump = interpolated(content, before, where.gates)
+    return sharpened(shifted(stay_or_jump, where.shifts), where.sharpness)
+
+
+class NTMAccess(nnx.Module):
+    """Reads and writes the memory by the heads of a Neural Turing Machine, for one example.
+
+    Args:
+      input_size: H, features of the controller's output.
+      memory_size: N.
+      word_size: W.
+      num_read_heads: R.
+      num_write_heads: M; they write at once: all erases, then all writes.
+      cosine_epsilon, strength_activation, interface_bias: see `DNCConfig`.
+      rngs: `rngs.params()` draws the weights of the interface.
+      param_dtype: dtype of weights and state.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        *,
+        memory_size: int = 128,
+        word_size: int = 20,
+        num_read_heads: int = 1,
+        num_write_heads: int = 1,
+        cosine_epsilon: Number = COSINE_EPSILON,
+        strength_activation: StrengthActivation = "softplus",
+        interface_bias: bool = True,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ):
+        self.memory_size = memory_size
+        self.word_size = word_size
+        self.num_read_heads = num_read_heads
+        self.num_write_heads = num_write_heads
+        self.cosine_epsilon = cosine_epsilon
+        self.strength_activation: StrengthActivation = strength_activation
+        heads = num_read_heads + num_write_heads
+        self.interface_linear = nnx.Linear(
+            input_size,
+            heads * (word_size + len(SHIFTS) + 3) + 2 * num_write_heads * word_size,
+            use_bias=interface_bias,
+            kernel_init=fan_in_normal,
+            param_dtype=param_dtype,
+            rngs=rngs,
+        )
+
+    def initial_state(self, dtype: Any) -> NTMState:
+        """All heads at the first slot."""
+        at_first = jnp.arange(self.memory_size) == 0
+        return NTMState(
+            memory=jnp.full((self.memory_size, self.word_size), FIRST_MEMORY, dtype),
+            read_weights=jnp.tile(at_first, (self.num_read_heads, 1)).astype(dtype),
+            write_weights=jnp.tile(at_first, (self.num_write_heads, 1)).astype(dtype),
+        )
+
+    def __call__(
+        self, state: NTMState, controller_output: Float[Array, " H"]
+    ) -> tuple[NTMState, ReadWords]:
+        """One step: the new state and the words read."""
+        raw = self.interface_linear(controller_output)
+        heads, writes = self.num_read_heads + self.num_write_heads, self.num_write_heads
+        to_address, to_write = jnp.split(raw, [raw.size - 2 * writes * self.word_size])
+        where = self._addressing(to_address.reshape(heads, -1))
+        reading, writing = (
+            Addressing(*(part[side] for part in where))
+            for side in (slice(writes, None), slice(writes))
+        )
+        erase, add = to_write.reshape(2, writes, self.word_size)
+
+        write_weights = addressed(state.memory, state.write_weights, writing, self.cosine_epsilon)
+        memory = erase_and_write(state.memory, write_weights, jax.nn.sigmoid(erase), add)
+        read_weights = addressed(memory, state.read_weights, reading, self.cosine_epsilon)
+        return NTMState(memory, read_weights, write_weights), read_weights @ memory
+
+    def _addressing(self, raw: Float[Array, "heads numbers"]) -> Addressing:
+        """A row a head, cut into its parts, each brought into its range."""
+        ends = [self.word_size + number for number in range(4)]
+        keys, strengths, gates, sharpness, shifts = jnp.split(raw, ends, axis=-1)
+        weakest = 1 if self.strength_activation == "oneplus" else 0
+        return Addressing(
+            keys=keys,
+            strengths=weakest + jax.nn.softplus(strengths[:, 0]),
+            gates=jax.nn.sigmoid(gates[:, 0]),
+            shifts=jax.nn.softmax(shifts, axis=-1),
+            sharpness=1 + jax.nn.softplus(sharpness[:, 0]),
+        )
+
+
+def neural_turing_machine(
+    input_size: int,
+    output_size: int,
+    config: DNCConfig,
+    *,
+    rngs: nnx.Rngs,
+    param_dtype: Any = jnp.float32,
+) -> DNC:
+    """A DNC with an `NTMAccess`; of the config, what allocation, links and modes need is not used.
+
+    Example:
+      >>> cell = neural_turing_machine(10, 8, DNCConfig(num_read_heads=1), rngs=nnx.Rngs(0))
+      >>> state, outputs = cell(cell.initialize_carry((16, 10)), jnp.ones((16, 10)))
+      >>> outputs.shape
+      (16, 8)
+    """
+    layers_out = config.num_layers if config.controller == "deep_lstm" else 1
+    access = NTMAccess(
+        config.hidden_size * layers_out,
+        memory_size=config.memory_size,
+        word_size=config.word_size,
+        num_read_heads=config.num_read_heads,
+        num_write_heads=config.num_write_heads,
+        cosine_epsilon=config.cosine_epsilon,
+        strength_activation=config.strength_activation,
+        interface_bias=config.interface_bias,
+        rngs=rngs,
+        param_dtype=param_dtype,
+    )
+    return DNC(input_size, output_size, config, access=access, rngs=rngs, param_dtype=param_dtype)
