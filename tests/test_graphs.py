@@ -1,16 +1,19 @@
 """The graph tasks: graphs and episodes against their definitions, answers against plain search."""
 
 import math
+import re
 import subprocess
 import sys
 from collections import Counter, deque
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dncx.cli import main
 from dncx.tasks.base import Episode, Interactive
 from dncx.tasks.curriculum import Course
 from dncx.tasks.graphs import lessons, named_graphs, random_graphs, relations, walking
@@ -757,6 +760,48 @@ def test_earlier_lessons_return(traversal):
 def test_settings_that_cannot_be_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+MAP = "source,edge,destination\nHome,East,Shop\nShop,West,Home\nShop,North,Park\nPark,South,Shop\n"
+
+
+def test_a_graph_of_ones_own(tmp_path):
+    """Walked by name, with the numbers of each episode new; slots are counted by its triples."""
+    path = tmp_path / "map.csv"
+    path.write_text(MAP)
+    task = Traversal(graph_file=path, path_length=2)
+    episodes = sampled(task, 6)
+    assert task.slots_needed == 4
+    assert len({tuple(row) for row in np.asarray(episodes.extra.node_labels).tolist()}) == 6
+    text = task.render(30 * episodes.targets, episodes)
+    assert text.startswith("3 nodes, 4 edges; a path of 2")
+    walked = re.findall(r"target \((\w+, \w+, \w+)\)", text)
+    assert {walk.replace(", ", ",") for walk in walked} <= set(MAP.split())
+    assert ShortestPath(graph_file=path, path_length=2).named.nodes == ("Home", "Shop", "Park")
+
+
+def test_a_graph_of_ones_own_at_the_command_line(tmp_path, monkeypatch, capsys):
+    """One message and nothing written where it breaks the rules of the encoding."""
+    monkeypatch.chdir(tmp_path)
+    Path("map.csv").write_text(MAP)
+    Path("twice.csv").write_text(MAP + "Park,South,Home\n")
+    refused = {
+        "nowhere.csv": "graph_file=nowhere.csv: there is no such file",
+        "twice.csv": "twice.csv, line 6: South leaves Park twice",
+    }
+    for name, message in refused.items():
+        assert main(["train", "traversal", f"--graph_file={name}"]) == 2
+        assert message in capsys.readouterr().err
+    far = ["train", "shortest-path", "--graph_file=map.csv", "--path_length=3"]
+    for more, message in {
+        (): "path_length=3: the longest shortest path on graph=map.csv has 2 edges",
+        ("--graph=underground",): "graph_file=map.csv: not with graph=underground",
+    }.items():
+        assert main([*far, *more]) == 2
+        assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.csv", "twice.csv"]
+    assert main(["eval", "traversal", "--graph_file=map.csv", "--num_episodes=2"]) == 0
+    assert re.search(r"target \(\w+, (East|West|North|South), \w+\)", capsys.readouterr().out)
 
 
 def test_graphs_without_relations_are_refused():

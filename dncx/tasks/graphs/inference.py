@@ -44,8 +44,8 @@ class Inference(InferenceSettings, GraphTask):
     On the family tree only relations with a name are asked, of 2 to 4 edges.
 
     Raises:
-      ValueError: no such lesson or graph, no query, a negative number of steps, or a length
-        that no relation has.
+      ValueError: no such lesson or graph, a graph from a file, no query, a negative number of
+        steps, or a length that no relation has.
 
     Source: Nature 2016, Methods, "Graph tasks", and Extended Data Table 4.
     """
@@ -56,6 +56,8 @@ class Inference(InferenceSettings, GraphTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.graph_file is not None:
+            raise ValueError("graph_file: relations are of random graphs and of the family tree")
         lengths = LENGTHS if self.graph == "random" else LENGTHS[:-1]
         if self.path_length not in (0, *lengths):
             raise ValueError(

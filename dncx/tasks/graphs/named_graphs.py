@@ -34,6 +34,21 @@ def named_graph(name: str) -> NamedGraph:
     return read_graph(DATA / f"{name.replace('-', '_')}.csv")
 
 
+@functools.cache
+def own_graph(path: Path) -> NamedGraph:
+    """`read_graph`, once for each file.
+
+    Raises:
+      ValueError: there is no such file, or it is no graph; see `read_graph`.
+    """
+    try:
+        if not path.is_file():
+            raise ValueError(f"graph_file={path}: there is no such file")
+        return read_graph(path)
+    except OSError as error:
+        raise ValueError(f"graph_file={path}: {error.strerror}") from error
+
+
 def read_graph(path: Path) -> NamedGraph:
     """A graph from a table of triples; the names' order is that of their first line.
 

@@ -1,6 +1,7 @@
 """The settings of the graph tasks, apart from the tasks so that `--help` need not load JAX."""
 
 import dataclasses
+from pathlib import Path
 from typing import ClassVar, Literal
 
 AnyGraph = Literal["random", "underground", "family-tree"]
@@ -17,6 +18,8 @@ class TraversalSettings:
     """Training ends with this one of the paper's 14 lessons; evaluation measures it."""
     graph: AnyGraph = "random"
     """Random graphs of the lesson's sizes, or always one named graph, numbered anew each time."""
+    graph_file: Path | None = None
+    """A named graph of your own: a table of triples, with the heading source,edge,destination."""
     num_nodes: int = 0
     """Nodes of a random graph; 0: the lesson's."""
     path_length: int = 0
@@ -53,6 +56,8 @@ class ShortestPathSettings:
     """Training ends with this one of the paper's 15 lessons; evaluation measures it."""
     graph: AnyGraph = "random"
     """Random graphs of the lesson's sizes, or always one named graph, numbered anew each time."""
+    graph_file: Path | None = None
+    """A named graph of your own: a table of triples, with the heading source,edge,destination."""
     num_nodes: int = 0
     """Nodes of a random graph; 0: the lesson's."""
     path_length: int = 0

@@ -78,7 +78,7 @@ class ShortestPath(ShortestPathSettings, GraphTask):
         if self.named is not None and self.path_length > diameter(self.named):
             raise ValueError(
                 f"path_length={self.path_length}: the longest shortest path on "
-                f"graph={self.graph} has {diameter(self.named)} edges"
+                f"graph={self.graph_file or self.graph} has {diameter(self.named)} edges"
             )
 
     @property

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 import jax
@@ -22,7 +23,13 @@ from dncx.tasks.graphs.encoding import (
     triple_scores,
 )
 from dncx.tasks.graphs.lessons import Lesson
-from dncx.tasks.graphs.named_graphs import NamedGraph, named_graph, names_of, numbered
+from dncx.tasks.graphs.named_graphs import (
+    NamedGraph,
+    named_graph,
+    names_of,
+    numbered,
+    own_graph,
+)
 from dncx.tasks.graphs.random_graphs import Graph, all_triples, random_graph
 from dncx.tasks.graphs.settings import AnyGraph
 
@@ -39,6 +46,7 @@ class GraphTask:
 
     last_lesson: int
     graph: str = "random"
+    graph_file: Path | None = None
     num_nodes: int = 0
     path_length: int = 0
     lesson: int = 0
@@ -55,11 +63,14 @@ class GraphTask:
             raise ValueError(f"lesson {self.lesson}: there are lessons 1 to {self.last_lesson}")
         if self.graph not in self.graphs:
             raise ValueError(f"graph={self.graph}: this task has {', '.join(self.graphs)}")
+        if self.graph_file is not None and self.graph != "random":
+            raise ValueError(f"graph_file={self.graph_file}: not with graph={self.graph}")
         fewest = max(row.min_degree for row in self.table[: self.last_lesson]) + 1
-        if self.num_nodes and (self.graph != "random" or not fewest <= self.num_nodes < LABELS):
+        random = self.named is None
+        if self.num_nodes and not (random and fewest <= self.num_nodes < LABELS):
             raise ValueError(
-                f"num_nodes={self.num_nodes}: {fewest} to {LABELS - 1}, on graph=random; "
-                "0 means the lesson's"
+                f"num_nodes={self.num_nodes}: {fewest} to {LABELS - 1}, on graph=random without a "
+                "graph_file; 0 means the lesson's"
             )
         if not 0 <= self.path_length <= MOST_STEPS:
             raise ValueError(
@@ -115,6 +126,8 @@ class GraphTask:
     @property
     def named(self) -> NamedGraph | None:
         """The graph, unless random ones are drawn."""
+        if self.graph_file is not None:
+            return own_graph(self.graph_file)
         return None if self.graph == "random" else named_graph(self.graph)
 
     @property
