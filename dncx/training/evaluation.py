@@ -15,6 +15,7 @@ from dncx.training.configuration import fields_of
 from dncx.training.files import write_whole
 from dncx.training.inspection import EvalSettings
 from dncx.training.measuring import data_of, make_answer, make_examination, make_measure
+from dncx.training.networks import too_small
 from dncx.training.runs import load_run
 from dncx.training.state import EVALUATION, stream
 
@@ -24,9 +25,10 @@ def evaluate(settings: EvalSettings[Any]) -> list[dict[str, Any]]:
 
     Returns:
       A dictionary a point: "swept" (what was set, by name), "loss" and "loss_unit", the task's
-      "scores" by name, "num_episodes" (whole batches), the "task" settings, "memory_size" and a
-      "sample" of one episode in print; of an `Examined` task its "results" on the test set and
-      their "report". Without a sweep there is one point.
+      "scores" by name, "num_episodes" (whole batches), the "task" settings, "memory_size", a
+      "warning" where that is too small (or "") and a "sample" of one episode in print; of an
+      `Examined` task its "results" on the test set and their "report". Without a sweep there is
+      one point.
 
     Raises:
       UsageError: there is no such run, or it cannot be measured so.
@@ -68,6 +70,7 @@ def _measure(settings: EvalSettings[Any], swept: dict[str, Any]) -> dict[str, An
     model = config["model"]
     memory_size = None if model["name"] == "lstm" else model["memory_size"]
     result = {"swept": swept, "task": config["task"], "memory_size": memory_size}
+    result["warning"] = too_small(model, task)
     if isinstance(task, Examined):
         results = make_examination(graph, task, settings.batch_size)(params, "test")
         scores = {"mean_error": results["mean_error"] / 100}
@@ -101,7 +104,8 @@ def report(results: list[dict[str, Any]]) -> str:
         f"{'loss':15} {result['loss']:.4g} {result['loss_unit']}",
     ]
     lines += [f"{n.replace('_', ' '):15} {value:.4%}" for n, value in result["scores"].items()]
-    return "\n".join([*lines, result["sample"]])
+    warnings = [result["warning"]] if result["warning"] else []
+    return "\n".join([*warnings, *lines, result["sample"]])
 
 
 def _table(results: list[dict[str, Any]]) -> str:

@@ -22,7 +22,7 @@ from dncx.training.files import check_folder
 from dncx.training.interruption import Interrupted, Interruption
 from dncx.training.lock import Locks
 from dncx.training.measuring import make_examination
-from dncx.training.networks import describe_network
+from dncx.training.networks import describe_network, too_small
 from dncx.training.population import Population, population_of
 from dncx.training.programs import Programs, compile_programs
 from dncx.training.reporter import Reporter
@@ -156,14 +156,9 @@ class _Loop:
         """What a reader of the reports has to know of the task and the network."""
         if about := getattr(self.task, "about", ""):
             self.reporter.say(about)
-        task, model = self.task, self.description["model"]
-        now = task.at_lesson(self.lesson) if isinstance(task, Course) else task
-        needed = getattr(now, "slots_needed", 0)
-        if model["name"] != "lstm" and model["memory_size"] < needed:
-            self.reporter.say(
-                f"warning: memory_size={model['memory_size']}, and sequences may have {needed} "
-                "vectors to remember at once"
-            )
+        task = self.task.at_lesson(self.lesson) if isinstance(self.task, Course) else self.task
+        if warning := too_small(self.description["model"], task):
+            self.reporter.say(warning)
 
     def run(self, state: TrainState, interruption: Interruption) -> TrainState:
         """All iterations, or those before an interruption; the state after the last."""

@@ -74,6 +74,16 @@ def describe_network(settings: ModelSettings, task: Judge) -> dict[str, Any]:
     }
 
 
+def too_small(description: dict[str, Any], task: Any) -> str:
+    """A warning where a network's memory has fewer slots than the task says are needed, or ""."""
+    slots, needed = description["memory_size"], getattr(task, "slots_needed", 0)
+    if description["name"] == "lstm" or slots >= needed:
+        return ""
+    return (
+        f"warning: memory_size={slots}, and sequences may have {needed} vectors to remember at once"
+    )
+
+
 def make_network(
     description: dict[str, Any], rngs: nnx.Rngs, implementation: Implementation | None = None
 ) -> Network:
