@@ -612,9 +612,18 @@ def test_settings_need_no_data():
 
 
 @pytest.mark.slow
-def test_the_tiny_twin_of_its_preset(folder, tmp_path, capsys):
+@pytest.mark.parametrize("model", ["dnc", "lstm"])
+def test_the_tiny_twin_of_its_preset(model, folder, tmp_path, capsys):
     """From the files to the table of errors: training, validation, and the best model measured."""
-    flags = ["--preset=nature-babi", f"--data_dir={folder}", "--language=en", "--tasks", "4", "8"]
+    flags = [
+        "--preset=nature-babi",
+        f"--model={model}",
+        f"--data_dir={folder}",
+        "--language=en",
+        "--tasks",
+        "4",
+        "8",
+    ]
     flags += ["--num_buckets=2", "--hidden_size=8", "--memory_size=5", "--word_size=4"]
     flags += ["--num_training_iterations=6", "--report_interval=3", "--validation_interval=2"]
     run_dir = tmp_path / "run"

@@ -289,19 +289,41 @@ def test_buckets_train_in_their_shares(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["copy", "associative-recall"])
-@pytest.mark.parametrize("model", ["dnc", "lstm"])
+@pytest.mark.parametrize(
+    ("task", "model"),
+    [("copy", "dnc"), ("copy", "lstm"), ("associative-recall", "dnc"), ("copy", "ntm"),
+     ("associative-recall", "lstm")],
+)  # fmt: skip
 def test_train_and_eval_at_the_command_line(task, model, tmp_path, capsys):
     run_dir = tmp_path / "run"
     flags = [*TRAIN, f"--model={model}", f"--run_dir={run_dir}", "--num_training_iterations=10"]
     assert main(["train", task, *flags]) == 0
-    kind = {"dnc": "controller.gates.kernel", "lstm": "controller.layers.0.gates.kernel"}
-    assert kind[model] in runs.flat_shapes(nnx.to_pure_dict(nnx.state(runs.load_run(run_dir)[1])))
+    deep = model == "lstm"
+    kernel = "controller.layers.0.gates.kernel" if deep else "controller.gates.kernel"
+    assert kernel in runs.flat_shapes(nnx.to_pure_dict(nnx.state(runs.load_run(run_dir)[1])))
     assert main(["eval", str(run_dir), "--num_episodes=4"]) == 0
     out = capsys.readouterr().out
     assert "bits per sequence" in out
     assert "sequence error" in out
     assert "model output" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["lstm", "ntm"])
+def test_a_baseline_takes_part_in_a_dialogue(model, tmp_path, capsys):
+    """Shortest path asks most of a network: its state enters a loop whose inputs are its answers.
+
+    The lesson is in the checkpoint, and the same command goes on from it.
+    """
+    flags = [*TRAIN, f"--model={model}", "--last_lesson=1", f"--run_dir={tmp_path / 'run'}"]
+    for iterations in (2, 4):
+        more = ["--checkpoint_interval=2", f"--num_training_iterations={iterations}"]
+        assert main(["train", "shortest-path", *flags, *more]) == 0
+    assert "resuming from" in capsys.readouterr().out
+    assert main(["eval", str(tmp_path / "run"), "--num_episodes=4"]) == 0
+    out = capsys.readouterr().out
+    assert "path error" in out
+    assert "taken (" in out
 
 
 @pytest.fixture(scope="module")
@@ -317,7 +339,10 @@ def test_a_memory_too_small_is_said(tmp_path, capsys):
     assert main(["train", "copy", *flags, "--max_length=7", f"--run_dir={tmp_path / 'a'}"]) == 0
     assert "memory_size=6, and sequences may have 7 vectors" in capsys.readouterr().out
     assert main(["train", "copy", *flags, "--max_length=6", f"--run_dir={tmp_path / 'b'}"]) == 0
+    assert main(["eval", str(tmp_path / "b"), "--num_episodes=2"]) == 0
     assert "warning" not in capsys.readouterr().out
+    assert main(["eval", str(tmp_path / "b"), "--num_episodes=2", "--memory_size=5"]) == 0
+    assert "warning: memory_size=5, and sequences may have 6 vec" in capsys.readouterr().out
 
 
 def test_a_sweep_is_a_table(copied, tmp_path, capsys):
@@ -379,7 +404,8 @@ TINY = [
     "--num_training_iterations=4", "--report_interval=2",
 ]  # fmt: skip
 SHORT = {
-    "copy": ["--num_sequences=2"],
+    "copy": ["--num_sequences=2", "--min_length=5", "--max_length=5"],
+    "associative-recall": [],
     "traversal": ["--last_lesson=1"],
     "shortest-path": ["--last_lesson=1"],
     "inference": ["--last_lesson=1"],
