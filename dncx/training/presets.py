@@ -102,8 +102,8 @@ _SERIES = CopySettings(min_length=5, max_length=5, num_sequences=10)
 PRESETS: dict[str, Preset] = {
     "memory-reuse": Preset(
         "a series of 10 sequences through 10 slots, without a recurrent controller (Graves et al. "
-        "2016, Extended Data Fig. 1; bits, sizes and rate are ours). On two cores 25 minutes with a "
-        "second part at a smaller rate (docs/results): 94 % of the series are without a mistake",
+        "2016, Extended Data Fig. 1; bits, sizes and rate are ours). 25 minutes on two cores, with "
+        "a second part at a smaller rate (docs/results): 94 % of the series are without a mistake",
         settings_of(
             _SERIES,
             model=ModelSettings(
