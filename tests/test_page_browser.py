@@ -167,7 +167,7 @@ def test_keys_move_every_panel(tab):
     after = tab.evaluate(PIXELS)
     assert len(after) > 12
     assert [name for name in after if after[name] == before[name]] == []
-    assert "step 5 of 110" in text_of(tab, "#where")
+    assert "step 5 of 0–109" in text_of(tab, "#where")
     for key, step in {"Shift+ArrowRight": 15, "Shift+ArrowLeft": 5, "End": 109, "Home": 0}.items():
         tab.keyboard.press(key)
         assert state(tab)["step"] == step
@@ -185,7 +185,7 @@ def test_it_begins_where_the_first_answer_is(open_page, trace):
     step = int(np.flatnonzero(trace[0].mask)[0])
     slots = [read.slot for read in decoding.reads(trace[0]) if read.step == step]
     assert (state(tab)["step"], state(tab)["slot"]) == (step, slots[0] if slots else None)
-    assert text_of(tab, "#where") == f"step {step} of 110"
+    assert text_of(tab, "#where") == f"step {step} of 0–109"
     tab.context.close()
 
 
@@ -310,6 +310,58 @@ def test_the_story_of_a_slot(tab, trace):
     assert state(tab)["step"] == step
 
 
+def test_the_story_rolls_with_the_steps(open_page):
+    """The last event up to the chosen step can be seen, however many there are."""
+    weights = np.zeros((40, 1, 6), np.float32)
+    weights[:, 0, 2] = 1
+    tab = open_page(Trace((made(40, write_weights=weights),)))
+    tab.evaluate("dncx.set({slot: 2})")
+    assert tab.evaluate(
+        "(box => box.scrollHeight > 2 * box.clientHeight)(document.querySelector('.story'))"
+    )
+    for step in (39, 20, 0):
+        tab.evaluate("(step) => dncx.set({step})", step)
+        settle(tab)
+        shown = tab.evaluate(
+            """() => { const list = document.querySelector('.story').getBoundingClientRect();
+            const now = document.querySelector('.story [aria-current]').getBoundingClientRect();
+            return list.top <= now.top + 1 && now.bottom <= list.bottom + 1; }"""
+        )
+        assert shown, step
+    tab.context.close()
+
+
+def test_the_chosen_slot_stays_in_sight(open_page):
+    """Its mark leaves the numbers of a thin row as they are."""
+    tab = open_page(Trace((made(12, 128, sharp=True),)), device_scale_factor=2)
+    rows = """() => ['write-0', 'usage', 'memory'].map((id) => {
+      const { canvas, top = 0, tall } = dncx.views[0].panels.find((one) => one.id === id);
+      const [from, to] = [64, 65].map((slot) => 2 * (top + (slot * (tall - top)) / 128));
+      const high = Math.max(1, Math.floor(to) - Math.ceil(from));
+      const row = canvas.getContext('2d').getImageData(160, Math.ceil(from), 300, high);
+      return row.data.join(); })"""
+    tab.evaluate("dncx.set({step: 11, slot: null})")
+    settle(tab)
+    free = tab.evaluate(rows)
+    tab.evaluate("dncx.set({slot: 64})")
+    settle(tab)
+    assert tab.evaluate(rows) == free
+    tab.context.close()
+
+
+def test_usage_is_the_mean_where_there_are_more_slots_than_pixels(open_page):
+    usage = np.zeros((12, 256), np.float32)
+    usage[:, ::2] = 1
+    tab = open_page(Trace((made(12, 256, usage=usage),)))
+    found = tab.evaluate(
+        """() => { const { table } = dncx.views[0].panels.find((one) => one.id === 'usage');
+        const most = pooled({ ...table, mean: false }, 12, 128);
+        return [[...pooled(table, 12, 128)], [...most]]; }"""
+    )
+    np.testing.assert_allclose(found, [[0.5] * 12 * 128, [1.0] * 12 * 128], atol=1e-4)
+    tab.context.close()
+
+
 def test_two_heads_that_write_one_slot_at_once(open_page):
     weights = np.zeros((12, 2, 6), np.float32)
     weights[3, :, 2] = 1
@@ -408,6 +460,25 @@ def test_two_recordings_beside_each_other(tab, trace):
     assert trace[1].words.inputs[1] in tab.locator(".said").nth(1).text_content()
 
 
+def test_sections_of_two_recordings_begin_at_one_height(tab):
+    tab.select_option("#compare", "1")
+    tab.evaluate("dncx.set({slot: 2, step: 30})")
+    settle(tab)
+    tops = (
+        "(view) => [...view.root.querySelectorAll('h3')].map((h) => h.getBoundingClientRect().top)"
+    )
+    first, second = tab.evaluate(f"dncx.views.map({tops})")
+    assert first == second
+    assert len(first) == 5
+    tab.select_option("#compare", "step")
+    settle(tab)
+    heights = tab.evaluate(
+        "[...document.querySelectorAll('h3')].filter((one) => /^At step/.test(one.textContent))"
+        ".map((one) => one.getBoundingClientRect().top)"
+    )
+    assert heights[0] == heights[1]
+
+
 def test_recordings_of_two_sizes_beside_each_other(open_page):
     small = Trace((made(),), "small")
     large = made(20, 9, memory=made(20, 9).memory * 2, outputs=made(20).outputs * 3)
@@ -498,6 +569,8 @@ def test_save_picture(tab):
     tall, wide, _ = picture.shape
     assert (wide > 2000, tall > 1500) == (True, True)
     assert len(np.unique(picture[::5, ::5].reshape(-1, picture.shape[2]), axis=0)) > 100
+    behind = np.array([0xFB, 0xE9, 0xF0]) / 255  # the chosen step, in the transcript at least
+    assert (np.abs(picture[..., :3] - behind).max(axis=-1) < 0.004).sum() > 10_000
 
 
 def test_save_csv(tab, trace):
@@ -535,6 +608,8 @@ def test_names_for_those_who_listen(tab):
     )
     assert unnamed == []
     assert tab.locator("canvas:not([role=img])").count() == 0
+    undescribed = tab.locator("canvas[data-panel]:not([aria-describedby=tip])")
+    assert undescribed.count() == 0
 
 
 def test_themes(tab):
@@ -555,6 +630,7 @@ def test_a_small_screen_and_touch(open_page, trace):
     tab = open_page(trace, viewport=size, has_touch=True, color_scheme="dark")
     assert tab.evaluate("document.documentElement.scrollWidth") == 390
     assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert tab.locator("#recording").bounding_box()["width"] > 240  # room for its episode's name
     click(tab, "usage", 61, 3, "tap")
     assert (state(tab)["step"], state(tab)["slot"]) == (61, 3)
     assert out_of_sight(tab) == []
@@ -585,7 +661,7 @@ def test_a_frame_in_a_notebook(browser):
     frame = tab.frame_locator("iframe")
     frame.locator("article").wait_for()
     frame.locator("#next").click()
-    assert frame.locator("#where").text_content() in ("step 0 of 12", "step 1 of 12")
+    assert frame.locator("#where").text_content() in ("step 0 of 0–11", "step 1 of 0–11")
     tab.close()
 
 

@@ -86,8 +86,8 @@ class App {
     for (const view of this.views) view.draw();
     const { step, pinned } = this.state;
     byId("step").value = step;
-    byId("step").setAttribute("aria-valuetext", `step ${step} of ${this.last + 1}`);
-    byId("where").textContent = `step ${step} of ${this.last + 1}`;
+    byId("step").setAttribute("aria-valuetext", `step ${step} of 0 to ${this.last}`);
+    byId("where").textContent = `step ${step} of 0–${this.last}`;
     const field = byId("pinned-step"); // not while somebody types in it
     if (field !== document.activeElement) field.value = pinned;
     if (!this.timer && this.said !== this.sentence()) {

@@ -70,27 +70,38 @@ function codeOf(number, { ramp, most }) {
 
 /** Numbers [rows, columns] as a small canvas, one pixel a number; where there are more numbers than
  * `height` or `width`, a pixel has the number furthest from 0 of those that fall on it, so that a
- * sharp write never vanishes. */
-function heatImage({ value, rows, columns, scale }, width, height, colours) {
+ * sharp write never vanishes; with `mean` their mean, so that half of the slots do not look like
+ * all of them. */
+function heatImage(table, width, height, colours) {
+  const { rows, columns, scale } = table;
   const tall = Math.max(1, Math.min(rows, Math.floor(height)));
   const wide = Math.max(1, Math.min(columns, Math.floor(width)));
-  const most = new Float32Array(tall * wide);
+  const canvas = newCanvas(wide, tall);
+  const image = new ImageData(wide, tall);
+  const ramp = colours[scale.ramp];
+  const pixels = new Uint32Array(image.data.buffer);
+  pooled(table, wide, tall).forEach((number, place) => {
+    pixels[place] = ramp[codeOf(number, scale)];
+  });
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return canvas;
+}
+
+/** The numbers of a table, [tall, wide]: see `heatImage`. */
+function pooled({ value, rows, columns, mean }, wide, tall) {
+  const found = new Float32Array(tall * wide);
+  const counts = new Float32Array(tall * wide);
   for (let row = 0; row < rows; row++) {
     const start = Math.floor((row * tall) / rows) * wide;
     for (let column = 0; column < columns; column++) {
       const place = start + Math.floor((column * wide) / columns);
       const number = value(row, column);
-      if (Math.abs(number) > Math.abs(most[place])) most[place] = number;
+      counts[place] += 1;
+      if (mean) found[place] += (number - found[place]) / counts[place];
+      else if (Math.abs(number) > Math.abs(found[place])) found[place] = number;
     }
   }
-  const canvas = newCanvas(wide, tall);
-  const image = new ImageData(wide, tall);
-  const table = colours[scale.ramp];
-  const pixels = new Uint32Array(image.data.buffer);
-  for (let place = 0; place < pixels.length; place++)
-    pixels[place] = table[codeOf(most[place], scale)];
-  canvas.getContext("2d").putImageData(image, 0, 0);
-  return canvas;
+  return found;
 }
 
 function newCanvas(width, height) {

@@ -24,17 +24,38 @@ function picture(root, density = 2) {
   context.fillStyle = palette().surface;
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.translate(margin - frame.left, margin - frame.top);
+  drawBoxes(context, root);
   for (const drawn of root.querySelectorAll("canvas")) {
     const { left, top, width, height } = drawn.getBoundingClientRect();
     if (width && height) context.drawImage(drawn, left, top, width, height);
   }
-  for (const patch of root.querySelectorAll(".patch")) {
-    const { left, top, width, height } = patch.getBoundingClientRect();
-    context.fillStyle = getComputedStyle(patch).backgroundColor;
-    context.fillRect(left, top, width, height);
-  }
   drawText(context, root);
   return canvas;
+}
+
+/** Draws patches of colour, the lines above sections, and what is behind the chosen step. */
+function drawBoxes(context, root) {
+  for (const box of root.querySelectorAll(".patch, [aria-current]")) {
+    const { left, top, bottom, width } = box.getBoundingClientRect();
+    const sight = sightOf(box);
+    const highest = Math.max(top, sight.top);
+    context.fillStyle = getComputedStyle(box).backgroundColor;
+    context.fillRect(left, highest, width, Math.max(0, Math.min(bottom, sight.bottom) - highest));
+  }
+  for (const title of root.querySelectorAll("h3")) {
+    const { left, top, width } = title.getBoundingClientRect();
+    context.fillStyle = getComputedStyle(title).borderTopColor;
+    context.fillRect(left, top, width, 1);
+  }
+}
+
+/** Between which edges an element can be seen: those of the box that it rolls in, if any. */
+function sightOf(inside) {
+  const clip = inside.closest(".scroll, .story");
+  if (!clip) return { top: -Infinity, bottom: Infinity, right: Infinity };
+  const { top, bottom, right } = clip.getBoundingClientRect();
+  const head = inside.closest("tbody") && clip.querySelector("thead th").getBoundingClientRect();
+  return { top: head?.bottom ?? top, bottom, right };
 }
 
 /** Draws the words of all text at the places where they stand. */
@@ -46,10 +67,7 @@ function drawText(context, root) {
     const node = walker.currentNode;
     const parent = node.parentElement;
     if (parent.closest("select")) continue;
-    const clip = parent.closest(".scroll, .story");
-    const box = clip?.getBoundingClientRect();
-    const covered = parent.closest("tbody") && clip.querySelector("thead th").getBoundingClientRect();
-    const highest = covered?.bottom ?? box?.top;
+    const sight = sightOf(parent);
     const style = getComputedStyle(parent);
     context.font = `${style.fontWeight} ${style.fontSize} ${style.fontFamily}`;
     context.fillStyle = style.color;
@@ -57,7 +75,7 @@ function drawText(context, root) {
       range.setStart(node, word.index);
       range.setEnd(node, word.index + word[0].length);
       const { left, right, top, bottom } = range.getBoundingClientRect();
-      if (box && (top < highest || bottom > box.bottom || right > box.right)) continue;
+      if (top < sight.top || bottom > sight.bottom || right > sight.right) continue;
       context.fillText(word[0], left, bottom - (bottom - top) * 0.22);
     }
   }

@@ -45,7 +45,8 @@ class LinkPanel extends Panel {
     const { slots } = this.recording.sizes;
     if (this.state.slot !== null && this.state.slot < slots) {
       context.strokeStyle = accent;
-      const wide = Math.max(3, side / slots);
+      const cell = side / slots;
+      const wide = cell < THIN ? cell + 3.5 : cell;
       const middle = GUTTER + ((this.state.slot + 0.5) * side) / slots;
       context.strokeRect(middle - wide / 2, 0.5, wide, side - 1);
     }

@@ -2,6 +2,7 @@
 // A panel: a caption and a canvas that can be hovered, clicked, dragged over, focused.
 
 const GUTTER = 66; // pixels left of every picture, for its labels
+const THIN = 6; // pixels of a row that a line on its edges would hide
 const FONT = '11px system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif';
 
 /** An element with its attributes and children. */
@@ -18,7 +19,12 @@ function element(tag, attributes = {}, ...children) {
 class Panel {
   constructor(view, id, title, description) {
     Object.assign(this, { view, id, title, recording: view.recording });
-    this.canvas = element("canvas", { role: "img", tabindex: "0", "aria-label": description });
+    this.canvas = element("canvas", {
+      role: "img",
+      tabindex: "0",
+      "aria-label": description,
+      "aria-describedby": "tip",
+    });
     this.canvas.dataset.panel = id;
     this.caption = element("figcaption", {}, title);
     this.figure = element("figure", {}, ...(title ? [this.caption] : []), this.canvas);
@@ -86,7 +92,8 @@ class Panel {
     const every = [1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100, 128].find(
       (step) => (step * height) / count >= 13,
     );
-    const middle = (slot) => top + clampWithin(((slot + 0.5) * height) / count, 6, height - 6);
+    const [high, low] = [top ? 0 : 6, top + height < this.tall ? height : height - 6];
+    const middle = (slot) => top + clampWithin(((slot + 0.5) * height) / count, high, low);
     const chosen = this.state.slot !== null && this.state.slot < count ? this.state.slot : null;
     for (let slot = 0; slot < count; slot += every ?? count) {
       const free = chosen === null || Math.abs(middle(slot) - middle(chosen)) > 11;
@@ -96,17 +103,20 @@ class Panel {
       this.label(context, String(chosen), middle(chosen), this.view.colours.accent);
   }
 
-  /** The accent's box around the chosen slot, at least 3 pixels high. */
+  /** The accent's box around the chosen slot; around thin rows it leaves them free. */
   outlineSlot(context, top, height, x = GUTTER, width = this.plot) {
     const { slot } = this.state;
     const count = this.recording.sizes.slots;
     if (slot === null || slot >= count) return;
-    const tall = Math.max(3, height / count);
-    const middle = top + ((slot + 0.5) * height) / count;
-    const y = clampWithin(middle - tall / 2, 0.75, this.tall - tall - 0.75);
+    const tall = height / count;
+    const y = top + slot * tall;
     context.strokeStyle = this.view.colours.accent;
     context.lineWidth = 1.5;
-    context.strokeRect(x + 0.75, y, width - 1.5, tall);
+    if (tall < THIN) context.strokeRect(x + 0.75, y - 1.75, width - 1.5, tall + 3.5);
+    else {
+      const inside = clampWithin(y, 0.75, this.tall - tall - 0.75);
+      context.strokeRect(x + 0.75, inside, width - 1.5, tall);
+    }
   }
 
   listen() {

@@ -13,10 +13,16 @@ class MemoryPanel extends Panel {
     );
     const [low, high] = view.app.range("memory");
     this.scale = { ramp: "signed", most: Math.max(-low, high) || 1 };
+    this.top = this.severalHeads() ? 1.7 * HEAD : HEAD; // pixels above the contents
+  }
+
+  severalHeads() {
+    const { read_heads: readHeads, write_heads: writeHeads } = this.recording.sizes;
+    return readHeads > 1 || writeHeads > 1;
   }
 
   height() {
-    return HEAD + Math.round(Math.min(18 * this.recording.sizes.slots, 384));
+    return this.top + Math.round(Math.min(18 * this.recording.sizes.slots, 384));
   }
 
   /** The parts from left to right: their places and widths. */
@@ -35,17 +41,17 @@ class MemoryPanel extends Panel {
 
   paint(context) {
     const { slots, word } = this.recording.sizes;
-    const tall = this.tall - HEAD;
+    const tall = this.tall - this.top;
     const parts = this.columns();
     const numbers = this.contents();
     const table = { rows: slots, columns: word, scale: this.scale };
     table.value = (row, column) => numbers[row * word + column];
-    drawHeat(context, table, parts.wordX, HEAD, parts.word, tall, this.view.colours);
+    drawHeat(context, table, parts.wordX, this.top, parts.word, tall, this.view.colours);
     this.paintHeads(context, parts);
     this.writeBars(context, parts.writes, tall);
     this.readBars(context, parts, tall);
-    this.slotLabels(context, slots, tall, HEAD);
-    this.outlineSlot(context, HEAD, tall);
+    this.slotLabels(context, slots, tall, this.top);
+    this.outlineSlot(context, this.top, tall);
   }
 
   paintHeads(context, { writes, word, reads, wordX, readX }) {
@@ -54,6 +60,15 @@ class MemoryPanel extends Panel {
     context.fillText("written", GUTTER + writes / 2, HEAD / 2);
     context.fillText(this.between(), wordX + word / 2, HEAD / 2, word);
     context.fillText("read", readX + reads / 2, HEAD / 2);
+    const { read_heads: readHeads, write_heads: writeHeads } = this.recording.sizes;
+    this.headNumbers(context, GUTTER, writes, writeHeads);
+    this.headNumbers(context, readX, reads, readHeads);
+  }
+
+  /** Above the bars, where there are several heads. */
+  headNumbers(context, x, width, heads) {
+    for (let head = 0; heads > 1 && head < heads; head++)
+      context.fillText(String(head), x + ((head + 0.5) * width) / heads, this.top - 8);
   }
 
   /** What stands over the contents. */
@@ -72,7 +87,7 @@ class MemoryPanel extends Panel {
     weights.forEach((weight, place) => {
       const [head, slot] = [Math.floor(place / slots), place % slots];
       const long = weight * (wide - 2);
-      const y = HEAD + (slot * tall) / slots;
+      const y = this.top + (slot * tall) / slots;
       context.fillRect(GUTTER + (head + 1) * wide - long, y, long, barHeight(tall / slots));
     });
   }
@@ -84,13 +99,13 @@ class MemoryPanel extends Panel {
     const wide = reads / heads;
     for (let head = 0; head < heads; head++) {
       context.fillStyle = this.view.colours.rule;
-      context.fillRect(readX + head * wide - 1, HEAD, 1, tall);
+      context.fillRect(readX + head * wide - 1, this.top, 1, tall);
       for (let slot = 0; slot < slots; slot++) {
         let x = readX + head * wide;
         WAY_COLOURS.forEach((colour, way) => {
           const long = ways[(way * heads + head) * slots + slot] * (wide - 2);
           context.fillStyle = colour;
-          context.fillRect(x, HEAD + (slot * tall) / slots, long, barHeight(tall / slots));
+          context.fillRect(x, this.top + (slot * tall) / slots, long, barHeight(tall / slots));
           x += long;
         });
       }
@@ -99,7 +114,7 @@ class MemoryPanel extends Panel {
 
   at(x, y) {
     const { slots, word, read_heads: readHeads, write_heads: writeHeads } = this.recording.sizes;
-    const slot = Math.floor(((y - HEAD) * slots) / (this.tall - HEAD));
+    const slot = Math.floor(((y - this.top) * slots) / (this.tall - this.top));
     if (x < GUTTER || slot < 0 || slot >= slots) return null;
     const { step } = this.view.steps();
     const parts = this.columns();
@@ -133,7 +148,7 @@ class MemoryPanel extends Panel {
     const { slots } = this.recording.sizes;
     const { wordX } = this.columns();
     const slot = Math.min(this.state.slot ?? 0, slots - 1);
-    return [wordX + 2, HEAD + ((slot + 0.5) * (this.tall - HEAD)) / slots];
+    return [wordX + 2, this.top + ((slot + 0.5) * (this.tall - this.top)) / slots];
   }
 }
 
@@ -141,6 +156,10 @@ class MemoryPanel extends Panel {
 class DifferencePanel extends MemoryPanel {
   constructor(view) {
     super(view, "difference", "Memory difference");
+  }
+
+  severalHeads() {
+    return false;
   }
 
   /** The scale is the largest difference in sight. */

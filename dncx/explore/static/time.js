@@ -128,7 +128,7 @@ function sequencePanels(view) {
   });
   if (recording.has("mask")) {
     panels.push(
-      heatOf(view, "mask", "", "mask", { tall: 6, names: ["counts"], what: "steps that count" }),
+      heatOf(view, "mask", "", "mask", { tall: 12, names: ["counts"], what: "steps that count" }),
     );
   }
   return [...panels, axisPanel(view, "sequence-axis")];
@@ -205,7 +205,9 @@ function heatOf(view, id, title, name, { heads = 1, head = 0, unit, names, tall,
   const height =
     tall ?? Math.round(Math.min(slots ? 132 : 66, Math.max(slots ? 72 : 24, rows * 7)));
   const scale = slots ? { ramp: "weight", most: 1 } : scaleOf(view.app.range(name));
-  return new TimePanel(view, id, title, { rows, value, scale, slots, names, what, say }, height);
+  const mean = name === "usage";
+  const table = { rows, value, scale, slots, names, what, say, mean };
+  return new TimePanel(view, id, title, table, height);
 }
 
 /** Numbers of heads by time, one row each; `arrays` are named by what their rows are called. */

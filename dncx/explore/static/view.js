@@ -154,6 +154,19 @@ class Story {
       item.removeAttribute("aria-current");
     for (const item of this.list.querySelectorAll(`[data-step="${step}"]`))
       item.setAttribute("aria-current", "step");
+    this.keepInSight(step);
+  }
+
+  /** Rolls the list to the last event up to a step, where it does not show it. */
+  keepInSight(step) {
+    const place = `${this.shown} ${step}`;
+    if (this.place === place) return; // somebody may read elsewhere in it
+    this.place = place;
+    const items = [...this.list.querySelectorAll("[data-step]")];
+    const item = items.findLast((one) => Number(one.dataset.step) <= step) ?? items[0];
+    if (!item) return;
+    const end = item.offsetTop + item.offsetHeight - this.list.clientHeight;
+    this.list.scrollTop = clampWithin(this.list.scrollTop, end, item.offsetTop);
   }
 
   fill(recording, slot) {
