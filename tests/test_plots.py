@@ -1,5 +1,6 @@
 """Figures show what the trace holds, fit a paper's column, and are the same bytes every time."""
 
+import dataclasses
 import json
 import struct
 import subprocess
@@ -196,6 +197,28 @@ def test_a_sharp_write_stays_dark_in_a_long_episode():
     assert ((drawn.max(axis=0)) == e.write_weights.max()).all()
     signed = np.array([[0.0, -3, 1], [2, 0, 0]])
     np.testing.assert_array_equal(panels.pooled(signed, 1, 2), [[-3, 1], [2, 0]])
+
+
+def test_usage_is_the_mean_where_slots_are_too_many():
+    """Every second slot in use is half of them, not all."""
+    e = episode(slots=600, said=False)
+    usage = np.zeros((T, 600), np.float32)
+    usage[:, ::2] = 1
+    used = dataclasses.replace(e, usage=usage)
+    for figure in (plots.usage(used), plots.overview(used)):
+        drawn = images(figure)[-1]
+        assert drawn.shape[0] < 600
+        np.testing.assert_allclose(drawn.mean(), 0.5, atol=0.01)
+    past = np.array([[1.0, 3], [5, 7], [9, 11]])  # its last block is half as high
+    np.testing.assert_array_equal(panels.averaged(past, 2, 2), [[4], [10]])
+
+
+def test_outputs_have_a_colour_bar():
+    e = episode()
+    figure = plots.overview(e)
+    counted = np.abs(e.outputs * e.mask[:, None]).max()
+    ends = [[label.get_text() for label in axes.get_yticklabels()] for axes in figure.axes]
+    assert [f"\N{MINUS SIGN}{counted:.3g}", f"{counted:.3g}"] in ends
 
 
 def run(folder, losses, **described):

@@ -69,7 +69,7 @@ def draw_weightings(episode: EpisodeTrace, panel: Sequence[Axes]) -> None:
         heads = weights.shape[1]
         mine, rest = rest[:heads], rest[heads:]
         for head, axes in enumerate(mine):
-            label = panels.head_label(what, head, heads)
+            label = panels.slots_label(what, head, heads)
             panels.heat(axes, weights[:, head].T, ramp(colour), label)
         panels.share_bar(mine[0].images[0], mine[0], "weight")
 
@@ -89,8 +89,7 @@ def weightings(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
 def usage(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
     """How far each slot was in use [N, T] when the step chose where to write."""
     figure, (axes,) = panels.stack([1.3 * panels.slots(episode)], width)
-    image = panels.heat(axes, episode.usage.T, ramp(NEUTRAL), "slot")
-    panels.share_bar(image, axes, "usage")
+    panels.usage(axes, episode, "slot")
     panels.answers(episode, axes)
     return figure
 
@@ -120,11 +119,23 @@ def gates(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
     return figure
 
 
+def draw_features(axes: Axes, rows: np.ndarray, name: str) -> None:
+    """Inputs, targets or outputs [T, features], with a colour bar where they are not bits."""
+    limit = float(np.abs(rows).max()) or 1.0
+    signed = bool((rows < 0).any())
+    cmap, least = (SIGNED, -limit) if signed else (ramp(NEUTRAL), 0.0)
+    image = panels.heat(axes, rows.T, cmap, name, vmin=least, vmax=limit)
+    axes.set_yticks([])
+    if signed or limit != 1:
+        panels.panel_bar(image, axes, "", [least, limit])
+
+
 @styled()
 def overview(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
     """One episode: what came in and out, where it was written and read, usage and gates.
 
-    Outputs are those of the steps that count, on a scale of their own; answers are shaded.
+    Outputs are those of the steps that count, on a scale of their own; answers are shaded. Where
+    there are more slots than can be seen, usage is the mean of neighbours.
     """
     sequence = {"input": episode.inputs, "target": episode.targets, "output": episode.outputs}
     sequence = {name: rows for name, rows in sequence.items() if rows is not None}
@@ -135,15 +146,10 @@ def overview(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
     figure, axes = panels.stack(heights, width)
     for panel, (name, rows) in zip(axes, sequence.items(), strict=False):
         counted = rows if episode.mask is None or name == "input" else rows * episode.mask[:, None]
-        limit = float(np.abs(counted).max()) or 1.0
-        signed = bool((counted < 0).any())
-        cmap, least = (SIGNED, -limit) if signed else (ramp(NEUTRAL), 0.0)
-        panels.heat(panel, counted.T, cmap, name, vmin=least, vmax=limit)
-        panel.set_yticks([])
+        draw_features(panel, counted, name)
     weights, last = axes[len(sequence) : -5], axes[-5:]
     draw_weightings(episode, weights)
-    image = panels.heat(last[0], episode.usage.T, ramp(NEUTRAL), "usage")
-    panels.share_bar(image, last[0], "usage")
+    panels.usage(last[0], episode, "slot")
     panels.gate(last[1], episode.write_gate, "write gate", WRITE)
     panels.gate(last[2], episode.allocation_gate, "allocation gate", WRITE)
     panels.gate(last[3], episode.free_gate, "free gate", READ)

@@ -64,6 +64,8 @@ def link(
         axis.set_major_locator(panels.whole_numbers(6))
     panels.bar(image, matrix, "link", ticks=[0, 0.5, 1], shrink=0.5, aspect=16, anchor=(0, 1))
     draw_chains(order, found, last_write(episode)[step], columns)
+    if found:
+        order.set_title("slots, each with the step of its write", loc="right", fontsize=6)
     letter(matrix, order)
     return figure
 

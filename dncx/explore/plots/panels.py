@@ -12,7 +12,18 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 from matplotlib.ticker import Locator, MaxNLocator
 
-from dncx.explore.plots.style import BLUE, DPI, GREEN, NEUTRAL, ORANGE, SHADE, Drawing, Width, new
+from dncx.explore.plots.style import (
+    BLUE,
+    DPI,
+    GREEN,
+    NEUTRAL,
+    ORANGE,
+    SHADE,
+    Drawing,
+    Width,
+    new,
+    ramp,
+)
 from dncx.explore.record import EpisodeTrace
 
 FINEST = DPI / 2  # cells an inch: two pixels each
@@ -55,15 +66,17 @@ def heat(
     columns_a_step: int = 1,
     vmin: float = 0,
     vmax: float = 1,
+    mean: bool = False,
 ) -> AxesImage:
     """Rows against time, or a matrix.
 
     Where there are more cells than can be seen, neighbours become one by their maximum, so that a
     sharp write to one slot of many stays as dark as it is; of signed numbers, the farthest from 0.
+    With `mean` they become their mean, so that half of the slots do not look like all of them.
     """
     most = np.maximum(1, (inches(axes) * FINEST).astype(int))
     factors = -(-np.array(array.shape) // most)
-    shown = pooled(array, *factors.tolist())
+    shown = (averaged if mean else pooled)(array, *factors.tolist())
     rows, columns = (int(size) for size in shown.shape * factors)
     left = start - 0.5
     image = axes.imshow(
@@ -94,12 +107,26 @@ def pooled(
     array: Float[np.ndarray, "rows columns"], row: int, column: int
 ) -> Float[np.ndarray, "fewer narrower"]:
     """Of each block of row x column cells the one farthest from 0."""
-    missing = (-array.shape[0] % row, -array.shape[1] % column)
-    padded = np.pad(array, [(0, missing[0]), (0, missing[1])])
-    height, width = padded.shape[0] // row, padded.shape[1] // column
-    blocks = padded.reshape(height, row, width, column).swapaxes(1, 2).reshape(height, width, -1)
+    blocks = _blocks(array, row, column, 0.0)
     farthest = np.abs(blocks).argmax(axis=-1, keepdims=True)
     return np.take_along_axis(blocks, farthest, axis=-1)[..., 0]
+
+
+def averaged(
+    array: Float[np.ndarray, "rows columns"], row: int, column: int
+) -> Float[np.ndarray, "fewer narrower"]:
+    """Of each block of row x column cells the mean."""
+    return np.nanmean(_blocks(array, row, column, np.nan), axis=-1)
+
+
+def _blocks(
+    array: Float[np.ndarray, "rows columns"], row: int, column: int, beyond: float
+) -> Float[np.ndarray, "fewer narrower cells"]:
+    """The cells of each block, `beyond` where it goes past the end."""
+    missing = (-array.shape[0] % row, -array.shape[1] % column)
+    padded = np.pad(array, [(0, missing[0]), (0, missing[1])], constant_values=beyond)
+    height, width = padded.shape[0] // row, padded.shape[1] // column
+    return padded.reshape(height, row, width, column).swapaxes(1, 2).reshape(height, width, -1)
 
 
 def strips(
@@ -165,6 +192,11 @@ def slots(episode: EpisodeTrace) -> float:
     return float(np.clip(episode.num_slots * 0.025, 0.5, 1.5))
 
 
+def slots_label(what: str, head: int, heads: int) -> str:
+    """Of the rows of a weighting."""
+    return f"{head_label(what, head, heads)}\nslot"
+
+
 def head_label(what: str, head: int, heads: int) -> str:
     """Named by its number where there are several."""
     return f"{what} {head}" if heads > 1 else what
@@ -185,4 +217,15 @@ def bar(image: AxesImage, axes: Axes | Sequence[Axes], label: str, **options: An
 
 def share_bar(image: AxesImage, axes: Axes, label: str) -> None:
     """A colour bar from 0 to 1, as high as one panel and always of the same width."""
-    bar(image, axes, label, ticks=[0, 0.5, 1], aspect=inches(axes)[0] / 0.08)
+    panel_bar(image, axes, label, [0.0, 0.5, 1.0])
+
+
+def panel_bar(image: AxesImage, axes: Axes, label: str, ticks: Sequence[float]) -> None:
+    """A colour bar with its ends among the ticks, like `share_bar`."""
+    bar(image, axes, label, ticks=ticks, aspect=inches(axes)[0] / 0.08, format="{x:.3g}")
+
+
+def usage(axes: Axes, episode: EpisodeTrace, label: str) -> None:
+    """How far each slot was in use [N, T]."""
+    image = heat(axes, episode.usage.T, ramp(NEUTRAL), label, mean=True)
+    share_bar(image, axes, "usage")

@@ -102,15 +102,16 @@ def traversal(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
 
 
 def _draw_writes(axes: Axes, episode: EpisodeTrace, order: np.ndarray, rows: float) -> None:
-    """Of all write heads together; and both colour bars, below the diagonal."""
+    """Of all write heads together; and both colour bars, where no row can have a later write."""
     weights = episode.write_weights.sum(axis=1)[:, order]
     panels.heat(axes, weights.T, ramp(WRITE), "")
     axes.set_yticks([])
     figure = axes.get_figure(root=True)
     assert figure is not None
-    for place, name, colour in ((0.08, "write", WRITE), (0.32, "read", READ)):
+    tall = min(0.4, 0.6 / rows)
+    for place, name, colour in ((0.58, "write", WRITE), (0.76, "read", READ)):
         scale = ScalarMappable(Normalize(0, 1), ramp(colour))
-        inset = axes.inset_axes((place, 0.03, 0.02, min(0.5, 0.6 / rows)))
+        inset = axes.inset_axes((place, 1 - tall - 0.2 / rows, 0.02, tall))
         figure.colorbar(scale, cax=inset, ticks=[0, 1])
         inset.set_title(name, fontsize=7, loc="center")
 
