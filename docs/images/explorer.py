@@ -1,4 +1,5 @@
-"""The README's picture of the explorer: `python docs/images/explorer.py`.
+"""Pictures of the explorer, the README's and one further down the page, for the tutorial:
+`python docs/images/explorer.py`.
 
 Wants the test group (playwright) and Chromium.
 """
@@ -12,6 +13,8 @@ from playwright.sync_api import sync_playwright
 from dncx import explore
 
 PICTURE = Path(__file__).with_suffix(".png")
+BELOW = PICTURE.with_stem("explorer_over_time")
+TIMELINE = "[...document.querySelectorAll('h3')].find((h) => h.textContent === 'Memory over time')"
 
 
 def main() -> None:
@@ -31,6 +34,10 @@ def main() -> None:
         tab.evaluate("([step, slot]) => dncx.set({step, slot})", [read, slot])
         tab.wait_for_timeout(500)
         tab.screenshot(path=PICTURE)
+        tab.set_viewport_size({"width": 1280, "height": 1600})
+        tab.evaluate(f"scrollTo(0, {TIMELINE}.getBoundingClientRect().top + scrollY - 60)")
+        tab.wait_for_timeout(500)
+        tab.screenshot(path=BELOW)
         browser.close()
 
 
