@@ -118,6 +118,11 @@ class DNCConfig:
         )
         return cls(**(paper | changes))
 
+    @property
+    def controller_output_size(self) -> int:
+        """H of this config's own controller; a deep LSTM gives out all of its layers."""
+        return self.hidden_size * (self.num_layers if self.controller == "deep_lstm" else 1)
+
     def make_controller(
         self, input_size: int, *, rngs: nnx.Rngs, param_dtype: Any = jnp.float32
     ) -> nnx.RNNCellBase:
@@ -153,7 +158,6 @@ class DNCConfig:
           freeness, linkage, implementation: see `MemoryAccess`.
           rngs, param_dtype: see `DNC`.
         """
-        layers_out = self.num_layers if self.controller == "deep_lstm" else 1
         if freeness is None:
             freeness = Freeness(
                 self.memory_size,
@@ -161,7 +165,7 @@ class DNCConfig:
                 write_gradient=self.usage_write_gradient,
             )
         return MemoryAccess(
-            controller_output_size or self.hidden_size * layers_out,
+            controller_output_size or self.controller_output_size,
             memory_size=self.memory_size,
             word_size=self.word_size,
             num_read_heads=self.num_read_heads,

@@ -111,7 +111,7 @@ class DNC(nnx.RNNCellBase):
     def initialize_carry(
         self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
     ) -> DNCState:
-        """The state before the first step: all zeros, memory included.
+        """The state before the first step: all zeros, memory included, with a `MemoryAccess`.
 
         Args:
           input_shape: [*batch, input_size], the shape of one step's inputs.

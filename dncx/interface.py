@@ -61,6 +61,11 @@ def split(vector: Float[Array, " xi"], shapes: dict[str, tuple[int, ...]]) -> In
     return Interface(*(p.reshape(s) for p, s in zip(parts, shapes.values(), strict=True)))
 
 
+def strengths(raw: Float[Array, " heads"], activation: StrengthActivation) -> Array:
+    """β = log(1 + eˣ), or with oneplus one more (Methods, "Interface parameters")."""
+    return jax.nn.softplus(raw) + (1 if activation == "oneplus" else 0)
+
+
 def squash(
     raw: Interface, strength_activation: StrengthActivation, read_mode_order: ReadModeOrder
 ) -> Interface:
@@ -73,22 +78,17 @@ def squash(
 
     Source: Methods, "Interface parameters".
     """
-    strength = jax.nn.softplus if strength_activation == "softplus" else _oneplus
     read_mode = jax.nn.softmax(raw.read_mode, axis=-1)
     if read_mode_order == "backward, content, forward":
         heads = read_mode.shape[-1] // 2
         backward, content, forward = jnp.split(read_mode, [heads, heads + 1], axis=-1)
         read_mode = jnp.concatenate([backward, forward, content], axis=-1)
     return raw._replace(
-        read_strengths=strength(raw.read_strengths),
-        write_strengths=strength(raw.write_strengths),
+        read_strengths=strengths(raw.read_strengths, strength_activation),
+        write_strengths=strengths(raw.write_strengths, strength_activation),
         erase_vectors=jax.nn.sigmoid(raw.erase_vectors),
         free_gate=jax.nn.sigmoid(raw.free_gate),
         allocation_gate=jax.nn.sigmoid(raw.allocation_gate),
         write_gate=jax.nn.sigmoid(raw.write_gate),
         read_mode=read_mode,
     )
-
-
-def _oneplus(x: Array) -> Array:
-    return 1 + jax.nn.softplus(x)

@@ -26,7 +26,7 @@ from dncx.config import DNCConfig
 from dncx.dnc import DNC
 from dncx.glossary import Memory, Number, ReadWeights, ReadWords, WriteWeights
 from dncx.initializers import fan_in_normal
-from dncx.interface import StrengthActivation
+from dncx.interface import StrengthActivation, strengths
 
 SHIFTS = (-1, 0, 1)  # slots by which a head may move
 FIRST_MEMORY = 1e-6
@@ -152,14 +152,13 @@ class NTMAccess(nnx.Module):
     def _addressing(self, raw: Float[Array, "heads numbers"]) -> Addressing:
         """A row a head, cut into its parts, each brought into its range."""
         ends = [self.word_size + number for number in range(4)]
-        keys, strengths, gates, sharpness, shifts = jnp.split(raw, ends, axis=-1)
-        weakest = 1 if self.strength_activation == "oneplus" else 0
+        keys, betas, gates, gammas, shifts = jnp.split(raw, ends, axis=-1)
         return Addressing(
             keys=keys,
-            strengths=weakest + jax.nn.softplus(strengths[:, 0]),
+            strengths=strengths(betas[:, 0], self.strength_activation),
             gates=jax.nn.sigmoid(gates[:, 0]),
             shifts=jax.nn.softmax(shifts, axis=-1),
-            sharpness=1 + jax.nn.softplus(sharpness[:, 0]),
+            sharpness=strengths(gammas[:, 0], "oneplus"),
         )
 
 
@@ -179,9 +178,8 @@ def neural_turing_machine(
       >>> outputs.shape
       (16, 8)
     """
-    layers_out = config.num_layers if config.controller == "deep_lstm" else 1
     access = NTMAccess(
-        config.hidden_size * layers_out,
+        config.controller_output_size,
         memory_size=config.memory_size,
         word_size=config.word_size,
         num_read_heads=config.num_read_heads,

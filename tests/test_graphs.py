@@ -774,6 +774,9 @@ def test_a_graph_of_ones_own(tmp_path):
     walked = re.findall(r"target \((\w+, \w+, \w+)\)", text)
     assert {walk.replace(", ", ",") for walk in walked} <= set(MAP.split())
     assert ShortestPath(graph_file=path, path_length=2).named.nodes == ("Home", "Shop", "Park")
+    spreadsheet = tmp_path / "spreadsheet.csv"
+    spreadsheet.write_text(MAP.replace("\n", "\r\n") + "\r\n", encoding="utf-8-sig", newline="")
+    assert Traversal(graph_file=spreadsheet, path_length=2).named.nodes == ("Home", "Shop", "Park")
 
 
 def test_a_graph_of_ones_own_at_the_command_line(tmp_path, monkeypatch, capsys):

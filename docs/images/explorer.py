@@ -1,7 +1,6 @@
-"""Pictures of the explorer, the README's and one further down the page, for the tutorial:
-`python docs/images/explorer.py`.
+"""Pictures of the explorer: `python docs/images/explorer.py`.
 
-Wants the test group (playwright) and Chromium.
+The README's, and one from further down the page for the tutorial. Wants the test group (playwright) and Chromium.
 """
 
 import shutil

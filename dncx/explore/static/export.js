@@ -36,9 +36,10 @@ function picture(root, density = 2) {
 /** Draws patches of colour, the lines above sections, and what is behind the chosen step. */
 function drawBoxes(context, root) {
   for (const box of root.querySelectorAll(".patch, [aria-current]")) {
-    const { left, top, bottom, width } = box.getBoundingClientRect();
+    const { left, top, right, bottom } = box.getBoundingClientRect();
     const sight = sightOf(box);
     const highest = Math.max(top, sight.top);
+    const width = Math.max(0, Math.min(right, sight.right) - left);
     context.fillStyle = getComputedStyle(box).backgroundColor;
     context.fillRect(left, highest, width, Math.max(0, Math.min(bottom, sight.bottom) - highest));
   }

@@ -60,14 +60,14 @@ def read_graph(path: Path) -> NamedGraph:
     if path.stat().st_size > LARGEST:
         raise ValueError(f"{path}: it has more than {LARGEST} bytes")
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets mark UTF-8
+            rows = [(line, row) for line, row in enumerate(csv.reader(file), start=1) if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: not a table of triples; {error}") from error
-    if rows[:1] != [HEADER]:
+    if not rows or rows[0][1] != HEADER:
         raise ValueError(f"{path}, line 1: it must be {','.join(HEADER)}")
     ways: dict[str, dict[str, str]] = {}
-    for number, row in enumerate(rows[1:], start=2):
+    for number, row in rows[1:]:
         place = f"{path}, line {number}"
         if len(row) != 3 or not all(cell.strip() for cell in row):
             raise ValueError(f"{place}: three names, separated by commas, not {str(row)[:100]}")
@@ -77,7 +77,7 @@ def read_graph(path: Path) -> NamedGraph:
         if edge in ways.setdefault(source, {}):
             raise ValueError(f"{place}: {edge} leaves {source} twice")
         ways[source][edge] = destination
-    for number, (_, _, destination) in enumerate(rows[1:], start=2):
+    for number, (_, _, destination) in rows[1:]:
         if destination not in ways:
             raise ValueError(f"{path}, line {number}: no edge leaves {destination}")
     return _as_arrays(path, ways)
