@@ -21,6 +21,7 @@ from dncx.training.inspection import (
     ExportSettings,
     RunsSettings,
 )
+from dncx.training.output import discard
 from dncx.training.settings import (
     ModelSettings,
     OptimizerSettings,
@@ -104,7 +105,7 @@ def console() -> None:
 def leave(code: int) -> None:
     """Ends the process, at once after a failure: other libraries' threads may hold up its end."""
     if code:
-        for stream in (sys.stdout, sys.stderr):
+        for stream in filter(None, (sys.stdout, sys.stderr)):
             with suppress(OSError):
                 stream.flush()
         os._exit(code)
@@ -114,9 +115,10 @@ def leave(code: int) -> None:
 def _run(command: Callable[[], None]) -> int:
     try:
         command()
-        sys.stdout.flush()
+        if sys.stdout:  # which a daemon has not
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough, as in `dncx runs | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt as interrupt:
         return _say(str(interrupt) or "stopped", getattr(interrupt, "exit_code", INTERRUPTED))

@@ -2,6 +2,9 @@
 
 import contextlib
 import dataclasses
+import errno
+import functools
+import io
 import os
 import resource
 import shutil
@@ -24,6 +27,7 @@ from dncx.tasks.repeat_copy import RepeatCopy
 from dncx.training import checkpoints, loop
 from dncx.training.lock import Locks
 from dncx.training.metrics import Metrics, read_metrics
+from dncx.training.output import Output
 from dncx.training.reporter import Reporter
 from dncx.training.state import DATA, stream
 
@@ -136,30 +140,94 @@ def test_a_second_signal_ends_at_once():
         assert process.wait(timeout=60) == 130
 
 
-@pytest.mark.parametrize("ignored", [False, True], ids=["", "under nohup"])
-def test_a_reader_that_goes_away(ignored, untouched, tmp_path, monkeypatch, capsys):
-    """Nothing is lost: training stops with a checkpoint, or goes on without a word."""
+@contextlib.contextmanager
+def on_hang_up(handler):
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextlib.contextmanager
+def reader(monkeypatch):
+    """Of what is printed; gives what lets it go away."""
     reading, writing = os.pipe()
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
     with os.fdopen(writing, "w", buffering=1) as stdout, monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", stdout)
-        at_iteration(17, patch, lambda: os.close(reading))
-        code = train(tmp_path / "run")
-    signal.signal(signal.SIGHUP, before)
-    assert code == (0 if ignored else 129)
-    stopped = "dncx: stopped after iteration 20; the same command goes on from the checkpoint"
-    assert capsys.readouterr().err.startswith("" if ignored else stopped)
-    assert train(tmp_path / "run") == 0
+        yield lambda: os.close(reading)
+
+
+def in_a_thread(action):
+    """What it gives in another than the main thread."""
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(action()))
+    thread.start()
+    thread.join()
+    return codes[0]
+
+
+WAYS = {
+    "": (signal.SIG_DFL, lambda action: action(), 17, 20),
+    "under nohup": (signal.SIG_IGN, lambda action: action(), 17, None),
+    "in a thread": (signal.SIG_DFL, in_a_thread, 17, 20),
+    "before the first step": (signal.SIG_DFL, lambda action: action(), 0, 1),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_reader_that_goes_away(way, untouched, tmp_path, monkeypatch, capsys):
+    """Nothing is lost: training stops with a checkpoint, or goes on without a word."""
+    handler, place, iteration, stopped = WAYS[way]
+    run = functools.partial(train, tmp_path / "run")
+    with on_hang_up(handler), reader(monkeypatch) as leave, monkeypatch.context() as patch:
+        if iteration:
+            at_iteration(iteration, patch, leave)
+        else:
+            leave()
+        assert place(run) == (129 if stopped else 0)
+    error, path = capsys.readouterr().err, tmp_path / "run" / "checkpoints" / str(stopped)
+    left_off = f"dncx: stopped after iteration {stopped}; the same command goes on from the "
+    assert error == (f"{left_off}checkpoint {path}\n" if stopped else "")
+    assert run() == 0
     assert left(tmp_path / "run") == left(untouched)
+
+
+class Elsewhere(io.TextIOBase):
+    """A stream that is none of the system's; nobody reads it."""
+
+    def write(self, text):
+        raise BrokenPipeError(errno.EPIPE, "gone")
+
+
+def test_a_reader_of_another_kind_of_stream(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", Elsewhere())
+        assert train(tmp_path / "run") == 129
+    assert checkpoints.saved_iterations(tmp_path / "run" / "checkpoints") == [1]
+
+
+def test_without_any_output(untouched, tmp_path, monkeypatch):
+    """As daemons train."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        assert train(tmp_path / "run") == 0
+    assert left(tmp_path / "run") == left(untouched)
+
+
+def test_no_file_stays_open_where_nobody_reads(monkeypatch):
+    with reader(monkeypatch) as leave:
+        leave()
+        before, output = len(os.listdir("/dev/fd")), Output(sys.stdout)
+        output.write("lost\n")
+        output.write("lost, too\n")
+        assert output.lost
+        assert len(os.listdir("/dev/fd")) == before
 
 
 def test_training_outside_the_main_thread(untouched, tmp_path):
     """Where no signal may be handled."""
-    codes = []
-    thread = threading.Thread(target=lambda: codes.append(train(tmp_path / "run")))
-    thread.start()
-    thread.join()
-    assert codes == [0]
+    assert in_a_thread(lambda: train(tmp_path / "run")) == 0
     assert left(tmp_path / "run") == left(untouched)
 
 

@@ -18,7 +18,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def exit_code(number: int) -> int:
-    """What a process ended by a signal leaves: 130 for Ctrl-C, 143 for SIGTERM, as in the shell."""
+    """What a process ended by a signal leaves: 130 for Ctrl-C, 143 for SIGTERM, 129 for hang-up."""
     return 128 + number
 
 
@@ -28,11 +28,16 @@ class Interruption:
     A second one ends the process at once, but for a hang-up: of these a closed terminal sends one,
     and the shell in it another. Only the main thread may receive signals: elsewhere nothing is
     changed, nor is a signal that is ignored, as a hang-up is under nohup.
+
+    That nobody reads what is said is a hang-up, too, in any thread.
     """
 
-    def __init__(self, say: Callable[[str], None]):
-        self.signal: int | None = None
+    def __init__(
+        self, say: Callable[[str], None], nobody_reads: Callable[[], bool] = lambda: False
+    ):
+        self._first: int | None = None
         self._say = say
+        self._nobody_reads = nobody_reads
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
@@ -62,8 +67,14 @@ class Interruption:
         self._thread.join()
         os.close(self._reading)
 
+    @property
+    def signal(self) -> int | None:
+        """Its number, once one has come."""
+        hung_up = self._nobody_reads() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+        return self._first or (signal.SIGHUP if hung_up else None)
+
     def _remember(self, number: int, _: object) -> None:
-        self.signal = self.signal or number
+        self._first = self._first or number
 
     def _watch(self) -> None:
         """Waits for signals, the first to tell, the second to obey; ends with the pipe."""

@@ -80,7 +80,7 @@ def train(settings: TrainSettings[Any], loggers: Sequence[Logger] = ()) -> Path:
         state = loop.compile(start.state)
         start = start._replace(state=state)  # the first one's arrays are given away
 
-        with Interruption(reporter.say) as interruption, _explained(run):
+        with Interruption(reporter.say, reporter.nobody_reads) as interruption, _explained(run):
             processes.in_first(lambda: take_place(settings, population, start, locks, reporter))
             with reports.open(start.description, state.reached):
                 state = loop.run(state, interruption)
