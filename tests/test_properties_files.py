@@ -398,6 +398,40 @@ def test_a_seal_that_says_something_else(place, told):
     shutil.rmtree(checkpoint)
 
 
+SCORES = [["loss", "x"], ["loss", None], [3, 0.5], ["loss"], "ab", ["loss", float("nan")], DEEP]
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_a_score_that_is_none(score, place):
+    """Others can be compared; the checkpoint is whole all the same."""
+    checkpoint = place / "7"
+    checkpoint.mkdir()
+    (checkpoint / "state").write_bytes(b"state")
+    whole = json.loads(seal().partition(b"\n")[0])
+    (checkpoint / SEAL).write_bytes(sealed(whole | {"score": score}))
+    assert score_of(checkpoint) is None
+    assert checkpoints.newest_whole(place)[0].score is None
+    (checkpoint / SEAL).write_bytes(sealed(whole | {"score": ["loss", 0.5]}))
+    assert score_of(checkpoint) == ("loss", 0.5)
+    shutil.rmtree(checkpoint)
+
+
+def test_a_seal_that_cannot_be_read_has_no_score(place, monkeypatch):
+    checkpoint = place / "7"
+    checkpoint.mkdir()
+    content = 100_000 * b"["
+    digest = hashlib.sha256(content).hexdigest().encode()
+    (checkpoint / SEAL).write_bytes(content + b"\n" + digest)
+    assert score_of(checkpoint) is None
+
+    def refuse(_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert score_of(checkpoint) is None
+    shutil.rmtree(checkpoint)
+
+
 def test_a_huge_seal_is_not_read(place):
     checkpoint = place / "7"
     checkpoint.mkdir()

@@ -6,6 +6,7 @@ import errno
 import functools
 import io
 import os
+import re
 import resource
 import shutil
 import signal
@@ -19,17 +20,19 @@ import faults
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from dncx.cli import task_main, train_main
 from dncx.errors import TrainingError, UsageError
 from dncx.tasks.repeat_copy import RepeatCopy
 from dncx.training import checkpoints, loop
+from dncx.training.files import write_whole
 from dncx.training.lock import Locks
 from dncx.training.metrics import Metrics, read_metrics
 from dncx.training.output import Output
 from dncx.training.reporter import Reporter
-from dncx.training.state import DATA, stream
+from dncx.training.state import DATA, initial_state, stream
 
 SIZES = ["--hidden_size=8", "--memory_size=6", "--word_size=4", "--num_read_heads=2"]
 TRAIN = [*SIZES, "--batch_size=4", "--report_interval=10", "--seed=3", "--learning_rate=1e-3"]
@@ -351,9 +354,13 @@ def test_no_checkpoint_goes_before_the_next_is_verified(run_dir, monkeypatch, ca
 
 
 def test_what_a_power_cut_leaves(tmp_path, monkeypatch):
-    """A checkpoint gets its name, and older ones go, once it and the metrics are on the disk."""
-    lasting, fsync, rename = set(), os.fsync, Path.rename
-    run_dir, named = tmp_path / "run", []
+    """A checkpoint gets its name, and older ones go, once it and the metrics are on the disk.
+
+    So are the folders that they are in, down from the first that was there before.
+    """
+    lasting, fsync, rename, mkdir = set(), os.fsync, Path.rename, Path.mkdir
+    run_dir, named = tmp_path / "runs" / "run", []
+    above = [tmp_path, tmp_path / "runs", run_dir]
 
     def written(file):
         lasting.add(os.fstat(file).st_ino)
@@ -361,7 +368,7 @@ def test_what_a_power_cut_leaves(tmp_path, monkeypatch):
 
     def renaming(self, target):
         if self.name.startswith("saving-"):
-            parts = [self, *self.rglob("*"), run_dir / "metrics.jsonl"]
+            parts = [self, *self.rglob("*"), run_dir / "metrics.jsonl", *above]
             assert [part for part in parts if part.stat().st_ino not in lasting] == []
             named.append(target.name)
             lasting.discard(self.parent.stat().st_ino)
@@ -370,16 +377,36 @@ def test_what_a_power_cut_leaves(tmp_path, monkeypatch):
             named.append(target.name)
         return rename(self, target)
 
+    def making(self, *args, **options):
+        mkdir(self, *args, **options)
+        lasting.discard(self.parent.stat().st_ino)
+
     def reported(self, line):
         append(self, line)
-        lasting.discard(self.path.stat().st_ino)
+        for part in (self.path, self.path.parent):
+            lasting.discard(part.stat().st_ino)
 
     append = Metrics.append
     monkeypatch.setattr(os, "fsync", written)
     monkeypatch.setattr(Path, "rename", renaming)
+    monkeypatch.setattr(Path, "mkdir", making)
     monkeypatch.setattr(Metrics, "append", reported)
     assert train(run_dir, "--checkpoint_interval=15", "--keep_checkpoints=1") == 0
     assert named == ["15", "30", "discarded-15", "35", "discarded-30"]
+
+
+def test_a_folder_that_may_only_be_written_to(tmp_path, monkeypatch):
+    """A file in it is complete, and that is no error, though nobody can wait for its name."""
+    path, opened = tmp_path / "file", os.open
+
+    def opening(path, *how):
+        if Path(path).is_dir():
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *how)
+
+    monkeypatch.setattr(os, "open", opening)
+    write_whole(path, b"all of it")
+    assert path.read_bytes() == b"all of it"
 
 
 # Full and read-only disks
@@ -479,7 +506,34 @@ def test_a_disk_that_fills_up_in_a_save(disk, untouched, monkeypatch, capfd):
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints.ocp, "save", saving)
         assert train(disk / "run", "--checkpoint_interval=7") == 1
-    check_refusal(disk / "run", untouched, capfd, "checkpoints/21: No space left on device")
+    said = "No space left on device (ValueError: RESOURCE_EXHAUSTED: Failed to write 23)"
+    check_refusal(disk / "run", untouched, capfd, f"checkpoints/21: {said}")
+
+
+@pytest.mark.parametrize(
+    ("error", "free", "reason"),
+    [
+        (OSError(errno.EROFS, "Read-only"), 0, "OSError: [Errno 30] Read-only; there is"),
+        (TrainingError("the first one stopped"), 0, "TrainingError: the first one stopped; there"),
+        (ValueError("of Orbax"), 0, "No space left on device (ValueError: of Orbax); there is"),
+        (ValueError("of Orbax"), 2**20, "ValueError: of Orbax; there is"),
+    ],
+)
+def test_why_a_save_failed(error, free, reason, tmp_path, monkeypatch):
+    """A cause that is known is said. The room that a draft took was free for it."""
+
+    def refuse(*_):
+        raise error
+
+    def usage(folder):
+        return whole._replace(free=0 if (folder / "saving-0").exists() else free)
+
+    whole = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(checkpoints.ocp, "save", refuse)
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", usage)
+    state = initial_state({"w": jnp.zeros(3)}, optax.sgd(0.1))
+    with pytest.raises(TrainingError, match=re.escape(f"checkpoint {tmp_path / '0'}: {reason}")):
+        checkpoints.save(tmp_path, state, {}, checkpoints.ALL)
 
 
 def test_a_read_only_disk_is_refused_at_the_start(disk, capsys):

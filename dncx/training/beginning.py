@@ -12,6 +12,7 @@ from dncx.tasks.base import Examined, Judge
 from dncx.tasks.curriculum import Course
 from dncx.training import checkpoints, runs
 from dncx.training.devices import find_devices
+from dncx.training.files import make_folder
 from dncx.training.gradient import Plan
 from dncx.training.lock import Locks
 from dncx.training.networks import Network, make_network
@@ -71,7 +72,7 @@ def take_place(
     """Makes the run directory that of this run, as it is where it begins."""
     run, reached = settings.run, start.state.reached
     for folder in own_folders(run):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     locks.take(own_folders(run))
     for aside in checkpoints.move_aside(start.broken):
         reporter.say(f"a skipped checkpoint is in {aside} now")

@@ -26,7 +26,7 @@ from orbax.checkpoint import v1 as ocp
 
 from dncx.errors import TrainingError, UsageError
 from dncx.training import processes
-from dncx.training.files import free_path, on_disk
+from dncx.training.files import free_path, make_folder, on_disk
 from dncx.training.seals import SEAL, Checkpoint, Score, score_of, seal, verified
 from dncx.training.state import TrainState
 
@@ -115,18 +115,16 @@ def save(
             ocp.save(str(draft / STATE), state._asdict())
             digest = _digest(state)
             if _digest(_read(draft, state)) != digest:
-                raise ValueError("what was read back is not what was written")
+                raise TrainingError("what was read back is not what was written")
         checkpoint = Checkpoint(draft, config, digest, score)
         processes.in_first(lambda: _finish(checkpoint, path, kept))
     except Exception as error:  # whatever Orbax and the disk raise
-        reason = _reason(error, folder, state)
         if processes.is_first():
             shutil.rmtree(draft, ignore_errors=True)
         if processes.of_a_loss(error):
             raise
-        raise TrainingError(
-            f"cannot save the checkpoint {path}: {reason}; {last_saved(folder)}"
-        ) from error
+        reason, left = _reason(error, folder, state), last_saved(folder)
+        raise TrainingError(f"cannot save the checkpoint {path}: {reason}; {left}") from error
     return path
 
 
@@ -194,7 +192,8 @@ def _check_pieces(headers: Any) -> None:
 
 def _try_disk(draft: Path, state: TrainState) -> None:
     """Finds out that a disk is full or read-only: Orbax's threads are slow to, and noisy."""
-    draft.mkdir(parents=True)
+    make_folder(draft.parent)
+    draft.mkdir()
     with (draft / "room").open("wb") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, _size(state))
@@ -207,11 +206,17 @@ def _size(state: TrainState) -> int:
 
 
 def _reason(error: Exception, folder: Path, state: TrainState) -> str:
-    """Why a checkpoint could not be saved; Orbax does not say that a disk is full."""
+    """Why a checkpoint could not be saved; Orbax does not say that a disk is full.
+
+    Called once the draft is gone, so that what is free was free for it.
+    """
+    said = _first_line(error)
+    if isinstance(error, OSError | TrainingError):
+        return said
     with suppress(OSError):
         if shutil.disk_usage(folder).free < _size(state):
-            return os.strerror(errno.ENOSPC)
-    return _first_line(error)
+            return f"{os.strerror(errno.ENOSPC)} ({said})"
+    return said
 
 
 def _read(path: Path, like: TrainState) -> TrainState:

@@ -76,9 +76,22 @@ def write_whole(path: Path, content: bytes) -> None:
         raise
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it, where they are not; they would outlast a power cut."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        on_disk(path.parent)
+
+
 def on_disk(path: Path) -> None:
     """Waits until a file, or the names in a folder, would outlast a power cut."""
-    file = os.open(path, os.O_RDONLY)
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if path.is_dir():  # into which files may be put, but whose names may not be read
+            return
+        raise
     try:
         os.fsync(file)
     except OSError as error:

@@ -30,6 +30,7 @@ class Metrics:
         """Waits until the lines would outlast a power cut, as a checkpoint after them does."""
         if self.path.exists():
             on_disk(self.path)
+            on_disk(self.path.parent)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

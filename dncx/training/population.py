@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from dncx.training import runs
 from dncx.training.configuration import CONFIG, METRICS, read_config, seed_dir, write_config
+from dncx.training.files import make_folder
 from dncx.training.metrics import Metrics
 from dncx.training.settings import TrainSettings
 from dncx.training.state import TrainState
@@ -45,7 +46,7 @@ class Population(NamedTuple):
         write_config(self.run_dir, description)
         if len(self.seeds) > 1:
             for seed, folder in zip(self.seeds, self.folders, strict=True):
-                folder.mkdir(exist_ok=True)
+                make_folder(folder)
                 write_config(folder, self.one_of(description, seed))
 
     def one_of(self, description: dict[str, Any], seed: int) -> dict[str, Any]:

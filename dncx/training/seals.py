@@ -6,6 +6,7 @@ checkpoint is looked at unless its seal fits.
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,7 +71,7 @@ def score_of(path: Path) -> Score | None:
     """The score in the seal of a checkpoint; None also where the seal is broken."""
     try:
         return _score_in(_read(path))
-    except (ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
@@ -88,7 +89,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _score_in(sealed: dict[str, Any]) -> Score | None:
-    return Score(*sealed["score"]) if sealed["score"] else None
+    """The score; None also where what is there cannot be compared with others."""
+    match sealed["score"]:
+        case [str(of), float() | int() as value] if -math.inf < value < math.inf:
+            return Score(of, value)
+    return None
 
 
 def _file_digest(path: Path) -> str:
