@@ -303,6 +303,24 @@ def stopped(tmp_path_factory):
     return run_dir
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"truncation": None}, "is broken: its training.truncation is not of the kind that it"),
+        ({"batch_size": "16"}, "is broken: its training.batch_size is not of the kind that it"),
+        ({"batch_size": 0}, "dncx: error: batch_size=0: must lie in 1..2147483647"),
+    ],
+)
+def test_a_failure_with_other_settings(changed, message, stopped, tmp_path, capsys):
+    run_dir = shutil.copytree(stopped, tmp_path / "run")
+    found, _ = checkpoints.newest_whole(run_dir.resolve() / "failure")
+    (found.path / SEAL).unlink()
+    found.config["training"].update(changed)
+    seal(found)
+    assert task_main(Spoiled, ["debug", str(run_dir)]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_a_failure_that_lacks_a_setting(stopped, tmp_path, capsys):
     run_dir = shutil.copytree(stopped, tmp_path / "run")
     found, _ = checkpoints.newest_whole(run_dir.resolve() / "failure")

@@ -38,6 +38,7 @@ from dncx.tasks.babi.files import ROOT, file_name, read_files
 from dncx.tasks.babi.stories import parse
 from dncx.tasks.base import Words
 from dncx.tasks.graphs.named_graphs import DATA, read_graph
+from dncx.tasks.repeat_copy import RepeatCopy
 from dncx.tasks.settings import CopySettings
 from dncx.training import checkpoints, runs
 from dncx.training.configuration import (
@@ -54,6 +55,7 @@ from dncx.training.listing import show_runs
 from dncx.training.metrics import read_metrics
 from dncx.training.networks import make_network
 from dncx.training.seals import SEAL, score_of
+from dncx.training.settings import OptimizerSettings, RunSettings, TrainSettings
 from dncx.training.state import initial_state
 
 LONGEST = 1500  # signs of a message; those on bAbI say where the data are to be had
@@ -304,6 +306,40 @@ def test_a_damaged_configuration(place, content):
         assert config["model"]["memory_size"] + config["training"]["num_training_iterations"]
         with contextlib.suppress(UsageError):
             CopySettings(**task_settings(config, CopySettings))
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("validation.error", "remove"),
+        ("validation.worse", "remove"),
+        ("training.batch_size", "16"),
+        ("training.batch_size", 2.5),
+        ("training.truncation", None),
+        ("training.num_training_iterations", "remove"),
+        ("optimizer.learning_rate", [1e-3]),
+        ("optimizer.warmup_iterations", True),
+        ("optimizer.learning_rate_schedule", "steep"),
+    ],
+)
+def test_a_setting_of_another_kind(part, value, place):
+    other = replaced(run_files()[0], [(part.split("."), value)])
+    (place / CONFIG).write_text(json.dumps(other))
+    with pytest.raises(UsageError, match=f"{CONFIG} is broken: its {part} is no"):
+        read_config(place / CONFIG)
+    (place / CONFIG).unlink()
+
+
+def test_what_training_writes_is_of_its_kinds():
+    """Flags that have not their defaults, too."""
+    settings = TrainSettings(
+        task=RepeatCopy(),
+        optimizer=OptimizerSettings(learning_rate=1.0, momentum=0.9, warmup_iterations=3),
+        run=RunSettings(num_training_iterations=9, skip_spikes=3.0),
+    )
+    config = runs.describe(settings, run_files()[0]["model"], "bits")
+    config["optimizer"]["learning_rate"] = 1  # as others may write 1.0
+    check_config(json.loads(json.dumps(config)), "it")
 
 
 def test_a_huge_configuration_is_not_read(place):

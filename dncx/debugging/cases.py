@@ -15,7 +15,7 @@ from dncx.training.configuration import FAILURE, fields_of, task_settings
 from dncx.training.gradient import Plan
 from dncx.training.networks import make_network
 from dncx.training.seals import Checkpoint
-from dncx.training.settings import OptimizerSettings
+from dncx.training.settings import MOST, OptimizerSettings, within
 from dncx.training.state import DATA, TrainState, initial_state, make_optimizer, stream
 from dncx.training.step import BUCKET, Recipe
 
@@ -43,11 +43,14 @@ def load_case(run_dir: Path) -> Case:
     """
     checkpoint = _newest(run_dir)
     config, training = checkpoint.config, checkpoint.config["training"]
-    task = _task(run_dir, config)
     try:
+        task = _task(run_dir, config)
+        within(1, MOST, "batch_size", training["batch_size"])
         settings, recipe, params = _recipe(config)
         seed, seen, data = training["seed"], config[FAILURE], stream(training["seed"], DATA)
         plain = nnx.graphdef(make_network(config["model"], nnx.Rngs(0), "plain"))
+    except UsageError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise UsageError(f"with the settings in {checkpoint.path}: {reason}") from error

@@ -9,6 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from dncx.errors import UsageError
 from dncx.training.files import write_whole
+from dncx.training.settings import OptimizerSettings, RunSettings, ScaleSettings
 
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
 FAILURE = "failure"  # the folder of what is kept where updates are not finite
@@ -59,9 +60,16 @@ def check_config(config: Any, name: Path | str) -> None:
         section, _, field = part.partition(".")
         if section in _NOT_OF_ALL and section not in config:
             continue
-        value = config[section].get(field) if field else config[section]
-        if not isinstance(value, kind) or isinstance(value, bool):
+        holder, key = (config[section], field) if field else (config, section)
+        value = holder.get(key)
+        if key not in holder or not isinstance(value, kind) or isinstance(value, bool):
             raise UsageError(f"{name} is broken: its {part} is no {_KINDS[kind]}")
+    for section, fields in _FIELDS.items():
+        for field, value in config[section].items():
+            if field in fields and not _fits(value, fields[field]):
+                raise UsageError(
+                    f"{name} is broken: its {section}.{field} is not of the kind that it must be"
+                )
 
 
 # What is read of a configuration without a look at its kind; each section before its fields.
@@ -80,6 +88,10 @@ _PARTS = {
     "validation.error": _NUMBER,
     "validation.iteration": int,
     "validation.worse": int,
+}
+_FIELDS = {
+    "optimizer": get_type_hints(OptimizerSettings),
+    "training": get_type_hints(RunSettings) | get_type_hints(ScaleSettings),
 }
 
 
