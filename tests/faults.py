@@ -14,6 +14,7 @@ import collections
 import contextlib
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -191,27 +192,26 @@ def small_disk(folder):
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def fill_disks(folder, full_disks, iterations, seed, say=print):
-    """Fills the disk so many times, at random moments; returns what was done, counted.
+def fill_disks(folder, disk, full_disks, iterations, seed, say=print):
+    """Fills a small disk so many times, at random moments; returns what was done, counted.
 
     Raises:
       AssertionError: something was lost.
-      subprocess.CalledProcessError: no disk can be mounted here.
     """
     rng, counts, start = random.Random(seed), collections.Counter(), time.monotonic()
     untouched = Trainer(folder / "whole", iterations)
     untouched.finish()
     for run in range(full_disks):
-        with small_disk(folder / f"disk-{run}") as disk:
-            trainer, done = Trainer(disk, iterations), False
-            while not done and counts["disks filled"] < full_disks:
-                (moment,) = rng.choices(list(MOMENTS), MOMENTS.values())
-                done = trainer.fill_disk(moment, rng) == 0
-                counts.update(
-                    {"too late": 1} if done else {"disks filled": 1, f"disk full {moment}": 1}
-                )
-            trainer.finish()
-            assert trainer.left() == untouched.left(), f"{disk} is not as the untouched run"
+        trainer, done = Trainer(disk, iterations), False
+        while not done and counts["disks filled"] < full_disks:
+            (moment,) = rng.choices(list(MOMENTS), MOMENTS.values())
+            done = trainer.fill_disk(moment, rng) == 0
+            counts.update(
+                {"too late": 1} if done else {"disks filled": 1, f"disk full {moment}": 1}
+            )
+        trainer.finish()
+        assert trainer.left() == untouched.left(), f"{disk} is not as the untouched run"
+        shutil.rmtree(trainer.run_dir)
         counts.update({"runs on full disks equal to the untouched one": 1})
         say(f"{counts['disks filled']} disks filled, {run + 1} runs as they should")
         if counts["disks filled"] >= full_disks:
@@ -236,7 +236,8 @@ def main():
     if faults:
         show(inject(folder, faults, **numbers))
     if full_disks:
-        show(fill_disks(folder, full_disks, **numbers))
+        with small_disk(folder / "disk") as disk:
+            show(fill_disks(folder, disk, full_disks, **numbers))
 
 
 def show(counts):

@@ -26,7 +26,7 @@ import pytest
 from dncx.cli import task_main, train_main
 from dncx.errors import TrainingError, UsageError
 from dncx.tasks.repeat_copy import RepeatCopy
-from dncx.training import checkpoints, loop
+from dncx.training import checkpoints, loop, processes
 from dncx.training.files import write_whole
 from dncx.training.lock import Locks
 from dncx.training.metrics import Metrics, read_metrics
@@ -596,6 +596,21 @@ def test_a_disk_without_locks(tmp_path, monkeypatch, capsys):
         assert "cannot be locked (Operation not supported)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_lock_that_cannot_be_signed(number, tmp_path, monkeypatch):
+    """On a full disk it is held all the same; a broken one is said."""
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "write", refuse)
+    with contextlib.ExitStack() as stack:
+        if number == errno.EIO:
+            stack.enter_context(pytest.raises(OSError, match="Input/output error"))
+        with held(tmp_path), pytest.raises(UsageError, match="another process is training there"):
+            held(tmp_path)
+
+
 # Bad numbers
 
 
@@ -678,18 +693,31 @@ def test_too_many_in_a_row_stop_with_what_was_seen(tmp_path, capsys):
     assert f"in iterations {first} to {first + 1}" in capsys.readouterr().err
 
 
-def test_a_failure_that_cannot_be_saved(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            TrainingError("cannot save the checkpoint 3: the disk is full; there is no other"),
+            "cannot save the checkpoint 3: the disk is full",
+        ),
+        (ValueError("Gloo AllGather failed: reset by peer\nmore"), "Gloo AllGather failed: reset"),
+    ],
+    ids=["disk", "lost process"],
+)
+def test_a_failure_that_cannot_be_saved(error, reason, tmp_path, monkeypatch, capsys):
     """What was seen is said all the same."""
 
     def refuse(*_):
-        raise TrainingError("cannot save the checkpoint 3: the disk is full; there is no other")
+        raise error
 
+    monkeypatch.setattr(processes, "of_a_loss", lambda error: "Gloo" in str(error))
     monkeypatch.setattr(checkpoints, "save", refuse)
     assert train_poisoned(tmp_path / "run", "--max_skipped_updates=2") == 1
     message = capsys.readouterr().err
     assert "2 updates in a row are not finite" in message
     assert "norms of gradients that are not finite: " in message
-    assert "could not be saved (cannot save the checkpoint 3: the disk is full); there" in message
+    assert f"The state before it could not be saved ({reason}" in message
+    assert "); there is no checkpoint yet" in message
 
 
 # All of it together
@@ -707,5 +735,5 @@ def test_killed_and_damaged_again_and_again(tmp_path):
 @pytest.mark.slow
 def test_a_disk_that_fills_up_again_and_again(disk, tmp_path):
     """Likewise of its `--full_disks`."""
-    counts = faults.fill_disks(tmp_path / "runs", full_disks=2, iterations=6000, seed=2)
+    counts = faults.fill_disks(tmp_path / "runs", disk, full_disks=2, iterations=6000, seed=2)
     assert counts["disks filled"] == 2

@@ -66,8 +66,11 @@ def _saved(run_dir: Path, state: TrainState, config: dict[str, Any]) -> str:
     try:
         processes.in_first(lambda: set_aside(run_dir, [FAILURE]))
         path = checkpoints.save(run_dir.resolve() / FAILURE, state, config, checkpoints.ALL)
-    except (TrainingError, OSError) as error:  # the disk, too
-        return f"The state before it could not be saved ({str(error).partition(';')[0]})"
+    except Exception as error:  # the disk, or another process is gone; what was seen is said
+        if not (isinstance(error, TrainingError | OSError) or processes.of_a_loss(error)):
+            raise
+        reason = str(error).partition("\n")[0].partition(";")[0]
+        return f"The state before it could not be saved ({reason})"
     command = "dncx" if config["task"]["name"] in DEFAULTS else "python your_task.py"
     return (
         f"The state before it is {path}, and `{command} debug {run_dir}` looks for the operation "

@@ -1,6 +1,6 @@
 """One process at a time trains in a run directory."""
 
-import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -59,10 +59,18 @@ class Locks:
                 return file
             if _is_at(file, path):  # not removed, meanwhile, by the one that had it before
                 os.truncate(file, 0)
-                with contextlib.suppress(OSError):  # of a full disk; it is locked all the same
-                    os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+                _sign(file)
                 return file
             os.close(file)
+
+
+def _sign(file: int) -> None:
+    """Says who holds the lock; on a full disk it is held all the same."""
+    try:
+        os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 def _is_at(file: int, path: Path) -> bool:

@@ -102,7 +102,10 @@ def agree(settings: Any) -> None:
 
 
 def _is_one_of_many(environment: Mapping[str, str]) -> bool:
-    """Whether a cluster started this process together with others; JAX knows where they are."""
+    """Whether a cluster started this process together with others.
+
+    JAX knows where they are, or ends with what it lacks, as under Open MPI 5.
+    """
     slurm = "SLURM_STEP_NODELIST" in environment and int(environment.get("SLURM_NTASKS", 1)) > 1
     open_mpi = int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1
     pod, index = "KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"
