@@ -56,8 +56,17 @@ def task_main(task: Any, arguments: Sequence[str] | None = None) -> int:
         have defaults, with a class variable `name`.
       arguments: by default those of the process.
     """
+    from dncx.tasks.base import Bucketed, Judge, Task
     from dncx.training import runs
 
+    contract = (Judge, Bucketed if hasattr(task, "buckets") else Task)
+    needed = ["name", *(name for part in contract for name in vars(part) if name[0] != "_")]
+    if missing := [name for name in needed if not hasattr(task, name)]:
+        return _say(
+            f"error: {task.__name__} has no {', '.join(missing)}; see dncx/tasks/base.py for what "
+            "a task is",
+            2,
+        )
     taken = {field.name for kind in _FLAGS for field in dataclasses.fields(kind)}
     if clash := sorted(taken & {field.name for field in dataclasses.fields(task)}):
         return _say(

@@ -37,7 +37,7 @@ _STYLE: dict[str, Any] = {
 }
 
 _OTHERS = {"export": ExportSettings, "debug": DebugSettings, "runs": RunsSettings}
-_TRAIN = """Train a DNC, or the LSTM to compare it with, on a task.
+_TRAIN = """Train a DNC, or a baseline to compare it with, on a task.
 
 Options are spelled with _ or with -, and take their value after = or a space."""
 

@@ -190,8 +190,8 @@ class DNC(nnx.RNNCellBase):
     def _check_inputs(self, shape: tuple[int, ...]) -> None:
         if not shape or shape[-1] != self.input_size:
             raise ValueError(
-                f"this DNC takes inputs [*batch, {self.input_size}] at a step, got shape "
-                f"{tuple(shape)}; for whole sequences use dncx.unroll(cell, inputs)"
+                f"this DNC takes inputs of {self.input_size} features, [*batch, {self.input_size}] "
+                f"at a step; got {tuple(shape)}"
             )
 
 
@@ -223,8 +223,9 @@ def _check_access(access: Any, hidden: int, dtype: Any) -> None:
         words = nnx.eval_shape(step, access, jax.ShapeDtypeStruct((hidden,), dtype))
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{type(access).__name__} does not step on the controller's {hidden} outputs; it "
-            f"must be made for that many (config.make_access({hidden}, ...)). It says: {error}"
+            f"{type(access).__name__} does not step on the controller's {hidden} outputs: {error}. "
+            f"It must be made for that many (config.make_access({hidden}, ...)), and parts of your "
+            "own must be as those in dncx/addressing.py"
         ) from error
     if words.shape != (access.num_read_heads, access.word_size):
         raise ValueError(

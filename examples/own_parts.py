@@ -13,8 +13,10 @@ import dncx
 class FadingLinkage(dncx.TemporalLinkage):
     """Links that fade: L is multiplied by a learned rate in (0, 1) at every step.
 
-    A linkage needs `initial_state` and `__call__`; this one keeps the library's state and
-    changes one thing.
+    A linkage, for one example, needs `initial_state(dtype)`, a tree of arrays, and
+    `__call__(state, write_weights [M, N], read_weights [R, N])`, which gives the new state and the
+    forward and backward weights, [R, M, N] each. This one keeps the library's state and changes
+    one thing.
     """
 
     def __init__(self, memory_size: int, *, rngs: nnx.Rngs):

@@ -330,6 +330,16 @@ def test_a_task_whose_fields_are_flags_of_dncx(capsys):
     assert "mine" not in runs.TASKS
 
 
+def test_a_task_that_is_not_whole(capsys):
+    @dataclasses.dataclass(frozen=True)
+    class Mine:
+        input_size: int = 3
+
+    assert cli.task_main(Mine, ["train"]) == 2
+    missing = "name, output_size, loss_unit, loss, score, render, sample"
+    assert f"error: Mine has no {missing}; see" in capsys.readouterr().err
+
+
 def test_a_reader_that_has_seen_enough():
     """As in `dncx runs | head`: no message, and the shell's code for a broken pipe."""
     read, write = os.pipe()

@@ -364,6 +364,7 @@ def test_a_sweep_is_a_table(copied, tmp_path, capsys):
     [
         (["--sweep=depth=3"], "--sweep depth=3: must be NAME=VALUE,VALUE,... with one of length, "),
         (["--sweep=length"], "--sweep length: must be"),
+        (["--sweep=length=3", "--sweep=length=4"], "--sweep length: given twice"),
         (["--sweep=length=three"], "--sweep length=three: must be"),
         (["--sweep=length=0"], "min_length=0: must be at least 1"),
         (["--out=there"], "--out: there exists"),

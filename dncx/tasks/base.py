@@ -69,10 +69,10 @@ class Judge(Protocol):
 class Task(Judge, Protocol):
     """A task makes episodes and judges outputs. Everything but `render` runs inside jit.
 
-    Your own task is a class with these members; a frozen dataclass serves well, its fields
-    being the task's settings. It may also have `slots_needed`, the number of vectors that it has
-    to remember at once (the trainer warns of a smaller memory), and `about`, a line that training
-    begins with.
+    Your own task is a class with these members; a frozen dataclass serves well, its fields being
+    the task's settings. For a command line (`dncx.cli.task_main`) it has a `name`. It may also have
+    `slots_needed`, the number of vectors that it has to remember at once (the trainer warns of a
+    smaller memory), and `about`, a line that training begins with.
     """
 
     def sample(self, key: Array, batch_size: int) -> Episode:

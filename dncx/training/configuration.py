@@ -129,8 +129,9 @@ def read_finished(run_dir: Path) -> dict[str, Any]:
     for name in (CONFIG, MODEL):
         if not (run_dir / name).is_file():
             raise UsageError(
-                f"{run_dir} is not a finished run: it has no {name} (an interrupted one "
-                "goes on with the command that began it)"
+                f"{run_dir} is not a finished run: it has no {name} (an interrupted one goes on "
+                "with the command that began it, and with a --num_training_iterations that it has "
+                "reached already becomes a model as it is)"
             )
     config = read_config(run_dir / CONFIG)
     if "lesson" in config and "last_lesson" in config["task"]:

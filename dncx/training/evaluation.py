@@ -34,6 +34,10 @@ def evaluate(settings: EvalSettings[Any]) -> list[dict[str, Any]]:
       UsageError: there is no such run, or it cannot be measured so.
     """
     settings.check()
+    names = [text.partition("=")[0] for text in settings.sweep]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"--sweep {name}: given twice; all values go into one, {name}=1,2,3")
     points = itertools.product(*(_values(text, settings) for text in settings.sweep))
     results = [_measure(settings, dict(point)) for point in points]
     if settings.out:

@@ -99,7 +99,8 @@ def _told_done(run: RunSettings, population: Population, start: Start, reporter:
     if is_done(run, trained, reached, start.news, stopped):
         reporter.say(f"{run.run_dir} is trained to iteration {max(reached, trained or 0)} already")
         return True
-    reporter.say("\n  ".join([f"resuming from {start.found.path}", *start.news]))
+    changed = ", from here on as asked for:" if start.news else ""
+    reporter.say("\n  ".join([f"resuming from {start.found.path}{changed}", *start.news]))
     reporter.advance(reached)
     return False
 

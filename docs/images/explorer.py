@@ -1,6 +1,7 @@
 """Pictures of the explorer: `python docs/images/explorer.py`.
 
-The README's, and one from further down the page for the tutorial. Wants the test group (playwright) and Chromium.
+The README's, and one from further down the page for the tutorial. Wants the test group
+(playwright) and Chromium.
 """
 
 import shutil

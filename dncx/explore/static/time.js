@@ -172,11 +172,13 @@ function timePanels(view) {
       ),
     ),
     modesPanel(view),
-    rowsPanel(view, "gates", "Gates", {
-      free: "free_gate",
-      allocate: "allocation_gate",
-      write: "write_gate",
-    }),
+    rowsPanel(
+      view,
+      "gates",
+      "Gates",
+      { free: "free_gate", allocate: "allocation_gate", write: "write_gate" },
+      1,
+    ),
     rowsPanel(view, "strengths", "Strengths of lookups by content", {
       read: "read_strengths",
       write: "write_strengths",
@@ -210,8 +212,9 @@ function heatOf(view, id, title, name, { heads = 1, head = 0, unit, names, tall,
   return new TimePanel(view, id, title, table, height);
 }
 
-/** Numbers of heads by time, one row each; `arrays` are named by what their rows are called. */
-function rowsPanel(view, id, title, arrays) {
+/** Numbers of heads by time, one row each; `arrays` are named by what their rows are called.
+    Colours go up to `highest`, or else to the largest of these numbers. */
+function rowsPanel(view, id, title, arrays, highest) {
   const { recording } = view;
   const lines = Object.entries(arrays).flatMap(([short, name]) => {
     const heads = recording.arrays[name].shape[1];
@@ -222,7 +225,8 @@ function rowsPanel(view, id, title, arrays) {
       value: (step) => read(step * heads + head),
     }));
   });
-  const most = Math.max(...Object.values(arrays).map((name) => view.app.range(name)[1]));
+  const most =
+    highest ?? Math.max(...Object.values(arrays).map((name) => view.app.range(name)[1]));
   const table = {
     rows: lines.length,
     names: lines.map((line) => line.name),
