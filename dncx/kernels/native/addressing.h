@@ -1,0 +1,340 @@
+// Content weighting, allocation and the link matrix for one example, forward and backward.
+//
+// The equations are those of dncx/addressing.py for one write head, under the same names; the link
+// is passed over once forward and once backward.
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include "vectors.h"
+
+namespace dncx {
+
+struct Sizes {
+  int64_t slots, word, reads;     // N, W, R
+  int64_t padded, padded_word;    // rounded up to whole vectors; the tail of every row is 0
+};
+
+// ---- Content weighting ------------------------------------------------------------------------
+
+// sqrt(squares + epsilon); vectors shorter than SHORTEST_VECTOR (addressing.py) count as zero.
+template <class T>
+T norm_of(T squares, T epsilon) {
+  squares += epsilon;
+  return squares >= T(1e-6) * T(1e-6) ? std::sqrt(squares) : T(0);
+}
+
+// dots[h, n] = keys[h] . memory[n], and norms[n] = |memory[n]|, for ROWS slots from n on.
+template <class T, int HEADS, int ROWS>
+void compare_rows(const Sizes& z, const T* memory, const T* keys, T epsilon, int64_t n, T* dots,
+                  T* norms) {
+  V<T> squares[ROWS] = {}, products[HEADS][ROWS] = {};
+  each_vector<T>(z.padded_word, [&](int64_t j) {
+    V<T> m[ROWS];
+    for (int i = 0; i < ROWS; ++i) {
+      m[i] = load(memory + (n + i) * z.padded_word + j);
+      squares[i] += m[i] * m[i];
+    }
+    for (int h = 0; h < HEADS; ++h) {
+      V<T> key = load(keys + h * z.padded_word + j);
+      for (int i = 0; i < ROWS; ++i) products[h][i] += m[i] * key;
+    }
+  });
+  for (int i = 0; i < ROWS; ++i) {
+    norms[n + i] = norm_of(sum<T>(squares[i]), epsilon);
+    for (int h = 0; h < HEADS; ++h) dots[h * z.padded + n + i] = sum<T>(products[h][i]);
+  }
+}
+
+template <class T, int HEADS>
+void compare(const Sizes& z, const T* memory, const T* keys, T epsilon, T* dots, T* norms) {
+  constexpr int ROWS = HEADS <= 4 ? 4 : 1;
+  int64_t n = 0;
+  for (; n + ROWS <= z.slots; n += ROWS)
+    compare_rows<T, HEADS, ROWS>(z, memory, keys, epsilon, n, dots, norms);
+  for (; n < z.slots; ++n) compare_rows<T, HEADS, 1>(z, memory, keys, epsilon, n, dots, norms);
+}
+
+// Turns dots into cosine similarities.
+template <class T>
+void to_similarity(const Sizes& z, T* dots, const T* norms, T key_norm, T epsilon) {
+  for (int64_t n = 0; n < z.slots; ++n) {
+    T scale = key_norm * norms[n] + epsilon;
+    dots[n] = scale > 0 ? dots[n] / scale : T(0);
+  }
+}
+
+template <class T>
+void softmax(const Sizes& z, const T* similarity, T strength, T* weights) {
+  T highest = similarity[0];
+  for (int64_t n = 1; n < z.slots; ++n) highest = std::max(highest, similarity[n]);
+  T total = 0;
+  each_vector<T>(z.padded, [&](int64_t j) {
+    store(weights + j, exponential<T>(strength * (load(similarity + j) - highest)).value);
+  });
+  std::fill(weights + z.slots, weights + z.padded, T(0));
+  each_vector<T>(z.padded, [&](int64_t j) { total += sum<T>(load(weights + j)); });
+  T scale = 1 / total;
+  each_vector<T>(z.padded, [&](int64_t j) { store(weights + j, load(weights + j) * scale); });
+}
+
+// C(memory, keys, strengths); `similarity` and `norms` are scratch of HEADS rows and one row.
+template <class T, int HEADS>
+void content_weights(const Sizes& z, const T* memory, const T* keys, const T* strengths,
+                     T epsilon, T* similarity, T* norms, T* weights) {
+  compare<T, HEADS>(z, memory, keys, epsilon, similarity, norms);
+  for (int h = 0; h < HEADS; ++h) {
+    const T* key = keys + h * z.padded_word;
+    T key_norm = norm_of(dot(key, key, z.padded_word), epsilon);
+    to_similarity(z, similarity + h * z.padded, norms, key_norm, epsilon);
+    softmax(z, similarity + h * z.padded, strengths[h], weights + h * z.padded);
+  }
+}
+
+// The gradients of `content_weights`: adds to d_memory, sets d_keys and d_strengths.
+// d_weights is overwritten; similarity, norms and slope (a row) are scratch.
+template <class T, int HEADS>
+void content_weights_backward(const Sizes& z, const T* memory, const T* keys,
+                              const T* strengths, T epsilon, const T* weights, T* d_weights,
+                              T* similarity, T* norms, T* slope, T* d_memory, T* d_keys,
+                              T* d_strengths) {
+  compare<T, HEADS>(z, memory, keys, epsilon, similarity, norms);
+  std::fill(slope, slope + z.padded, T(0));
+  std::fill(d_keys, d_keys + HEADS * z.padded_word, T(0));
+  for (int h = 0; h < HEADS; ++h) {
+    const T *key = keys + h * z.padded_word, *y = weights + h * z.padded;
+    T *dy = d_weights + h * z.padded, *cosine = similarity + h * z.padded;
+    T key_norm = norm_of(dot(key, key, z.padded_word), epsilon);
+    to_similarity(z, cosine, norms, key_norm, epsilon);
+    T mean = dot(y, dy, z.padded), d_strength = 0, d_key_norm = 0;
+    for (int64_t n = 0; n < z.slots; ++n) {
+      T scale = key_norm * norms[n] + epsilon;
+      T d_logit = y[n] * (dy[n] - mean);
+      d_strength += d_logit * cosine[n];
+      T d_dot = scale > 0 ? d_logit * strengths[h] / scale : T(0);
+      T d_scale = -d_dot * cosine[n];
+      d_key_norm += d_scale * norms[n];
+      slope[n] += d_scale * key_norm;  // by the slot's norm
+      dy[n] = d_dot;                   // from here on the gradient by the dot product
+    }
+    d_strengths[h] = d_strength;
+    if (key_norm > 0) add_scaled(d_keys + h * z.padded_word, d_key_norm / key_norm, key, z.padded_word);
+  }
+  for (int64_t n = 0; n < z.slots; ++n) {
+    const T* row = memory + n * z.padded_word;
+    T along = norms[n] > 0 ? slope[n] / norms[n] : T(0);
+    each_vector<T>(z.padded_word, [&](int64_t j) {
+      V<T> m = load(row + j), d = load(d_memory + n * z.padded_word + j) + along * m;
+      for (int h = 0; h < HEADS; ++h) {
+        T d_dot = d_weights[h * z.padded + n];
+        T* d_key = d_keys + h * z.padded_word + j;
+        d += d_dot * load(keys + h * z.padded_word + j);
+        store(d_key, load(d_key) + d_dot * m);
+      }
+      store(d_memory + n * z.padded_word + j, d);
+    });
+  }
+}
+
+// ---- Allocation -------------------------------------------------------------------------------
+
+// The slots in order of their free share, freest first, equal ones in their own order: each
+// slot's place is the number of slots before it, counted without a branch. Padding is minus
+// infinity, which is before no slot.
+template <class T>
+void order_by_freeness(const Sizes& z, const T* free, int32_t* order) {
+  using L = Lanes<T>;
+  using Integer = typename L::Integer;
+  typename L::Integers index;
+  for (int k = 0; k < L::count; ++k) index[k] = Integer(k);
+  std::fill(order, order + z.slots, 0);  // with NaN, places collide and leave gaps
+  for (int64_t n = 0; n < z.slots; ++n) {
+    const T own = free[n];
+    typename L::Integers before{};
+    const int64_t around = n / L::count * L::count;
+    each_vector<T>(around, [&](int64_t j) { before -= load(free + j) >= own; });
+    const V<T> here = load(free + around);
+    before -= (here > own) | ((here == own) & (index < Integer(n - around)));
+    for (int64_t j = around + L::count; j < z.padded; j += L::count) before -= load(free + j) > own;
+    Integer place = 0;
+    for (int k = 0; k < L::count; ++k) place += before[k];
+    order[place] = static_cast<int32_t>(n);
+  }
+}
+
+template <class T>
+void free_shares(const Sizes& z, const T* usage, T epsilon, T* free) {
+  for (int64_t n = 0; n < z.slots; ++n) free[n] = 1 - (epsilon + (1 - epsilon) * usage[n]);
+  std::fill(free + z.slots, free + z.padded, -std::numeric_limits<T>::infinity());
+}
+
+template <class T>
+void allocation_weights(const Sizes& z, const T* usage, T epsilon, T* free, int32_t* order,
+                        T* allocation) {
+  free_shares(z, usage, epsilon, free);
+  order_by_freeness(z, free, order);
+  T used_before = 1;
+  std::fill(allocation, allocation + z.padded, T(0));
+  for (int64_t k = 0; k < z.slots; ++k) {
+    T share = free[order[k]];
+    allocation[order[k]] = share * used_before;
+    used_before *= 1 - share;
+  }
+}
+
+// Adds to d_usage. `before` is a row of scratch.
+template <class T>
+void allocation_weights_backward(const Sizes& z, const T* usage, T epsilon,
+                                 const T* d_allocation, T* free, int32_t* order, T* before,
+                                 T* d_usage) {
+  free_shares(z, usage, epsilon, free);
+  order_by_freeness(z, free, order);
+  T used_before = 1;
+  for (int64_t k = 0; k < z.slots; ++k) {
+    before[k] = used_before;
+    used_before *= 1 - free[order[k]];
+  }
+  T later = 0;  // how the allocations of later slots change with the product up to here
+  for (int64_t k = z.slots - 1; k >= 0; --k) {
+    int32_t n = order[k];
+    d_usage[n] -= (1 - epsilon) * before[k] * (d_allocation[n] - later);
+    later = d_allocation[n] * free[n] + (1 - free[n]) * later;
+  }
+}
+
+// ---- The link matrix ----------------------------------------------------------------------------
+
+// Rows of the link in whole vectors, in place where its rows are such, through `staged` else.
+template <class T, class Body>
+inline void with_rows(const Sizes& z, const T* from, T* to, int64_t row, int count, T* staged,
+                      Body body) {
+  if (z.padded == z.slots) return body(from + row * z.slots, to + row * z.slots);
+  pad(from + row * z.slots, count, z.slots, z.padded, staged);
+  body(staged, staged);
+  unpad(to + row * z.slots, staged, count, z.slots, z.padded);
+}
+
+// Runs body(j, std::bool_constant) over the vectors of ROWS rows from `row` on; the flag tells
+// the one vector that holds their diagonal.
+template <class T, int ROWS, class Body>
+inline void around_diagonal(int64_t padded, int64_t row, Body body) {
+  static_assert(Lanes<T>::count % ROWS == 0);
+  int64_t diagonal = row / Lanes<T>::count * Lanes<T>::count, j = 0;
+  for (; j < diagonal; j += Lanes<T>::count) body(j, std::false_type{});
+  body(j, std::true_type{});
+  for (j += Lanes<T>::count; j < padded; j += Lanes<T>::count) body(j, std::false_type{});
+}
+
+template <class T, int R, int ROWS>
+void link_rows(int64_t padded, int64_t row, const T* link, T* new_link, const T* write,
+               const T* precedence, const T* read, T* forward, T* backward) {
+  V<T> f[ROWS][R] = {};
+  T to[ROWS], from[ROWS][R];
+  for (int i = 0; i < ROWS; ++i) {
+    to[i] = write[row + i];
+    for (int h = 0; h < R; ++h) from[i][h] = read[h * padded + row + i];
+  }
+  around_diagonal<T, ROWS>(padded, row, [&](int64_t j, auto holds_diagonal) {
+    V<T> w = load(write + j), p = load(precedence + j), r[R], b[R];
+    for (int h = 0; h < R; ++h) r[h] = load(read + h * padded + j), b[h] = load(backward + h * padded + j);
+    for (int i = 0; i < ROWS; ++i) {
+      V<T> l = (1 - to[i] - w) * load(link + i * padded + j) + to[i] * p;
+      if constexpr (holds_diagonal) l[row + i - j] = 0;
+      store(new_link + i * padded + j, l);
+      for (int h = 0; h < R; ++h) f[i][h] += l * r[h], b[h] += l * from[i][h];
+    }
+    for (int h = 0; h < R; ++h) store(backward + h * padded + j, b[h]);
+  });
+  for (int i = 0; i < ROWS; ++i)
+    for (int h = 0; h < R; ++h) forward[h * padded + row + i] = sum<T>(f[i][h]);
+}
+
+// L <- (1 - w_i - w_j) L + w_i p_j, f = L r, b = L^T r. `backward` must be zero.
+template <class T, int R>
+void link_step(const Sizes& z, const T* link, T* new_link, const T* write, const T* precedence,
+               const T* read, T* forward, T* backward, T* staged) {
+  constexpr int ROWS = R <= 4 ? 4 : 2;
+  int64_t row = 0;
+  for (; row + ROWS <= z.slots; row += ROWS)
+    with_rows(z, link, new_link, row, ROWS, staged, [&](const T* in, T* out) {
+      link_rows<T, R, ROWS>(z.padded, row, in, out, write, precedence, read, forward, backward);
+    });
+  for (; row < z.slots; ++row)
+    with_rows(z, link, new_link, row, 1, staged, [&](const T* in, T* out) {
+      link_rows<T, R, 1>(z.padded, row, in, out, write, precedence, read, forward, backward);
+    });
+}
+
+template <class T>
+struct LinkGradients {
+  const T *forward, *backward;          // given: by f and b, R rows each
+  T *write, *precedence, *read;         // added to
+};
+
+template <class T, int R, int ROWS>
+void link_rows_backward(int64_t padded, int64_t row, const T* link, const T* d_new_link,
+                        T* d_link, const T* write, const T* precedence, const T* read,
+                        const LinkGradients<T>& d) {
+  V<T> read_sum[ROWS][R] = {}, write_sum[ROWS] = {};
+  T to[ROWS], from[ROWS][R], df[ROWS][R];
+  for (int i = 0; i < ROWS; ++i) {
+    to[i] = write[row + i];
+    for (int h = 0; h < R; ++h) {
+      from[i][h] = read[h * padded + row + i];
+      df[i][h] = d.forward[h * padded + row + i];
+    }
+  }
+  around_diagonal<T, ROWS>(padded, row, [&](int64_t j, auto holds_diagonal) {
+    V<T> w = load(write + j), p = load(precedence + j), r[R], db[R], dr[R];
+    V<T> dw = load(d.write + j), dp = load(d.precedence + j);
+    for (int h = 0; h < R; ++h) {
+      r[h] = load(read + h * padded + j);
+      db[h] = load(d.backward + h * padded + j);
+      dr[h] = load(d.read + h * padded + j);
+    }
+    for (int i = 0; i < ROWS; ++i) {
+      V<T> l = load(link + i * padded + j), g = load(d_new_link + i * padded + j);
+      for (int h = 0; h < R; ++h) g += df[i][h] * r[h] + from[i][h] * db[h];
+      V<T> keep = 1 - to[i] - w, new_l = keep * l + to[i] * p;
+      if constexpr (holds_diagonal) g[row + i - j] = 0, new_l[row + i - j] = 0;
+      store(d_link + i * padded + j, keep * g);
+      V<T> gl = g * l;
+      write_sum[i] += g * p - gl;
+      dw -= gl;
+      dp += to[i] * g;
+      for (int h = 0; h < R; ++h) dr[h] += new_l * df[i][h], read_sum[i][h] += new_l * db[h];
+    }
+    store(d.write + j, dw);
+    store(d.precedence + j, dp);
+    for (int h = 0; h < R; ++h) store(d.read + h * padded + j, dr[h]);
+  });
+  for (int i = 0; i < ROWS; ++i) {
+    d.write[row + i] += sum<T>(write_sum[i]);
+    for (int h = 0; h < R; ++h) d.read[h * padded + row + i] += sum<T>(read_sum[i][h]);
+  }
+}
+
+template <class T, int R>
+void link_step_backward(const Sizes& z, const T* link, const T* d_new_link, T* d_link,
+                        const T* write, const T* precedence, const T* read,
+                        const LinkGradients<T>& d, T* staged) {
+  constexpr int ROWS = 2;
+  auto run = [&](int64_t row, auto rows) {
+    constexpr int count = decltype(rows)::value;
+    const T* in = link + row * z.slots;
+    if (z.padded != z.slots) {
+      T* rows_of_link = staged + count * z.padded;
+      pad(in, count, z.slots, z.padded, rows_of_link);
+      in = rows_of_link;
+    }
+    with_rows(z, d_new_link, d_link, row, count, staged, [&](const T* d_in, T* d_out) {
+      link_rows_backward<T, R, count>(z.padded, row, in, d_in, d_out, write, precedence, read, d);
+    });
+  };
+  int64_t row = 0;
+  for (; row + ROWS <= z.slots; row += ROWS) run(row, std::integral_constant<int, ROWS>{});
+  for (; row < z.slots; ++row) run(row, std::integral_constant<int, 1>{});
+}
+
+}  // namespace dncx
