@@ -223,9 +223,8 @@ def _check_access(access: Any, hidden: int, dtype: Any) -> None:
         words = nnx.eval_shape(step, access, jax.ShapeDtypeStruct((hidden,), dtype))
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{type(access).__name__} does not step on the controller's {hidden} outputs: {error}. "
-            f"It must be made for that many (config.make_access({hidden}, ...)), and parts of your "
-            "own must be as those in dncx/addressing.py"
+            f"{type(access).__name__} does not step on the controller's {hidden} outputs: {error}; "
+            f"it must be made for so many (config.make_access({hidden}, ...)), of parts that step"
         ) from error
     if words.shape != (access.num_read_heads, access.word_size):
         raise ValueError(

@@ -145,7 +145,7 @@ def test_other_recurrent_cells_unroll_too():
 
 REFUSED = [
     (r"inputs \[\*batch, time, features\], got shape \(3,\)", INPUTS[0, 0], {}),
-    (r"inputs \[\*batch, 3\] at a step, got shape \(2, 2\)", INPUTS[:, :, :2], {}),
+    (r"inputs of 3 features, \[\*batch, 3\] at a step; got \(2, 2\)", INPUTS[:, :, :2], {}),
     (r"lengths must lie in 0..6.*got 2..7", INPUTS, {"lengths": np.array([2, 7])}),
     (r"lengths must lie in 0..6.*got -1..3", INPUTS, {"lengths": np.array([-1, 3])}),
     (r"whole numbers of shape \(2,\).*got int32 of shape \(3,\)", INPUTS,

@@ -111,7 +111,7 @@ def load_run(run_dir: Path | str, **changes: Any) -> tuple[Any, Network, dict[st
         task = make_task(kind.name, task_settings(config, kind))
         network = nnx.eval_shape(lambda: make_network(config["model"], nnx.Rngs(0)))
     except (KeyError, TypeError, ValueError) as error:
-        settings = f"with the settings of {run_dir.name}, and those given"
+        settings = f"with the settings in {config_path}, and those given"
         raise UsageError(f"{error} ({settings})") from error
     sizes = {"input_size": task.input_size, "output_size": task.output_size}
     for size, needed in sizes.items():
