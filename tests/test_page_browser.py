@@ -316,6 +316,7 @@ def test_the_story_rolls_with_the_steps(open_page):
     weights[:, 0, 2] = 1
     tab = open_page(Trace((made(40, write_weights=weights),)))
     tab.evaluate("dncx.set({slot: 2})")
+    settle(tab)
     assert tab.evaluate(
         "(box => box.scrollHeight > 2 * box.clientHeight)(document.querySelector('.story'))"
     )
