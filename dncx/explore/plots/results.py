@@ -79,7 +79,7 @@ def evaluation_heatmap(
     if missing:
         raise UsageError(f"no result of {second}, {first}: {missing[0]}")
     table = np.array([[found[row, column] for column in columns] for row in rows])
-    figure = new(width, max(1.4, 0.25 * len(rows) + 0.5))
+    figure = new(width, max(1.9, 0.25 * len(rows) + 0.5))  # the least that the label takes
     axes = figure.subplots()
     limit = 100.0 if score != "loss" else float(table.max()) or 1.0
     image = panels.heat(axes, table, ramp(BLUE), _words(second), vmax=limit)
