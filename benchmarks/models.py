@@ -9,7 +9,7 @@ from flax import nnx
 
 from dncx import DNC, DNCConfig, unroll
 from dncx.kernels.choice import Implementation
-from dncx.training.settings import ModelSettings
+from dncx.settings.training import ModelSettings
 
 
 class Size(NamedTuple):

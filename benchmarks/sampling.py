@@ -7,13 +7,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from benchmarks.measure import Report, round_robin
+from dncx.networks.build import describe_network, make_network
+from dncx.runs.state import DATA, initial_state, make_optimizer, stream
+from dncx.settings.presets import DEFAULTS
+from dncx.settings.training import ModelSettings
 from dncx.tasks.curriculum import Course
-from dncx.training.networks import describe_network, make_network
-from dncx.training.presets import DEFAULTS
-from dncx.training.runs import make_task
-from dncx.training.settings import ModelSettings
-from dncx.training.state import DATA, initial_state, make_optimizer, stream
-from dncx.training.step import Recipe, make_train
+from dncx.tasks.registry import make_task
+from dncx.training.update import Recipe, make_train
 
 
 def run(iterations: int = 10, model: ModelSettings | None = None) -> Report:

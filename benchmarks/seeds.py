@@ -6,10 +6,10 @@ from flax import nnx
 
 from benchmarks.measure import Report, round_robin
 from dncx import DNC
+from dncx.runs.state import DATA, TrainState, initial_state, make_optimizer, stream
+from dncx.settings.training import OptimizerSettings
 from dncx.tasks.repeat_copy import RepeatCopy
-from dncx.training.settings import OptimizerSettings
-from dncx.training.state import DATA, TrainState, initial_state, make_optimizer, stream
-from dncx.training.step import Recipe, make_train
+from dncx.training.update import Recipe, make_train
 
 
 def run(counts: tuple[int, ...] = (1, 2, 4, 8), iterations: int = 200, rounds: int = 5) -> Report:

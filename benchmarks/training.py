@@ -6,11 +6,11 @@ from flax import nnx
 
 from benchmarks.measure import Report, round_robin
 from dncx import DNC
+from dncx.runs.state import DATA, initial_state, make_optimizer, stream
+from dncx.settings.training import OptimizerSettings
 from dncx.tasks.repeat_copy import RepeatCopy
 from dncx.training.gradient import keys_for, loss_and_gradient
-from dncx.training.settings import OptimizerSettings
-from dncx.training.state import DATA, initial_state, make_optimizer, stream
-from dncx.training.step import Recipe, make_train
+from dncx.training.update import Recipe, make_train
 
 
 def run(iterations: int = 500, rounds: int = 5) -> Report:

@@ -1,6 +1,6 @@
 """python -m dncx: the dncx command."""
 
-from dncx.cli import console
+from dncx.cli.main import console
 
 if __name__ == "__main__":
     console()

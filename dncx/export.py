@@ -27,12 +27,12 @@ from jaxtyping import Array
 from dncx import __version__
 from dncx.dnc import DNC
 from dncx.errors import UsageError
+from dncx.networks.build import Embedded, Network, cell_and_inputs, cell_of
+from dncx.runs.config import CONFIG, find_run
+from dncx.runs.directory import load_run, trained_iterations
+from dncx.runs.files import check_folder, write_whole
 from dncx.sequence import unroll
-from dncx.training.configuration import CONFIG, find_run
-from dncx.training.files import check_folder, write_whole
-from dncx.training.inspection import ExportSettings
-from dncx.training.networks import Embedded, Network, cell_and_inputs, cell_of
-from dncx.training.runs import load_run, trained_iterations
+from dncx.settings.commands import ExportSettings
 
 FORMAT = "dncx-export-1"
 PLATFORMS = ("cpu", "cuda", "tpu")

@@ -22,8 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from dncx.training import checkpoints
-from dncx.training.metrics import read_metrics
+from dncx.runs import checkpoints
+from dncx.runs.metrics import read_metrics
 
 ROOT = Path(__file__).parent.parent
 FLAGS = [

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from dncx.cli import main
+from dncx.cli.main import main
+from dncx.runs import checkpoints
+from dncx.runs.config import METRICS
+from dncx.runs.metrics import read_metrics
 from dncx.tasks.babi.buckets import best_widths, pad, share_out
 from dncx.tasks.babi.data import Gap
 from dncx.tasks.babi.files import NAMES
@@ -23,9 +26,6 @@ from dncx.tasks.babi.stories import Story, parse
 from dncx.tasks.babi.task import Babi, Bucket, episode_of
 from dncx.tasks.babi.vocabulary import INDEX, NOTHING, TOKENS, WORDS
 from dncx.tasks.base import Bucketed, Examined, Task
-from dncx.training import checkpoints
-from dncx.training.configuration import METRICS
-from dncx.training.metrics import read_metrics
 
 ROOT = "tasks_1-20_v1-2"
 EXAMPLE = (

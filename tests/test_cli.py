@@ -9,14 +9,15 @@ from typing import ClassVar
 
 import pytest
 
-from dncx import cli
-from dncx.cli import main, train_main
+from dncx.cli.main import main, train_main
+from dncx.cli.main import main as cli
 from dncx.config import DNCConfig
+from dncx.networks.build import describe_network
+from dncx.runs import directory as runs
+from dncx.runs.config import MODELS
+from dncx.settings.presets import DEFAULTS
+from dncx.tasks.registry import TASKS, make_task
 from dncx.tasks.repeat_copy import RepeatCopy
-from dncx.training import runs
-from dncx.training.configuration import MODELS
-from dncx.training.networks import describe_network
-from dncx.training.presets import DEFAULTS
 
 ROOT = Path(__file__).parent.parent
 # Flag, default and another value: those of google-deepmind/dnc's train.py, and where they go.
@@ -86,7 +87,7 @@ def test_flag_reaches_the_network_or_the_task(flag, parsed):
     _, value, group = FLAGS[flag]
     limits = {"max_length": 6, "max_repeats": 6, flag: value}
     settings = parsed([f"--{name}={number}" for name, number in limits.items()])
-    task = runs.make_task(settings.task_name, vars(settings.task))
+    task = make_task(settings.task_name, vars(settings.task))
     model = describe_network(settings.model, task)
     if flag == "equations":
         assert vars(DNCConfig.nature()).items() <= model.items()
@@ -127,7 +128,7 @@ def run(*command, folder, unset="", **environment):
 
 @pytest.mark.parametrize(
     "command",
-    [["-m", "dncx.cli"], ["-m", "dncx.cli", "train"], ["-m", "dncx.cli", "eval"], ["train.py"]],
+    [["-m", "dncx"], ["-m", "dncx", "train"], ["-m", "dncx", "eval"], ["train.py"]],
 )
 def test_help_needs_no_jax(command):
     """--help is instant because nothing heavy is imported for it."""
@@ -153,7 +154,7 @@ def test_import_brings_no_trainer_and_no_plotting():
     code = (
         "import sys, dncx; [getattr(dncx, name) for name in dir(dncx)];"
         "print([m for m in sys.modules if m.startswith(('matplotlib', 'tyro', 'dncx.training',"
-        "'dncx.cli', 'dncx.tasks', 'safetensors', 'orbax'))])"
+        "'dncx.cli.main', 'dncx.tasks', 'safetensors', 'orbax'))])"
     )
     result = run("-c", code, folder=ROOT)
     assert result.stdout.strip() == "[]", result.stdout + result.stderr
@@ -327,7 +328,7 @@ def test_a_task_whose_fields_are_flags_of_dncx(capsys):
 
     assert cli.task_main(Mine, ["train"]) == 2
     assert "error: seed: dncx has flags of these names" in capsys.readouterr().err
-    assert "mine" not in runs.TASKS
+    assert "mine" not in TASKS
 
 
 def test_a_task_that_is_not_whole(capsys):
@@ -344,7 +345,7 @@ def test_a_reader_that_has_seen_enough():
     """As in `dncx runs | head`: no message, and the shell's code for a broken pipe."""
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "dncx.cli", "runs", str(MODELS)]
+    command = [sys.executable, "-m", "dncx", "runs", str(MODELS)]
     result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     os.close(write)
     assert (result.returncode, result.stderr) == (141, "")

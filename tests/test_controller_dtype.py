@@ -14,13 +14,13 @@ from dncx import DNC, DNCConfig, export, unroll
 from dncx.controllers import product_in
 from dncx.interop.deepmind import to_variables
 from dncx.kernels import recurrence
+from dncx.networks.build import describe_network, make_network
+from dncx.runs import directory as runs
+from dncx.runs.config import MODELS as SHIPPED
+from dncx.runs.config import write_config
+from dncx.settings.training import ModelSettings, TrainSettings
 from dncx.tasks.copy import Copy
 from dncx.tasks.settings import CopySettings
-from dncx.training import runs
-from dncx.training.configuration import MODELS as SHIPPED
-from dncx.training.configuration import write_config
-from dncx.training.networks import describe_network, make_network
-from dncx.training.settings import ModelSettings, TrainSettings
 
 LOW = {"controller_dtype": "bfloat16"}
 SIZES = {"memory_size": 5, "word_size": 3, "num_read_heads": 2, "hidden_size": 6}

@@ -11,15 +11,17 @@ import numpy as np
 import optax
 import pytest
 
-from dncx.cli import main, task_main
+from dncx.cli.main import main, task_main
 from dncx.debugging import cases
 from dncx.debugging import command as debugging
 from dncx.debugging.origins import INFINITE, NAN, earliest
 from dncx.debugging.replay import replay
+from dncx.runs import checkpoints
+from dncx.runs.integrity import SEAL, seal
+from dncx.runs.state import initial_state
+from dncx.tasks.registry import TASKS
 from dncx.tasks.repeat_copy import RepeatCopy
-from dncx.training import checkpoints, runs, step
-from dncx.training.seals import SEAL, seal
-from dncx.training.state import initial_state
+from dncx.training import update as step
 
 SIZES = ["--hidden_size=8", "--memory_size=6", "--word_size=4", "--num_read_heads=2"]
 TRAIN = [*SIZES, "--batch_size=4", "--max_skipped_updates=2", "--min_length=2", "--max_length=2"]
@@ -457,7 +459,7 @@ def test_errors(stopped, tmp_path, monkeypatch, capsys):
     assert f"there is no run {tmp_path / 'none'}" in error(tmp_path / "none")
     (tmp_path / "fine").mkdir()
     assert "has no failure/, which training leaves" in error(tmp_path / "fine")
-    monkeypatch.delitem(runs.TASKS, "spoiled")
+    monkeypatch.delitem(TASKS, "spoiled")
     assert "is of the task spoiled, which dncx does not know" in error(stopped)
     broken = shutil.copytree(stopped, tmp_path / "broken")
     (broken / "failure" / "0" / "seal").write_bytes(b"{}")

@@ -15,16 +15,16 @@ from flax import nnx
 
 import dncx
 from dncx import explore
-from dncx.baselines import LSTMNetwork
-from dncx.cli import main
+from dncx.cli.main import main
 from dncx.errors import UsageError
 from dncx.explore import archive, decoding, tracing
 from dncx.explore.record import AXES, KINDS, OPTIONAL, EpisodeTrace, Trace
+from dncx.networks.build import Embedded
+from dncx.networks.lstm import LSTMNetwork
+from dncx.runs.directory import load_run
+from dncx.runs.state import EVALUATION, stream
 from dncx.tasks.base import Words
 from dncx.training.gradient import keys_for, respond
-from dncx.training.networks import Embedded
-from dncx.training.runs import load_run
-from dncx.training.state import EVALUATION, stream
 
 ROOT = Path(__file__).parent.parent
 SIZES = {"T": 6, "N": 4, "W": 3, "R": 2, "M": 2, "F": 3, "O": 2, "H": 5, "1+2*M": 5}

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from dncx import explore
-from dncx.cli import main
+from dncx.cli.main import main
 from dncx.explore import command
-from dncx.training.configuration import MODELS
+from dncx.runs.config import MODELS
 
 ROOT = Path(__file__).parent.parent
 

@@ -16,14 +16,14 @@ from flax import nnx
 from jaxtyping import config as jaxtyping_config
 
 from dncx import export, unroll
-from dncx.cli import main
+from dncx.cli.main import main
+from dncx.networks.build import cell_and_inputs, describe_network, make_network
+from dncx.runs import directory as runs
+from dncx.runs.config import write_config
+from dncx.settings.training import ModelSettings, TrainSettings
 from dncx.tasks.copy import Copy
 from dncx.tasks.settings import CopySettings
-from dncx.training import runs
-from dncx.training.configuration import write_config
-from dncx.training.measuring import data_of, sources
-from dncx.training.networks import cell_and_inputs, describe_network, make_network
-from dncx.training.settings import ModelSettings, TrainSettings
+from dncx.training.scoring import data_of, sources
 
 ROOT = Path(__file__).parent.parent
 FILES = {"sequence.jax_export", "step.jax_export", "export.json"}
@@ -275,7 +275,7 @@ def test_without_flatbuffers(tmp_path, monkeypatch, capsys):
 
 def test_help_needs_no_jax(tmp_path):
     code = (
-        "import atexit, sys; from dncx.cli import main;"
+        "import atexit, sys; from dncx.cli.main import main;"
         "atexit.register(lambda: print('HEAVY', [m for m in ('jax', 'flax', 'numpy') if m in"
         " sys.modules])); main(['export', '--help'])"
     )

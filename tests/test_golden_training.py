@@ -9,12 +9,12 @@ from flax import nnx
 
 from dncx import unroll
 from dncx.interop.deepmind import from_variables, to_variables
+from dncx.runs.state import initial_state, make_optimizer
+from dncx.settings.training import OptimizerSettings
 from dncx.tasks.base import Episode
 from dncx.tasks.bits import masked_cross_entropy
 from dncx.tasks.repeat_copy import RepeatCopy
-from dncx.training.settings import OptimizerSettings
-from dncx.training.state import initial_state, make_optimizer
-from dncx.training.step import Recipe, update
+from dncx.training.update import Recipe, update
 
 
 def to_float32(value):

@@ -14,7 +14,7 @@ import networkx
 import numpy as np
 import pytest
 
-from dncx.cli import main
+from dncx.cli.main import main
 from dncx.tasks.base import Episode, Interactive
 from dncx.tasks.curriculum import Course
 from dncx.tasks.graphs import lessons, named_graphs, random_graphs, relations, walking

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dncx.cli import main
-from dncx.training.configuration import CONFIG, FAILURE, METRICS, MODEL, MODELS
-from dncx.training.lock import LOCK
+from dncx.cli.main import main
+from dncx.runs.config import CONFIG, FAILURE, METRICS, MODEL, MODELS
+from dncx.runs.lock import LOCK
 
 ROOT = Path(__file__).parent.parent
 
@@ -157,7 +157,7 @@ def test_no_runs(tmp_path, monkeypatch, capsys):
 
 def test_it_needs_no_jax(folder):
     code = (
-        f"import sys; from dncx.cli import main; assert main(['runs', {str(folder)!r}]) == 0;"
+        f"import sys; from dncx.cli.main import main; assert main(['runs', {str(folder)!r}]) == 0;"
         "print([m for m in ('jax', 'flax', 'numpy', 'safetensors') if m in sys.modules])"
     )
     result = subprocess.run(

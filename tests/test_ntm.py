@@ -12,11 +12,11 @@ from conftest import assert_relative
 from flax import nnx
 
 from dncx import DNC, DNCConfig, ntm, unroll
-from dncx.cli import main
+from dncx.cli.main import main
 from dncx.export import export_programs
-from dncx.ntm import NTMAccess, neural_turing_machine
-from dncx.training import runs
-from dncx.training.metrics import read_metrics
+from dncx.networks.ntm import NTMAccess, neural_turing_machine
+from dncx.runs import directory as runs
+from dncx.runs.metrics import read_metrics
 
 SIZES = {"memory_size": 5, "word_size": 3, "num_read_heads": 2, "hidden_size": 6}
 
@@ -231,7 +231,7 @@ def test_it_is_listed_exported_and_not_explored(trained, capsys):
 
 
 def test_slots_are_not_shared(tmp_path):
-    command = [sys.executable, "-m", "dncx.cli", "train", "copy", *FLAGS, "--memory_devices=2"]
+    command = [sys.executable, "-m", "dncx", "train", "copy", *FLAGS, "--memory_devices=2"]
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
     result = subprocess.run(
         command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from dncx.errors import UsageError
 from dncx.explore import EpisodeTrace, plots
 from dncx.explore.plots import panels
+from dncx.runs.config import MODELS
 from dncx.tasks.babi import report
 from dncx.tasks.babi.judge import Tally
 from dncx.tasks.base import Words
-from dncx.training.configuration import MODELS
 
 T, N, W = 12, 6, 4
 EPISODE = (

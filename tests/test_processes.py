@@ -15,12 +15,12 @@ import numpy as np
 import optax
 import pytest
 
-from dncx.cli import train_main
+from dncx.cli.main import train_main
 from dncx.errors import TrainingError
-from dncx.training import checkpoints, processes
-from dncx.training.metrics import read_metrics
-from dncx.training.runs import load_model
-from dncx.training.state import initial_state
+from dncx.runs import checkpoints, processes
+from dncx.runs.directory import load_model
+from dncx.runs.metrics import read_metrics
+from dncx.runs.state import initial_state
 
 SIZES = ["--hidden_size=8", "--memory_size=8", "--word_size=4", "--num_read_heads=2"]
 TRAIN = [*SIZES, "--batch_size=8", "--report_interval=10", "--learning_rate=1e-3"]

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dncx import cli, commands
+from dncx.cli.main import main as cli
+from dncx.cli.main import parsing as commands
 from dncx.errors import UsageError
-from dncx.training import presets, runs
-from dncx.training.networks import describe_network
+from dncx.networks.build import describe_network
+from dncx.settings import presets
+from dncx.tasks.registry import make_task
 
 LONGEST = 1500  # signs of a message, beside what was typed
 VALUES = ["", "0", "-0", "-1", "1", "3", "0.5", "nan", "inf", "-inf", "1e400", "1e-400", "1_0",
@@ -114,7 +116,7 @@ def test_what_is_asked_for_is_a_task_and_a_network_or_refused(folder, line):
         try:
             asked = commands.parse(presets.DEFAULTS, line, "dncx")
             asked.check()
-            return describe_network(asked.model, runs.make_task(asked.task_name, vars(asked.task)))
+            return describe_network(asked.model, make_task(asked.task_name, vars(asked.task)))
         except UsageError as error:
             return error
 

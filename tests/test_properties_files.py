@@ -31,17 +31,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dncx import explore
+from dncx.cli.listing import show_runs
 from dncx.errors import UsageError
 from dncx.explore.record import AXES, EpisodeTrace, Trace
-from dncx.tasks.babi.buckets import best_widths
-from dncx.tasks.babi.files import ROOT, file_name, read_files
-from dncx.tasks.babi.stories import parse
-from dncx.tasks.base import Words
-from dncx.tasks.graphs.named_graphs import DATA, read_graph
-from dncx.tasks.repeat_copy import RepeatCopy
-from dncx.tasks.settings import CopySettings
-from dncx.training import checkpoints, runs
-from dncx.training.configuration import (
+from dncx.networks.build import make_network
+from dncx.runs import checkpoints
+from dncx.runs import directory as runs
+from dncx.runs.config import (
     CONFIG,
     METRICS,
     MODEL,
@@ -50,13 +46,18 @@ from dncx.training.configuration import (
     read_config,
     task_settings,
 )
-from dncx.training.inspection import RunsSettings
-from dncx.training.listing import show_runs
-from dncx.training.metrics import read_metrics
-from dncx.training.networks import make_network
-from dncx.training.seals import SEAL, score_of
-from dncx.training.settings import OptimizerSettings, RunSettings, TrainSettings
-from dncx.training.state import initial_state
+from dncx.runs.integrity import SEAL, score_of
+from dncx.runs.metrics import read_metrics
+from dncx.runs.state import initial_state
+from dncx.settings.commands import RunsSettings
+from dncx.settings.training import OptimizerSettings, RunSettings, TrainSettings
+from dncx.tasks.babi.buckets import best_widths
+from dncx.tasks.babi.files import ROOT, file_name, read_files
+from dncx.tasks.babi.stories import parse
+from dncx.tasks.base import Words
+from dncx.tasks.graphs.named_graphs import DATA, read_graph
+from dncx.tasks.repeat_copy import RepeatCopy
+from dncx.tasks.settings import CopySettings
 
 LONGEST = 1500  # signs of a message; those on bAbI say where the data are to be had
 

@@ -17,23 +17,25 @@ import pytest
 from conftest import assert_relative
 from flax import nnx
 
-from dncx.cli import main, train_main
+from dncx.cli.main import main, train_main
 from dncx.config import DNCConfig
 from dncx.dnc import DNC
 from dncx.errors import UsageError
+from dncx.runs import checkpoints
+from dncx.runs.config import compare_configs
+from dncx.runs.directory import load_model
+from dncx.runs.integrity import Score, score_of
+from dncx.runs.metrics import read_metrics
+from dncx.runs.state import initial_state, learning_rates, make_optimizer
 from dncx.sequence import unroll
+from dncx.settings.training import OptimizerSettings
 from dncx.tasks.base import Episode
 from dncx.tasks.copy import Copy
 from dncx.tasks.repeat_copy import RepeatCopy
-from dncx.training import beginning, checkpoints, loop
-from dncx.training.configuration import compare_configs
+from dncx.training import loop
+from dncx.training import setup as beginning
 from dncx.training.gradient import Plan, keys_for, loss_and_gradient, unroll_truncated
-from dncx.training.metrics import read_metrics
-from dncx.training.runs import load_model
-from dncx.training.seals import Score, score_of
-from dncx.training.settings import OptimizerSettings
-from dncx.training.state import initial_state, learning_rates, make_optimizer
-from dncx.training.step import Recipe, make_diagnosis, make_train, update
+from dncx.training.update import Recipe, make_diagnosis, make_train, update
 
 SIZES = ["--hidden_size=8", "--memory_size=8", "--word_size=4", "--num_read_heads=2"]
 TRAIN = [*SIZES, "--batch_size=8", "--report_interval=10", "--learning_rate=1e-3"]
@@ -332,8 +334,8 @@ import dncx
 from dncx.tasks.repeat_copy import RepeatCopy
 from dncx.training.devices import find_devices
 from dncx.training.gradient import Plan, keys_for, loss_and_gradient
-from dncx.training.measuring import make_answer, make_measure
-from dncx.training.settings import ScaleSettings
+from dncx.training.scoring import make_answer, make_measure
+from dncx.settings.training import ScaleSettings
 
 task, config = RepeatCopy(), dncx.DNCConfig(memory_size=28, word_size=4, num_read_heads=1)
 cell = dncx.DNC(task.input_size, task.output_size, config, implementation="xla", rngs=nnx.Rngs(0))
@@ -505,8 +507,8 @@ def test_a_checkpoint_has_the_loss_reported_last(tmp_path):
 
 
 def test_loggers_are_told_every_line(tmp_path):
-    from dncx.commands import parse_training
-    from dncx.training.presets import DEFAULTS
+    from dncx.cli.parsing import parse_training
+    from dncx.settings.presets import DEFAULTS
 
     told = []
     arguments = [*TRAIN, ITERATIONS, f"--run_dir={tmp_path / 'run'}"]

@@ -23,16 +23,17 @@ import numpy as np
 import optax
 import pytest
 
-from dncx.cli import task_main, train_main
+from dncx.cli.main import task_main, train_main
 from dncx.errors import TrainingError, UsageError
+from dncx.reporting.console import Reporter
+from dncx.reporting.output import Output
+from dncx.runs import checkpoints, processes
+from dncx.runs.files import write_whole
+from dncx.runs.lock import Locks
+from dncx.runs.metrics import Metrics, read_metrics
+from dncx.runs.state import DATA, initial_state, stream
 from dncx.tasks.repeat_copy import RepeatCopy
-from dncx.training import checkpoints, loop, processes
-from dncx.training.files import write_whole
-from dncx.training.lock import Locks
-from dncx.training.metrics import Metrics, read_metrics
-from dncx.training.output import Output
-from dncx.training.reporter import Reporter
-from dncx.training.state import DATA, initial_state, stream
+from dncx.training import loop
 
 SIZES = ["--hidden_size=8", "--memory_size=6", "--word_size=4", "--num_read_heads=2"]
 TRAIN = [*SIZES, "--batch_size=4", "--report_interval=10", "--seed=3", "--learning_rate=1e-3"]
@@ -575,7 +576,7 @@ def test_checkpoints_elsewhere_are_for_one_process(own, run_dir, tmp_path, capsy
 
 def test_a_lock_does_not_survive_its_process(tmp_path):
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom dncx.training.lock import Locks\n"
+        "import os, sys\nfrom pathlib import Path\nfrom dncx.runs.lock import Locks\n"
         "Locks(print).take([Path(sys.argv[1])])\nos._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == 9

@@ -15,18 +15,19 @@ import pytest
 from flax import nnx
 
 from dncx import DNCConfig, unroll
-from dncx.baselines import LSTMNetwork
-from dncx.cli import main, task_main, train_main
+from dncx.cli.main import main, task_main, train_main
+from dncx.networks.build import describe_network
+from dncx.networks.lstm import LSTMNetwork
+from dncx.runs import directory as runs
+from dncx.runs.config import MODELS, shipped_models
+from dncx.runs.metrics import read_metrics
+from dncx.settings.presets import PRESETS
 from dncx.tasks.associative_recall import AssociativeRecall
 from dncx.tasks.base import Bucketed, Episode, Task
 from dncx.tasks.copy import Copy
 from dncx.tasks.curriculum import Course, Gate, draw_lessons
+from dncx.tasks.registry import make_task
 from dncx.tasks.repeat_copy import RepeatCopy
-from dncx.training import runs
-from dncx.training.configuration import MODELS, shipped_models
-from dncx.training.metrics import read_metrics
-from dncx.training.networks import describe_network
-from dncx.training.presets import PRESETS
 
 SIZES = ["--hidden_size=8", "--memory_size=6", "--word_size=4", "--num_read_heads=2"]
 TRAIN = [*SIZES, "--batch_size=4", "--report_interval=10", "--learning_rate=1e-3"]
@@ -422,7 +423,7 @@ def test_the_tiny_twin_of_a_preset(preset, tmp_path, capsys):
     assert main(["train", task, *flags]) == 0
     assert main(["eval", str(tmp_path / "run"), "--num_episodes=4", "--batch_size=2"]) == 0
     _, _, config = runs.load_run(tmp_path / "run")
-    asked = runs.make_task(task, vars(PRESETS[preset].settings.task))
+    asked = make_task(task, vars(PRESETS[preset].settings.task))
     full = describe_network(PRESETS[preset].settings.model, asked)
     assert {name for name in full if config["model"][name] != full[name]} <= {
         "hidden_size", "memory_size", "word_size", "num_read_heads"

@@ -17,12 +17,12 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from dncx.errors import UsageError
+from dncx.explore import tensorboard
 from dncx.explore.record import AXES, EpisodeTrace, Trace
-from dncx.training import tensorboard
-from dncx.training.configuration import CONFIG, METRICS, MODELS
-from dncx.training.loggers import numbers
-from dncx.training.metrics import read_metrics
-from dncx.training.tensorboard import TensorBoard, check_installed
+from dncx.explore.tensorboard import TensorBoard, check_installed
+from dncx.reporting.loggers import numbers
+from dncx.runs.config import CONFIG, METRICS, MODELS
+from dncx.runs.metrics import read_metrics
 
 PAGE = (Path(__file__).parent.parent / "docs" / "watching.md").read_text()
 DESCRIPTION = json.loads((MODELS / "traversal" / CONFIG).read_text())
@@ -228,7 +228,7 @@ def test_what_is_not_installed_is_said_before_anything_is_written(name, tmp_path
 def test_libraries_are_loaded_when_they_are_needed():
     """None to train without it, and matplotlib not before the first picture."""
     code = (
-        "import sys, tempfile, pathlib, dncx.training.loop, dncx.training.tensorboard as t\n"
+        "import sys, tempfile, pathlib, dncx.training.loop, dncx.explore.tensorboard as t\n"
         "t.check_installed()\n"
         "assert not {'tensorboardX', 'matplotlib'} & set(sys.modules)\n"
         "parts = dict.fromkeys(('task', 'model', 'optimizer', 'training'), {})\n"

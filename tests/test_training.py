@@ -14,11 +14,12 @@ import safetensors.numpy
 from flax import nnx
 
 from dncx import DNC, unroll
-from dncx.cli import main, train_main
+from dncx.cli.main import main, train_main
+from dncx.reporting.console import Reporter
+from dncx.runs import checkpoints
+from dncx.runs import directory as runs
+from dncx.runs.metrics import read_metrics
 from dncx.tasks.repeat_copy import RepeatCopy
-from dncx.training import checkpoints, runs
-from dncx.training.metrics import read_metrics
-from dncx.training.reporter import Reporter
 
 SIZES = ["--hidden_size=8", "--memory_size=6", "--word_size=4", "--num_read_heads=2"]
 TRAIN = [*SIZES, "--batch_size=4", "--report_interval=10", "--seed=3", "--learning_rate=1e-3"]
@@ -376,7 +377,7 @@ def test_task_refuses(settings, message):
 
 def test_the_seed_decides_everything():
     """Other weights for another seed; the purposes of one seed do not repeat each other."""
-    from dncx.training.state import DATA, EVALUATION, SAMPLES, WEIGHTS, stream
+    from dncx.runs.state import DATA, EVALUATION, SAMPLES, WEIGHTS, stream
 
     keys = [
         tuple(jax.random.key_data(stream(seed, purpose)).tolist())

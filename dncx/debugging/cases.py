@@ -8,16 +8,18 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dncx.errors import UsageError
+from dncx.networks.build import make_network
+from dncx.runs import checkpoints
+from dncx.runs import directory as runs
+from dncx.runs.config import FAILURE, fields_of, task_settings
+from dncx.runs.integrity import Checkpoint
+from dncx.runs.state import DATA, TrainState, initial_state, make_optimizer, stream
+from dncx.settings.training import MOST, OptimizerSettings, within
+from dncx.tasks import registry
 from dncx.tasks.base import Bucketed, Episode, Judge
 from dncx.tasks.curriculum import Course
-from dncx.training import checkpoints, runs
-from dncx.training.configuration import FAILURE, fields_of, task_settings
 from dncx.training.gradient import Plan
-from dncx.training.networks import make_network
-from dncx.training.seals import Checkpoint
-from dncx.training.settings import MOST, OptimizerSettings, within
-from dncx.training.state import DATA, TrainState, initial_state, make_optimizer, stream
-from dncx.training.step import BUCKET, Recipe
+from dncx.training.update import BUCKET, Recipe
 
 
 class Case(NamedTuple):
@@ -94,7 +96,7 @@ def _recipe(config: dict[str, Any]) -> tuple[OptimizerSettings, Recipe, Any]:
 def _task(run_dir: Path, config: dict[str, Any]) -> Judge:
     """The task, or the lesson of it, that the batch was of."""
     kind = runs.known_task(run_dir, config)
-    task = runs.make_task(kind.name, task_settings(config, kind))
+    task = registry.make_task(kind.name, task_settings(config, kind))
     if isinstance(task, Course):
         return task.at_lesson(config["lesson"], task.gate.earlier_share)
     return task

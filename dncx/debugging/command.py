@@ -20,12 +20,12 @@ from dncx.debugging.findings import (
 )
 from dncx.debugging.origins import Origin, Value, earliest
 from dncx.debugging.replay import replay
+from dncx.runs import directory as runs
+from dncx.settings.commands import DebugSettings
 from dncx.tasks.base import Episode
-from dncx.training import runs
 from dncx.training.failure import by_name
 from dncx.training.gradient import keys_for, loss_and_gradient
-from dncx.training.inspection import DebugSettings
-from dncx.training.step import Attempt, attempt
+from dncx.training.update import Attempt, attempt
 
 _NAMED = 3  # parameters in a list
 

@@ -27,8 +27,8 @@ import numpy as np
 
 from dncx.errors import UsageError
 from dncx.explore.record import KINDS, OPTIONAL, EpisodeTrace, Trace
+from dncx.runs.files import write_new
 from dncx.tasks.base import Words
-from dncx.training.files import write_new
 
 FORMAT = "dncx-trace-1"
 BROKEN = (OSError, ValueError, EOFError, MemoryError, ArithmeticError, RuntimeError, zlib.error)

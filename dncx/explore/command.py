@@ -10,7 +10,7 @@ from dncx.errors import UsageError
 from dncx.explore.archive import load
 from dncx.explore.record import Trace
 from dncx.explore.tracing import trace_run
-from dncx.training.configuration import (
+from dncx.runs.config import (
     CONFIG,
     METRICS,
     fields_of,
@@ -18,10 +18,10 @@ from dncx.training.configuration import (
     read_finished,
     task_settings,
 )
-from dncx.training.files import check_folder, free_path
-from dncx.training.inspection import ExploreSettings
-from dncx.training.metrics import losses, read_metrics
-from dncx.training.runs import TASKS
+from dncx.runs.files import check_folder, free_path
+from dncx.runs.metrics import losses, read_metrics
+from dncx.settings.commands import ExploreSettings
+from dncx.tasks.registry import TASKS
 
 FILES = ("memory.html", "trace.npz", "compared.npz")
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from dncx.explore import decoding
 from dncx.explore.record import EpisodeTrace, Trace
-from dncx.training.files import write_new
+from dncx.runs.files import write_new
 
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = (

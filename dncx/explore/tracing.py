@@ -16,14 +16,14 @@ from jaxtyping import Array
 from dncx.dnc import DNC, DNCState
 from dncx.errors import UsageError
 from dncx.explore.record import EpisodeTrace, Trace
+from dncx.networks.build import cell_and_inputs, cell_of
+from dncx.runs.config import plain
+from dncx.runs.directory import load_run
+from dncx.runs.state import EVALUATION, stream
 from dncx.sequence import unroll_with_trace
 from dncx.tasks.base import Bucketed, Episode, Interactive, Spoken, Words
-from dncx.training.configuration import plain
 from dncx.training.gradient import keys_for, respond
-from dncx.training.measuring import data_of, sources
-from dncx.training.networks import cell_and_inputs, cell_of
-from dncx.training.runs import load_run
-from dncx.training.state import EVALUATION, stream
+from dncx.training.scoring import data_of, sources
 
 LINK_NUMBERS = 2**26  # of all episodes together (256 MiB); above, links are left out
 

@@ -9,7 +9,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from dncx.dnc import DNCState
 from dncx.errors import UsageError
-from dncx.training.settings import ScaleSettings
+from dncx.settings.training import ScaleSettings
 
 BATCH, MEMORY = "batch", "memory"
 

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dncx.errors import UsageError
+from dncx.networks.build import too_small
+from dncx.runs.config import fields_of
+from dncx.runs.directory import load_run
+from dncx.runs.files import write_whole
+from dncx.runs.state import EVALUATION, stream
+from dncx.settings.commands import EvalSettings
 from dncx.tasks.base import Examined
-from dncx.training.configuration import fields_of
-from dncx.training.files import write_whole
-from dncx.training.inspection import EvalSettings
-from dncx.training.measuring import data_of, make_answer, make_examination, make_measure
-from dncx.training.networks import too_small
-from dncx.training.runs import load_run
-from dncx.training.state import EVALUATION, stream
+from dncx.training.scoring import data_of, make_answer, make_examination, make_measure
 
 
 def evaluate(settings: EvalSettings[Any]) -> list[dict[str, Any]]:

@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from dncx.errors import TrainingError
-from dncx.training import checkpoints, processes
-from dncx.training.configuration import FAILURE
-from dncx.training.files import set_aside
-from dncx.training.population import Population
-from dncx.training.presets import DEFAULTS
-from dncx.training.programs import Programs
-from dncx.training.runs import flat
-from dncx.training.settings import RunSettings
-from dncx.training.state import TrainState
+from dncx.runs import checkpoints, processes
+from dncx.runs.config import FAILURE
+from dncx.runs.directory import flat
+from dncx.runs.files import set_aside
+from dncx.runs.population import Population
+from dncx.runs.state import TrainState
+from dncx.settings.presets import DEFAULTS
+from dncx.settings.training import RunSettings
+from dncx.training.compilation import Programs
 
 _NORMS = {"gradient": "gradients", "updated": "parameters after the update"}
 _NAMED = 5  # parameters in a message

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from dncx.networks.build import Network, cell_and_inputs
 from dncx.sequence import unroll
 from dncx.tasks.base import Episode, Interactive, Task
 from dncx.training.devices import Devices
-from dncx.training.networks import Network, cell_and_inputs
 
 # What the key of a batch is used for beside `Task.sample`, whose own splits count from 0 on.
 _CONVERSE = 2**31 - 1

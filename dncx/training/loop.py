@@ -11,27 +11,30 @@ import jax
 from flax import nnx
 
 from dncx.errors import TrainingError
+from dncx.explore import tensorboard
+from dncx.networks.build import describe_network, too_small
+from dncx.reporting.console import Reporter
+from dncx.reporting.reports import Logger, Reports
+from dncx.runs import checkpoints, processes
+from dncx.runs import directory as runs
+from dncx.runs.config import fields_of
+from dncx.runs.files import check_folder
+from dncx.runs.integrity import Score
+from dncx.runs.lock import Locks
+from dncx.runs.population import Population, population_of
+from dncx.runs.state import TrainState, copied
+from dncx.settings.training import RunSettings, TrainSettings
+from dncx.tasks import registry
 from dncx.tasks.base import Examined, Judge
 from dncx.tasks.curriculum import Course
-from dncx.training import checkpoints, processes, runs, tensorboard
-from dncx.training.beginning import Start, begin, check_task, take_place
-from dncx.training.configuration import fields_of
+from dncx.training.compilation import Programs, compile_programs
 from dncx.training.devices import in_words
 from dncx.training.failure import keep_failure
-from dncx.training.files import check_folder
 from dncx.training.interruption import Interrupted, Interruption
-from dncx.training.lock import Locks
-from dncx.training.measuring import make_examination
-from dncx.training.networks import describe_network, too_small
-from dncx.training.population import Population, population_of
-from dncx.training.programs import Programs, compile_programs
-from dncx.training.reporter import Reporter
-from dncx.training.reports import Logger, Reports
 from dncx.training.resume import is_done, out_of_patience, own_folders
-from dncx.training.seals import Score
-from dncx.training.settings import RunSettings, TrainSettings
-from dncx.training.state import TrainState, copied
-from dncx.training.step import Recipe
+from dncx.training.scoring import make_examination
+from dncx.training.setup import Start, begin, check_task, take_place
+from dncx.training.update import Recipe
 
 CALL_SECONDS = 1.0  # at most about so long an interruption waits for the device
 EXAMINED_AT_ONCE = 32  # sequences of the validation set
@@ -56,7 +59,7 @@ def train(settings: TrainSettings[Any], loggers: Sequence[Logger] = ()) -> Path:
     settings.check()
     processes.join(settings.scale)
     processes.agree(settings)
-    run, task = settings.run, runs.make_task(settings.task_name, fields_of(settings.task))
+    run, task = settings.run, registry.make_task(settings.task_name, fields_of(settings.task))
     model = describe_network(settings.model, task)
     check_task(settings, task)
     runs.check_run_dir(run.run_dir)

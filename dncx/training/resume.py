@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from dncx.errors import UsageError
-from dncx.training import checkpoints, runs
-from dncx.training.configuration import (
+from dncx.reporting.console import Reporter
+from dncx.runs import checkpoints
+from dncx.runs import directory as runs
+from dncx.runs.config import (
     CONFIG,
     FAILURE,
     METRICS,
@@ -15,11 +17,10 @@ from dncx.training.configuration import (
     compare_configs,
     read_config,
 )
-from dncx.training.files import set_aside
-from dncx.training.reporter import Reporter
-from dncx.training.seals import Checkpoint
-from dncx.training.settings import RunSettings
-from dncx.training.state import TrainState, copied
+from dncx.runs.files import set_aside
+from dncx.runs.integrity import Checkpoint
+from dncx.runs.state import TrainState, copied
+from dncx.settings.training import RunSettings
 
 NEVER_VALIDATED = {"error": None, "iteration": 0, "worse": 0}
 

@@ -15,10 +15,10 @@ import tyro
 
 from dncx.explore.plots.curves import draw_curves, finish
 from dncx.explore.plots.style import BLUE, VERMILION, new, save, styled
+from dncx.runs.metrics import read_metrics
+from dncx.settings.training import RunSettings, TrainSettings
 from dncx.tasks.settings import RepeatCopySettings
 from dncx.training.loop import train
-from dncx.training.metrics import read_metrics
-from dncx.training.settings import RunSettings, TrainSettings
 
 HERE = Path(__file__).parent
 # google-deepmind/dnc on TensorFlow 1, measured by this project's founders: nats a sequence,

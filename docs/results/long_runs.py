@@ -17,11 +17,11 @@ import numpy as np
 from flax import nnx
 
 from dncx import DNC, DNCConfig, unroll
+from dncx.networks.build import cell_of
+from dncx.runs.directory import load_run
+from dncx.runs.metrics import losses, read_metrics
+from dncx.settings.presets import DEFAULTS
 from dncx.training.loop import train
-from dncx.training.metrics import losses, read_metrics
-from dncx.training.networks import cell_of
-from dncx.training.presets import DEFAULTS
-from dncx.training.runs import load_run
 
 STEPS, CHUNK = 100_000, 1_000
 

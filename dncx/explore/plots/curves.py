@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from dncx.errors import UsageError
 from dncx.explore.plots.panels import whole_numbers
 from dncx.explore.plots.style import LINES, Drawing, Width, new, styled
-from dncx.training.configuration import CONFIG, METRICS, read_config
-from dncx.training.metrics import losses, read_metrics
+from dncx.runs.config import CONFIG, METRICS, read_config
+from dncx.runs.metrics import losses, read_metrics
 
 
 @styled()

@@ -15,7 +15,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 
 from dncx.errors import UsageError
-from dncx.training.files import write_whole
+from dncx.runs.files import write_whole
 
 Width = Literal["single", "double"]
 WIDTHS = {"single": 3.5, "double": 7.2}  # inches: 89 and 183 mm

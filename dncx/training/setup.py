@@ -8,20 +8,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dncx.errors import UsageError
-from dncx.tasks.base import Examined, Judge
-from dncx.tasks.curriculum import Course
-from dncx.training import checkpoints, runs
-from dncx.training.devices import find_devices
-from dncx.training.files import make_folder
-from dncx.training.gradient import Plan
-from dncx.training.lock import Locks
-from dncx.training.networks import Network, make_network
-from dncx.training.population import Population, population_of
-from dncx.training.reporter import Reporter
-from dncx.training.resume import NEVER_VALIDATED, make_room, own_folders, resume
-from dncx.training.seals import Checkpoint
-from dncx.training.settings import TrainSettings
-from dncx.training.state import (
+from dncx.networks.build import Network, make_network
+from dncx.reporting.console import Reporter
+from dncx.runs import checkpoints
+from dncx.runs import directory as runs
+from dncx.runs.files import make_folder
+from dncx.runs.integrity import Checkpoint
+from dncx.runs.lock import Locks
+from dncx.runs.population import Population, population_of
+from dncx.runs.state import (
     WEIGHTS,
     TrainState,
     copied,
@@ -29,7 +24,13 @@ from dncx.training.state import (
     make_optimizer,
     stream,
 )
-from dncx.training.step import Recipe
+from dncx.settings.training import TrainSettings
+from dncx.tasks.base import Examined, Judge
+from dncx.tasks.curriculum import Course
+from dncx.training.devices import find_devices
+from dncx.training.gradient import Plan
+from dncx.training.resume import NEVER_VALIDATED, make_room, own_folders, resume
+from dncx.training.update import Recipe
 
 
 class Start(NamedTuple):

@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 
 import dncx
 from dncx.errors import TrainingError, UsageError
-from dncx.training.settings import ScaleSettings
+from dncx.settings.training import ScaleSettings
 
 _JOIN_SECONDS = 300  # in which all have to be there
 _HEARTBEAT_SECONDS = 30  # without a sign of life, after which a process counts as lost

@@ -8,8 +8,8 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from dncx.errors import UsageError
-from dncx.training.files import write_whole
-from dncx.training.settings import OptimizerSettings, RunSettings, ScaleSettings
+from dncx.runs.files import write_whole
+from dncx.settings.training import OptimizerSettings, RunSettings, ScaleSettings
 
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
 FAILURE = "failure"  # the folder of what is kept where updates are not finite

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax.stages import Wrapped
 
+from dncx.runs.population import Population
+from dncx.runs.state import DATA, GATE, SAMPLES, TrainState, stream
 from dncx.tasks.base import Judge
 from dncx.tasks.curriculum import Course
-from dncx.training.measuring import data_of, make_answer, make_measure
-from dncx.training.population import Population
-from dncx.training.state import DATA, GATE, SAMPLES, TrainState, stream
-from dncx.training.step import Recipe, make_diagnosis, make_train
+from dncx.training.scoring import data_of, make_answer, make_measure
+from dncx.training.update import Recipe, make_diagnosis, make_train
 
 
 @dataclasses.dataclass(frozen=True)

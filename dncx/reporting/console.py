@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dncx.training.output import Output
+from dncx.reporting.output import Output
 
 
 class Reporter:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from dncx.errors import UsageError
-from dncx.training.configuration import CONFIG, FAILURE, METRICS, MODEL, read_config
-from dncx.training.inspection import RunsSettings
-from dncx.training.lock import LOCK
-from dncx.training.metrics import parse_lines
+from dncx.runs.config import CONFIG, FAILURE, METRICS, MODEL, read_config
+from dncx.runs.lock import LOCK
+from dncx.runs.metrics import parse_lines
+from dncx.settings.commands import RunsSettings
 
 _LAST = 2**16  # bytes of metrics.jsonl that are read: some hundred reports
 _LARGEST_HEADER = 2**24  # bytes; that of a model is some thousand

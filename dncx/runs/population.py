@@ -7,12 +7,12 @@ the run directory, and in seed-0/, seed-1/, ... in it a run directory of every n
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dncx.training import runs
-from dncx.training.configuration import CONFIG, METRICS, read_config, seed_dir, write_config
-from dncx.training.files import make_folder
-from dncx.training.metrics import Metrics
-from dncx.training.settings import TrainSettings
-from dncx.training.state import TrainState
+from dncx.runs import directory as runs
+from dncx.runs.config import CONFIG, METRICS, read_config, seed_dir, write_config
+from dncx.runs.files import make_folder
+from dncx.runs.metrics import Metrics
+from dncx.runs.state import TrainState
+from dncx.settings.training import TrainSettings
 
 
 class Population(NamedTuple):

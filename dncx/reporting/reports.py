@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from dncx.training.configuration import METRICS
-from dncx.training.metrics import Metrics
-from dncx.training.population import Population
-from dncx.training.processes import is_first
-from dncx.training.reporter import Reporter
-from dncx.training.settings import RunSettings
-from dncx.training.state import TrainState
-from dncx.training.tensorboard import TensorBoard
+from dncx.explore.tensorboard import TensorBoard
+from dncx.reporting.console import Reporter
+from dncx.runs.config import METRICS
+from dncx.runs.metrics import Metrics
+from dncx.runs.population import Population
+from dncx.runs.processes import is_first
+from dncx.runs.state import TrainState
+from dncx.settings.training import RunSettings
 
 Logger = Callable[[dict[str, Any]], object]
 _PICTURES = 9  # in a whole training, and one at its first report

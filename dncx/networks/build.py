@@ -6,15 +6,15 @@ from typing import Any
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dncx.baselines import LSTMNetwork
 from dncx.config import DNCConfig
 from dncx.dnc import DNC
 from dncx.errors import UsageError
 from dncx.initializers import fan_in_normal
 from dncx.kernels.choice import Implementation
-from dncx.ntm import neural_turing_machine
+from dncx.networks.lstm import LSTMNetwork
+from dncx.networks.ntm import neural_turing_machine
+from dncx.settings.training import ModelSettings
 from dncx.tasks.base import Judge
-from dncx.training.settings import ModelSettings
 
 
 class Embedded(nnx.Module):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dncx.errors import UsageError
+from dncx.settings.training import ModelSettings, OptimizerSettings, RunSettings, TrainSettings
 from dncx.tasks.babi.settings import BabiSettings
 from dncx.tasks.graphs.settings import (
     InferenceSettings,
@@ -12,7 +13,6 @@ from dncx.tasks.graphs.settings import (
     TraversalSettings,
 )
 from dncx.tasks.settings import AssociativeRecallSettings, CopySettings, RepeatCopySettings
-from dncx.training.settings import ModelSettings, OptimizerSettings, RunSettings, TrainSettings
 
 
 def settings_of(task: Any, **sections: Any) -> TrainSettings[Any]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dncx.training.files import on_disk, write_whole
+from dncx.runs.files import on_disk, write_whole
 
 
 class Metrics:

@@ -25,10 +25,10 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from dncx.errors import TrainingError, UsageError
-from dncx.training import processes
-from dncx.training.files import free_path, make_folder, on_disk
-from dncx.training.seals import SEAL, Checkpoint, Score, score_of, seal, verified
-from dncx.training.state import TrainState
+from dncx.runs import processes
+from dncx.runs.files import free_path, make_folder, on_disk
+from dncx.runs.integrity import SEAL, Checkpoint, Score, score_of, seal, verified
+from dncx.runs.state import TrainState
 
 STATE = "state"
 _SAVING, _DISCARDED, _BROKEN = "saving-", "discarded-", "broken-"

@@ -23,15 +23,8 @@ import safetensors.numpy
 from flax import nnx, traverse_util
 
 from dncx.errors import UsageError
-from dncx.tasks.associative_recall import AssociativeRecall
-from dncx.tasks.babi.task import Babi
-from dncx.tasks.base import Judge
-from dncx.tasks.copy import Copy
-from dncx.tasks.graphs.inference import Inference
-from dncx.tasks.graphs.shortest_path import ShortestPath
-from dncx.tasks.graphs.traversal import Traversal
-from dncx.tasks.repeat_copy import RepeatCopy
-from dncx.training.configuration import (
+from dncx.networks.build import Network, make_network
+from dncx.runs.config import (
     CONFIG,
     FORMAT,
     MODEL,
@@ -42,27 +35,9 @@ from dncx.training.configuration import (
     read_finished,
     task_settings,
 )
-from dncx.training.files import check_folder, write_whole
-from dncx.training.networks import Network, make_network
-from dncx.training.settings import TrainSettings
-
-TASKS: dict[str, Any] = {
-    task.name: task
-    for task in (RepeatCopy, Copy, AssociativeRecall, Babi, Traversal, ShortestPath, Inference)
-}
-
-
-def make_task(name: str, settings: dict[str, Any]) -> Judge:
-    """A task by its name, which `TASKS` has.
-
-    Raises:
-      UsageError: the settings are not for it; the message says why.
-    """
-    try:
-        return TASKS[name](**settings)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(str(error)) from error
-
+from dncx.runs.files import check_folder, write_whole
+from dncx.settings.training import TrainSettings
+from dncx.tasks.registry import TASKS, make_task
 
 _TRAINING = ("batch_size", "seed", "num_training_iterations", "skip_spikes")
 _SCALE = ("num_seeds", "gradient_accumulation", "truncation")
@@ -138,7 +113,7 @@ def known_task(run_dir: Path, config: dict[str, Any]) -> Any:
     if name not in TASKS:
         raise UsageError(
             f"{run_dir} is of the task {name}, which dncx does not know: use the command line of "
-            f"the task, or in Python first dncx.training.runs.TASKS[{name!r}] = ITS_CLASS"
+            f"the task, or in Python first dncx.tasks.registry.TASKS[{name!r}] = ITS_CLASS"
         )
     return TASKS[name]
 

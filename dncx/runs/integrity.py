@@ -10,8 +10,8 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dncx.training.configuration import check_config
-from dncx.training.files import on_disk, write_whole
+from dncx.runs.config import check_config
+from dncx.runs.files import on_disk, write_whole
 
 SEAL = "seal"  # the file
 LARGEST_SEAL = 2**24  # bytes; that of a run has some thousand

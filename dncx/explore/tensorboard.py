@@ -18,9 +18,9 @@ from typing import Any
 
 from dncx.errors import UsageError
 from dncx.explore.record import Trace
-from dncx.training.configuration import METRICS
-from dncx.training.loggers import numbers
-from dncx.training.metrics import read_metrics
+from dncx.reporting.loggers import numbers
+from dncx.runs.config import METRICS
+from dncx.runs.metrics import read_metrics
 
 FOLDER = "tensorboard"  # in the run directory
 PICTURE = "memory"  # the tag

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from dncx.training.settings import OptimizerSettings
+from dncx.settings.training import OptimizerSettings
 
 # What the one seed of a run is used for; each has a stream of random numbers of its own.
 WEIGHTS, DATA, SAMPLES, EVALUATION, GATE = range(5)

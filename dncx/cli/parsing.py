@@ -14,9 +14,9 @@ from typing import Annotated, Any, Union
 import tyro
 
 from dncx.errors import UsageError
-from dncx.training import presets
-from dncx.training.configuration import CONFIG, find_run, read_finished, task_settings
-from dncx.training.inspection import (
+from dncx.runs.config import CONFIG, find_run, read_finished, task_settings
+from dncx.settings import presets
+from dncx.settings.commands import (
     DebugSettings,
     EvalSettings,
     ExploreSettings,
@@ -24,7 +24,7 @@ from dncx.training.inspection import (
     NoTask,
     RunsSettings,
 )
-from dncx.training.settings import TrainSettings
+from dncx.settings.training import TrainSettings
 
 _STYLE: dict[str, Any] = {
     "use_underscores": True,

@@ -7,8 +7,8 @@ from typing import Annotated, Generic
 import tyro
 
 from dncx.errors import UsageError
-from dncx.training.files import check_folder
-from dncx.training.settings import MOST, TaskT, within
+from dncx.runs.files import check_folder
+from dncx.settings.training import MOST, TaskT, within
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ from flax import nnx
 from jax.stages import Wrapped
 from jaxtyping import Array, Float, Int
 
+from dncx.runs.state import TrainState
 from dncx.tasks.base import Bucketed, Episode, Judge, Task
 from dncx.training.gradient import ALONE, Plan, keys_for, loss_and_gradient
-from dncx.training.state import TrainState
 
 # What else than `Task.sample` the key of a batch is used for; a task's own splits of it count
 # from 0 on.

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import dncx
-from dncx import commands
+from dncx.cli import parsing as commands
 from dncx.errors import TrainingError, UsageError
-from dncx.training import presets
-from dncx.training.inspection import (
+from dncx.reporting.output import discard
+from dncx.settings import presets
+from dncx.settings.commands import (
     DebugSettings,
     EvalSettings,
     ExploreSettings,
     ExportSettings,
     RunsSettings,
 )
-from dncx.training.output import discard
-from dncx.training.settings import (
+from dncx.settings.training import (
     ModelSettings,
     OptimizerSettings,
     RunSettings,
@@ -56,8 +56,8 @@ def task_main(task: Any, arguments: Sequence[str] | None = None) -> int:
         have defaults, with a class variable `name`.
       arguments: by default those of the process.
     """
+    from dncx.runs import directory as runs
     from dncx.tasks.base import Bucketed, Judge, Task
-    from dncx.training import runs
 
     contract = (Judge, Bucketed if hasattr(task, "buckets") else Task)
     needed = ["name", *(name for part in contract for name in vars(part) if name[0] != "_")]
@@ -188,7 +188,7 @@ def _debug(settings: DebugSettings) -> None:
 
 
 def _runs(settings: RunsSettings) -> None:
-    from dncx.training.listing import show_runs
+    from dncx.cli.listing import show_runs
 
     print(show_runs(settings))
 

@@ -9,10 +9,10 @@ from jax.stages import Wrapped
 from jaxtyping import Array, Int
 
 from dncx.errors import UsageError
+from dncx.networks.build import Network
 from dncx.tasks.base import Bucketed, Episode, Examined, Judge, Task
 from dncx.training.devices import Devices
 from dncx.training.gradient import Plan, keys_for, respond
-from dncx.training.networks import Network
 
 
 def data_of(task: Judge) -> Any:

@@ -1,0 +1,1 @@
+"""What can be trained by name: the DNC and the networks that it is compared with."""

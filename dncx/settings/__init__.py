@@ -1,0 +1,1 @@
+"""What the commands take: flags, defaults, presets. No JAX here."""
