@@ -13,7 +13,7 @@ from dncx.cli.main import main
 from dncx.runs.config import CONFIG, FAILURE, METRICS, MODEL, MODELS
 from dncx.runs.lock import LOCK
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def make_run(run, *, trained=None, reports=(), age=0, **changes):

@@ -24,7 +24,7 @@ from dncx.reporting.loggers import numbers
 from dncx.runs.config import CONFIG, METRICS, MODELS
 from dncx.runs.metrics import read_metrics
 
-PAGE = (Path(__file__).parent.parent / "docs" / "watching.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "watching.md").read_text()
 DESCRIPTION = json.loads((MODELS / "traversal" / CONFIG).read_text())
 
 

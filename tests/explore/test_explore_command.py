@@ -14,7 +14,7 @@ from dncx.cli.main import main
 from dncx.explore import command
 from dncx.runs.config import MODELS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from dncx import DNC, LSTM, DNCConfig, MemoryAccess, unroll
 from dncx.config import check_size
 from dncx.interop.deepmind import from_variables, to_variables
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = DNCConfig(memory_size=5, word_size=3, num_read_heads=2, hidden_size=6)
 
 

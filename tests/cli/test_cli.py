@@ -19,7 +19,7 @@ from dncx.settings.presets import DEFAULTS
 from dncx.tasks.registry import TASKS, make_task
 from dncx.tasks.repeat_copy import RepeatCopy
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 # Flag, default and another value: those of google-deepmind/dnc's train.py, and where they go.
 ORIGINAL_FLAGS = {
     "hidden_size": (64, 8, "model"),
