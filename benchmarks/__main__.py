@@ -57,7 +57,7 @@ def main() -> None:
         streaming,
         training,
     )
-    from dncx.training.gradient import Plan
+    from dncx.training.gradient import GradientOptions
 
     sizes = models.TINY if asked.tiny else {name: models.SIZES[name] for name in asked.sizes}
     timed = sizes
@@ -87,7 +87,9 @@ def main() -> None:
             "streaming": lambda: streaming.run(sizes, 5),
             "sampling": lambda: sampling.run(1, models.TINY_MODEL),
             "seeds": lambda: seeds.run((1, 2), 5, 1),
-            "parts": lambda: parts.run(small, (Plan(), Plan(accumulation=2, truncation=3))),
+            "parts": lambda: parts.run(
+                small, (GradientOptions(), GradientOptions(accumulation=2, truncation=3))
+            ),
             "controller_dtype": lambda: controller_dtype.times(sizes, 1, 0),
         }
     for name in asked.names or get_args(Name):

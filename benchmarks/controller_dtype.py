@@ -15,7 +15,7 @@ from benchmarks.measure import Report, round_robin
 from benchmarks.models import Size, make_gradient, make_inputs
 from dncx import DNC, DNCConfig, unroll
 from dncx.config import ControllerDtype
-from dncx.controllers import product_in
+from dncx.controllers import dot_general_in
 from dncx.interop.deepmind import from_variables, to_variables
 
 GOLDENS = Path(__file__).parent.parent / "tests" / "goldens"
@@ -50,7 +50,7 @@ def _differences(name: str, dtype: ControllerDtype) -> dict[str, Any]:
         num_write_heads=config["num_writes"],
         clip_value=config["clip_value"],
     )
-    cell.controller.gates.dot_general = product_in(dtype, jnp.float32)
+    cell.controller.gates.dot_general = dot_general_in(dtype, jnp.float32)
     graph, params = nnx.split(cell)
 
     def loss(params: Any, inputs: jax.Array) -> Any:

@@ -10,18 +10,19 @@ from benchmarks.measure import Report, median_seconds
 from benchmarks.models import SIZES, Size
 from dncx import DNC, DNCConfig
 from dncx.tasks.copy import Copy
-from dncx.training.gradient import Plan, keys_for, loss_and_gradient
+from dncx.training.batches import keys_for
+from dncx.training.gradient import GradientOptions, loss_and_gradient
 
 PLANS = (
-    Plan(),
-    Plan(accumulation=4),
-    Plan(accumulation=16),
-    Plan(truncation=100),
-    Plan(accumulation=16, truncation=100),
+    GradientOptions(),
+    GradientOptions(accumulation=4),
+    GradientOptions(accumulation=16),
+    GradientOptions(truncation=100),
+    GradientOptions(accumulation=16, truncation=100),
 )
 
 
-def run(size: Size | None = None, plans: tuple[Plan, ...] = PLANS) -> Report:
+def run(size: Size | None = None, plans: tuple[GradientOptions, ...] = PLANS) -> Report:
     """MiB of temporary memory and milliseconds, of copying at size M with 1,000 steps."""
     size = size or SIZES["M"]._replace(time=1000)
     task = Copy(min_length=size.time // 2, max_length=size.time // 2)
@@ -37,7 +38,7 @@ def run(size: Size | None = None, plans: tuple[Plan, ...] = PLANS) -> Report:
     episode = task.sample(key, size.batch)
     keys, rows = keys_for(episode, key), []
     for plan in plans:
-        gradient = jax.jit(partial(loss_and_gradient, graph, plan=plan), static_argnums=1)
+        gradient = jax.jit(partial(loss_and_gradient, graph, options=plan), static_argnums=1)
         compiled = gradient.lower(params, task, episode, keys).compile()
         memory: Any = compiled.memory_analysis()
         call = partial(compiled, params, episode, keys)

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from benchmarks.measure import Report, round_robin
-from dncx.networks.build import describe_network, make_network
+from dncx.networks.build import make_network
+from dncx.networks.config import network_config
 from dncx.runs.state import DATA, initial_state, make_optimizer, stream
 from dncx.settings.presets import DEFAULTS
 from dncx.settings.training import ModelSettings
 from dncx.tasks.curriculum import Course
 from dncx.tasks.registry import make_task
-from dncx.training.update import Recipe, make_train
+from dncx.training.update import UpdateConfig, make_train
 
 
 def run(iterations: int = 10, model: ModelSettings | None = None) -> Report:
@@ -22,7 +23,7 @@ def run(iterations: int = 10, model: ModelSettings | None = None) -> Report:
     for name, settings in DEFAULTS.items():
         if name == "babi":  # its stories come from files
             continue
-        task: Any = make_task(name, vars(settings.task))
+        task: Any = make_task(name, settings.task)
         lessons = (1, task.num_lessons) if isinstance(task, Course) else (0,)
         for lesson in lessons:
             now = task.at_lesson(lesson, task.gate.earlier_share) if lesson else task
@@ -35,9 +36,11 @@ def run(iterations: int = 10, model: ModelSettings | None = None) -> Report:
 
 def _row(task: Any, settings: Any, model: ModelSettings, iterations: int) -> dict[str, Any]:
     batch, key = settings.run.batch_size, stream(0, DATA)
-    graph, state = nnx.split(make_network(describe_network(model, task), nnx.Rngs(0)))
+    graph, state = nnx.split(
+        make_network(network_config(model, task.input_size, task.output_size), nnx.Rngs(0))
+    )
     optimizer = make_optimizer(settings.optimizer)
-    step = make_train(Recipe(graph, optimizer, batch), task)
+    step = make_train(UpdateConfig(graph, optimizer, batch), task)
     last = jnp.asarray(iterations, jnp.int32)
     params = nnx.to_pure_dict(state)
 

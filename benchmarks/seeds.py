@@ -9,7 +9,7 @@ from dncx import DNC
 from dncx.runs.state import DATA, TrainState, initial_state, make_optimizer, stream
 from dncx.settings.training import OptimizerSettings
 from dncx.tasks.repeat_copy import RepeatCopy
-from dncx.training.update import Recipe, make_train
+from dncx.training.update import UpdateConfig, make_train
 
 
 def run(counts: tuple[int, ...] = (1, 2, 4, 8), iterations: int = 200, rounds: int = 5) -> Report:
@@ -26,7 +26,7 @@ def run(counts: tuple[int, ...] = (1, 2, 4, 8), iterations: int = 200, rounds: i
         keys = [stream(seed, DATA) for seed in range(count)]
         state = states[0] if count == 1 else jax.tree.map(lambda *x: jnp.stack(x), *states)
         key = keys[0] if count == 1 else jnp.stack(keys)
-        train = make_train(Recipe(graph, optimizer, batch_size=16, num_seeds=count), task)
+        train = make_train(UpdateConfig(graph, optimizer, batch_size=16, num_seeds=count), task)
         return lambda: train(jax.tree.map(jnp.copy, state), key, last, ())
 
     seconds = round_robin({str(count): training(count) for count in counts}, rounds, turn=0)

@@ -9,8 +9,9 @@ from dncx import DNC
 from dncx.runs.state import DATA, initial_state, make_optimizer, stream
 from dncx.settings.training import OptimizerSettings
 from dncx.tasks.repeat_copy import RepeatCopy
-from dncx.training.gradient import keys_for, loss_and_gradient
-from dncx.training.update import Recipe, make_train
+from dncx.training.batches import keys_for
+from dncx.training.gradient import loss_and_gradient
+from dncx.training.update import UpdateConfig, make_train
 
 
 def run(iterations: int = 500, rounds: int = 5) -> Report:
@@ -18,7 +19,7 @@ def run(iterations: int = 500, rounds: int = 5) -> Report:
     task = RepeatCopy()
     graph, state = nnx.split(DNC(task.input_size, task.output_size, rngs=nnx.Rngs(0)))
     optimizer = make_optimizer(OptimizerSettings())
-    step = make_train(Recipe(graph, optimizer, batch_size=16), task)
+    step = make_train(UpdateConfig(graph, optimizer, batch_size=16), task)
     key, last = stream(0, DATA), jnp.asarray(iterations, jnp.int32)
     episode = task.sample(key, 16)
 

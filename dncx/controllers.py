@@ -50,7 +50,7 @@ _limit_gradient.defvjp(lambda x, limit: (x, None), _limit_gradient_backward)
 
 
 @cache  # the same function for the same dtypes, so that networks made alike compare equal
-def product_in(dtype: Any, param_dtype: Any) -> Any:
+def dot_general_in(dtype: Any, param_dtype: Any) -> Any:
     """A `dot_general` for `nnx.Linear` that rounds what it multiplies to dtype (None: nothing).
 
     The product comes back in the dtype of x, and the bias is not rounded. XLA sums in float32, and
@@ -81,7 +81,7 @@ class LSTM(_Controller):
       forget_bias: added to f before its sigmoid: 1 in the original, 0 in the paper.
       gradient_clip: limit of the gradient that reaches h; 10 in the paper, None in the original.
       rngs: `rngs.params()` draws W and b, both with σ = 1/√(rows of W) as the original does.
-      dtype: of the product [x, h] W, such as "bfloat16"; None: param_dtype. See `product_in`.
+      dtype: of the product [x, h] W, such as "bfloat16"; None: param_dtype. See `dot_general_in`.
       param_dtype: dtype of weights and state.
 
     Source: Sonnet 1's LSTM without peepholes; Methods, "Controller network".
@@ -107,7 +107,7 @@ class LSTM(_Controller):
             4 * hidden_size,
             kernel_init=fan_in_normal,
             bias_init=jax.nn.initializers.truncated_normal(rows**-0.5),
-            dot_general=product_in(dtype, param_dtype),
+            dot_general=dot_general_in(dtype, param_dtype),
             param_dtype=param_dtype,
             rngs=rngs,
         )
@@ -219,7 +219,7 @@ class FeedForward(_Controller):
                 hidden_size if layer else input_size,
                 hidden_size,
                 kernel_init=fan_in_normal,
-                dot_general=product_in(dtype, param_dtype),
+                dot_general=dot_general_in(dtype, param_dtype),
                 param_dtype=param_dtype,
                 rngs=rngs,
             )

@@ -142,7 +142,11 @@ class DNC(nnx.RNNCellBase):
         Returns:
           The new state and y_t.
         """
-        if math.prod(inputs.shape[:-1]) == 1 and type(self) is DNC and recurrence.suits(self):
+        if (
+            math.prod(inputs.shape[:-1]) == 1
+            and type(self) is DNC
+            and recurrence.supports_sequence_kernel(self)
+        ):
             self._check_step(carry, inputs)
             state, outputs = recurrence.run(self, inputs[None], carry, None, None)
             return state, outputs[0]

@@ -28,9 +28,11 @@ from dncx import __version__
 from dncx.dnc import DNC
 from dncx.errors import UsageError
 from dncx.networks.build import Embedded, Network, cell_and_inputs, cell_of
-from dncx.runs.config import CONFIG, find_run
-from dncx.runs.directory import load_run, trained_iterations
+from dncx.runs.codec import to_plain
+from dncx.runs.directory import load_run
 from dncx.runs.files import check_folder, write_whole
+from dncx.runs.paths import CONFIG, find_run
+from dncx.runs.summary import trained_progress
 from dncx.sequence import unroll
 from dncx.settings.commands import ExportSettings
 
@@ -56,9 +58,10 @@ def export(settings: ExportSettings) -> Iterator[str]:
     files = {_FILES[name]: bytes(program.serialize()) for name, program in programs.items()}
     about = {
         "format": FORMAT,
-        "run": {"name": run.resolve().name, "id": config["id"]},
-        "iteration": trained_iterations(find_run(run)),
-        **{part: config[part] for part in ("task", "model")},
+        "run": {"name": run.resolve().name, "id": config.id},
+        "progress": to_plain(trained_progress(find_run(run))),
+        "task": to_plain(config.task),
+        "network": to_plain(config.network),
         "made_with": {"dncx": __version__, "jax": jax.__version__},
         "platforms": list(PLATFORMS),
         **_interface(network, programs),

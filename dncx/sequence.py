@@ -55,7 +55,7 @@ def unroll(
       (16, 9, 5)
     """
     sequence = _prepare(cell, inputs, initial_state, lengths, resets, time_major)
-    if type(cell) is DNC and recurrence.suits(cell):
+    if type(cell) is DNC and recurrence.supports_sequence_kernel(cell):
         state, outputs = recurrence.run(
             cell, sequence.inputs, sequence.state, sequence.live, sequence.resets
         )

@@ -79,7 +79,7 @@ class Trainer:
                 time.sleep(rng.uniform(0, 0.03))
         assert process.returncode in EXITS[numbers[0]], self.log.read_text()
         if b"stopped after iteration" in self.log.read_bytes():
-            assert checkpoints.newest_whole(self.checkpoints)[1] == {}, "saved, and not whole"
+            assert checkpoints.newest_intact(self.checkpoints)[1] == {}, "saved, and not whole"
         return process.returncode
 
     def fill_disk(self, moment, rng):
@@ -97,7 +97,7 @@ class Trainer:
             assert said.splitlines()[-1].startswith("dncx: error: cannot "), said
             assert "No space left on device" in said.splitlines()[-1], said
             if checkpoints.numbered(self.checkpoints):
-                assert checkpoints.newest_whole(self.checkpoints)[1] == {}, "left, and not whole"
+                assert checkpoints.newest_intact(self.checkpoints)[1] == {}, "left, and not whole"
         return process.returncode
 
     def damage(self, kind, rng):
@@ -105,7 +105,7 @@ class Trainer:
 
         Returns whether it did: not where there is no older one to fall back on.
         """
-        found, _ = checkpoints.newest_whole(self.checkpoints)
+        found, _ = checkpoints.newest_intact(self.checkpoints)
         if not found or min(checkpoints.saved_iterations(self.checkpoints)) == int(found.path.name):
             return False
         stray = found.path.with_name(str(int(found.path.name) + rng.randint(1, 10**6)))
@@ -170,7 +170,7 @@ def inject(folder, faults, iterations, seed, say=print):
                     broken += 1
                     counts.update({"damages": 1, f"checkpoint: {kind}": 1})
         trainer.finish()
-        aside = [*trainer.checkpoints.glob("broken-*")]
+        aside = [*trainer.checkpoints.glob("corrupt-*")]
         assert len(aside) == broken, f"{broken} checkpoints damaged, {len(aside)} found"
         assert trainer.left() == untouched.left(), f"{trainer.run_dir} is not as the untouched run"
         counts.update({"runs equal to the untouched one": 1})

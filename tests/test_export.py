@@ -17,9 +17,11 @@ from jaxtyping import config as jaxtyping_config
 
 from dncx import export, unroll
 from dncx.cli.main import main
-from dncx.networks.build import cell_and_inputs, describe_network, make_network
+from dncx.networks.build import cell_and_inputs, make_network
+from dncx.networks.config import network_config
 from dncx.runs import directory as runs
-from dncx.runs.config import write_config
+from dncx.runs.config import run_config, write_config
+from dncx.runs.progress import Progress
 from dncx.settings.training import ModelSettings, TrainSettings
 from dncx.tasks.copy import Copy
 from dncx.tasks.settings import CopySettings
@@ -101,11 +103,11 @@ def make_run(folder, **model):
     settings = TrainSettings(
         task=CopySettings(num_bits=3, max_length=2), model=ModelSettings(**SMALL | model)
     )
-    description = describe_network(settings.model, task)
+    config = network_config(settings.model, task.input_size, task.output_size)
     folder.mkdir()
-    write_config(folder, runs.describe(settings, description, task.loss_unit))
-    params = nnx.to_pure_dict(nnx.state(make_network(description, nnx.Rngs(3))))
-    runs.save_model(folder, params, 7)
+    write_config(folder, run_config(settings, config, task.loss_unit))
+    params = nnx.to_pure_dict(nnx.state(make_network(config, nnx.Rngs(3))))
+    runs.save_model(folder, params, Progress(iteration=7))
     return folder
 
 
@@ -210,7 +212,7 @@ def test_more_memory_than_in_training(tmp_path):
 
 
 def test_exporting_leaves_the_network_as_it_is(tmp_path):
-    network = make_network(describe_network(ModelSettings(**SMALL), Copy()), nnx.Rngs(0))
+    network = make_network(network_config(ModelSettings(**SMALL), 9, 8), nnx.Rngs(0))
     programs = export.export_programs(network)
     assert network.access.implementation is None
     assert programs["step"].platforms == ("cpu", "cuda", "tpu")

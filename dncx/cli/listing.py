@@ -1,5 +1,6 @@
-"""`dncx runs`: what became of the runs in a folder. No JAX here, so that it answers at once."""
+"""`dncx runs`: the state of the runs in a folder. No JAX here, so that it answers at once."""
 
+import dataclasses
 import fcntl
 import json
 import math
@@ -9,14 +10,68 @@ from pathlib import Path
 from typing import Any
 
 from dncx.errors import UsageError
-from dncx.runs.config import CONFIG, FAILURE, METRICS, MODEL, read_config
+from dncx.runs.codec import to_plain
 from dncx.runs.lock import LOCK
 from dncx.runs.metrics import parse_lines
+from dncx.runs.paths import CONFIG, FAILURE, METRICS, MODEL
+from dncx.runs.progress import Progress, Validation
+from dncx.runs.summary import read_summary, trained_progress
 from dncx.settings.commands import RunsSettings
 
-_LAST = 2**16  # bytes of metrics.jsonl that are read: some hundred reports
-_LARGEST_HEADER = 2**24  # bytes; that of a model is some thousand
+_LAST = 2**24  # bytes of metrics.jsonl that are read: some hundred thousand reports
 _AGES = {"d": 86_400, "h": 3_600, "min": 60}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunStatus:
+    """What is known of a run.
+
+    Attributes:
+      task: its name.
+      lesson: the present one; 0 where the task has none.
+      model: its kind and sizes: slots x word size of a memory, layers x layer size of an LSTM.
+      seeds: networks.
+      iteration: how far it is.
+      iterations: in all.
+      state: "running", "finished", "stopped early" (by validation), "failed" or "interrupted".
+      best_validation_error: in per cent; None where nothing was validated.
+      best_validation_iteration: when it was measured.
+      loss: in the last report; the median of several seeds.
+      loss_unit: of the loss.
+      skipped: updates skipped in the last report.
+      iterations_per_second: in the last report.
+    """
+
+    task: str
+    lesson: int
+    model: str
+    seeds: int
+    iteration: int
+    iterations: int
+    state: str
+    best_validation_error: float | None
+    best_validation_iteration: int | None
+    loss: float | None
+    loss_unit: str
+    skipped: int | float | None
+    iterations_per_second: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ListedRun:
+    """A folder in the list: a run and its status, or why there is none.
+
+    Attributes:
+      name: its path.
+      seconds_since_report: age of the last report, or of the folder.
+      status: None if there is a problem.
+      problem: why the folder cannot be read as a run, or "".
+    """
+
+    name: str
+    seconds_since_report: float
+    status: RunStatus | None = None
+    problem: str = ""
 
 
 def show_runs(settings: RunsSettings) -> str:
@@ -27,20 +82,19 @@ def show_runs(settings: RunsSettings) -> str:
     """
     rows = list_runs(settings.folder)
     if settings.json:
-        return json.dumps(rows, indent=2)
+        return json.dumps([_plain(row) for row in rows], indent=2)
     return _table(rows) if rows else f"there are no runs in {settings.folder}"
 
 
-def list_runs(folder: Path) -> list[dict[str, Any]]:
-    """What is known of each run in a folder, those that reported last first.
+def _plain(row: ListedRun) -> dict[str, Any]:
+    """One flat object, for programs."""
+    plain = to_plain(row)
+    status = plain.pop("status")
+    return plain | status if status else plain
 
-    Returns:
-      A dictionary a run with "name" and "seconds_since_report", and either "problem" or "task",
-      "lesson" (0: it has none), "model", "seeds", "iteration", "iterations" (in all), "state"
-      (running, finished, stopped early, failed, interrupted), "best" (validation: "error" in % and
-      "iteration"), "loss" (of several seeds the median), "loss_unit", "skipped" (updates, both in
-      the last report) and "iterations_per_second".
-      What is not known is None.
+
+def list_runs(folder: Path) -> list[ListedRun]:
+    """The runs in a folder, the one that reported last first.
 
     Raises:
       UsageError: there is no such folder.
@@ -55,82 +109,95 @@ def list_runs(folder: Path) -> list[dict[str, Any]]:
         runs = [folder] if (folder / CONFIG).exists() else [*_runs_in(folder)]
     except OSError as error:
         raise UsageError(f"{str(folder)[:300]}: {error.strerror}") from error
-    rows = [{"name": str(run), **_described(run)} for run in runs]
-    return sorted(rows, key=lambda row: row["seconds_since_report"])
+    return sorted(map(_listed, runs), key=lambda row: row.seconds_since_report)
 
 
 def _runs_in(folder: Path) -> Iterator[Path]:
-    """Its folders; of one that is no run itself, the runs in it, if any."""
+    """The folders in it; in place of a folder that is no run itself, the runs in that, if any."""
     for path in folder.iterdir():
         if path.is_dir() and not path.name.startswith("."):
             inner = [] if (path / CONFIG).exists() else path.glob(f"*/{CONFIG}")
             yield from [config.parent for config in inner] or [path]
 
 
-def _described(run: Path) -> dict[str, Any]:
-    there = [path for path in (run / METRICS, run / CONFIG, run) if path.exists()]
-    age = {"seconds_since_report": round(time.time() - there[0].stat().st_mtime, 1)}
-    if not (run / CONFIG).exists():
-        return age | {"problem": f"not a dncx run: it has no {CONFIG}"}
+def _listed(run: Path) -> ListedRun:
+    newest = next(path for path in (run / METRICS, run / CONFIG, run) if path.exists())
+    age = round(time.time() - newest.stat().st_mtime, 1)
+    status, problem = None, ""
     try:
-        return age | _state(run)
+        if (run / CONFIG).exists():
+            status = _status(run)
+        else:
+            problem = f"not a dncx run: it has no {CONFIG}"
     except (UsageError, OSError) as error:
-        return age | {"problem": str(error)}
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
-        return age | {"problem": f"{CONFIG} or {MODEL} is broken"}
+        problem = str(error)
+    return ListedRun(name=str(run), seconds_since_report=age, status=status, problem=problem)
 
 
-def _state(run: Path) -> dict[str, Any]:
-    config, reports = read_config(run / CONFIG), _last_reports(run / METRICS)
-    model, seeds = config["model"], int(config["training"].get("num_seeds", 1))
-    models = sorted(run.glob(f"seed-*/{MODEL}")) if seeds > 1 else [run / MODEL]
-    reached = [_trained_iterations(path) for path in models]
-    trained = min((x for x in reached if x is not None), default=None)
-    trained = trained if len(models) == seeds else None
+def _status(run: Path) -> RunStatus:
+    summary, reports = read_summary(run), _reports(run / METRICS)
+    seeds, total = summary.updates.num_seeds, summary.updates.num_training_iterations
+    trained = _trained(run, seeds)
     reported = reports[-1]["iteration"] if reports else 0
-    total, best = config["training"]["num_training_iterations"], config.get("validation")
+    lesson = trained.lesson if trained else int(_last_number(reports, "lesson") or 0)
+    validation = trained.validation if trained else _best_validation(reports)
     if _is_locked(run):
         state = "running"
-    elif trained is not None and trained >= total:
+    elif trained and trained.iteration >= total:
         state = "finished"
-    elif trained is not None and trained >= reported and best and best["worse"]:
+    elif trained and trained.iteration >= reported and validation and validation.worse:
         state = "stopped early"
     elif _failed(run):
         state = "failed"
     else:
         state = "interrupted"
-    memory = (model["memory_size"], model["word_size"])
-    sizes = (model["num_layers"], model["hidden_size"]) if model["name"] == "lstm" else memory
-    return {
-        "task": str(config["task"]["name"]),
-        "lesson": int(config.get("lesson", 0)),
-        "model": f"{model['name']} {sizes[0]}x{sizes[1]}",
-        "seeds": seeds,
-        "iteration": max(reported, trained or 0),
-        "iterations": total,
-        "state": state,
-        "best": _best(best["error"], best["iteration"]) if best else None,
-        "loss": _last_number(reports, "loss"),
-        "loss_unit": str(config.get("loss_unit", "")),
-        "skipped": _last_number(reports, "skipped"),
-        "iterations_per_second": _last_number(reports, "iterations_per_second"),
-    }
+    cell = summary.network.cell
+    sizes = (cell.memory_size, cell.word_size)
+    if summary.network.kind == "lstm":
+        sizes = (cell.num_layers, cell.hidden_size)
+    return RunStatus(
+        task=summary.task.name,
+        lesson=lesson,
+        model=f"{summary.network.kind} {sizes[0]}x{sizes[1]}",
+        seeds=seeds,
+        iteration=max(reported, trained.iteration if trained else 0),
+        iterations=total,
+        state=state,
+        best_validation_error=validation.error if validation else None,
+        best_validation_iteration=validation.iteration if validation else None,
+        loss=_last_number(reports, "loss"),
+        loss_unit=summary.loss_unit,
+        skipped=_last_number(reports, "skipped"),
+        iterations_per_second=_last_number(reports, "iterations_per_second"),
+    )
+
+
+def _trained(run: Path, seeds: int) -> Progress | None:
+    """How far the trained models are; None while one is missing."""
+    folders = [run] if seeds == 1 else [path.parent for path in run.glob(f"seed-*/{MODEL}")]
+    found = [progress for progress in map(trained_progress, folders) if progress]
+    return min(found, key=lambda p: p.iteration) if found and len(found) == seeds else None
+
+
+def _best_validation(reports: list[dict[str, Any]]) -> Validation | None:
+    """The best validation in the reports."""
+    best = None
+    for line in reports:
+        error = line.get("validation_error")
+        if isinstance(error, int | float):
+            best = (best or Validation()).after(error, line["iteration"])
+    return best
 
 
 def _failed(run: Path) -> bool:
-    """Whether a run ended for updates that were not finite, and was not started again."""
+    """Whether a run ended for non-finite updates, and was not started again."""
     began = (run / CONFIG).stat().st_mtime_ns
     failures = [run / FAILURE, *run.glob(f"seed-*/{FAILURE}")]
     return any(path.is_dir() and path.stat().st_mtime_ns >= began for path in failures)
 
 
-def _best(error: Any, iteration: Any) -> dict[str, Any]:
-    """The best validation; nothing else than numbers."""
-    return {"error": None if error is None else float(error), "iteration": int(iteration)}
-
-
-def _last_reports(path: Path) -> list[dict[str, Any]]:
-    """The last lines of a metrics.jsonl; what is none is left out."""
+def _reports(path: Path) -> list[dict[str, Any]]:
+    """The last lines of a metrics.jsonl."""
     if not path.is_file():
         return []
     with path.open("rb") as file:
@@ -139,25 +206,14 @@ def _last_reports(path: Path) -> list[dict[str, Any]]:
 
 
 def _last_number(reports: list[dict[str, Any]], name: str) -> int | float | None:
-    """The newest one of a name: a validation, too, has a line, and no loss."""
+    """The last finite number of this name; the line of a validation has no loss, for example."""
     values = (report.get(name) for report in reversed(reports))
     numbers = (x for x in values if isinstance(x, int | float) and math.isfinite(x))
     return next(numbers, None)
 
 
-def _trained_iterations(model: Path) -> int | None:
-    """What the header of model.safetensors says; its library would load NumPy."""
-    if not model.is_file():
-        return None
-    with model.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        if size > _LARGEST_HEADER:
-            raise ValueError("no header of a model")
-        return int(json.loads(file.read(size))["__metadata__"]["iteration"])
-
-
 def _is_locked(run: Path) -> bool:
-    """Whether a process trains there (lock.py), asked for a moment and without changing it."""
+    """Whether a process trains there (lock.py); asks without taking the lock."""
     if not (run / LOCK).is_file():
         return False
     with (run / LOCK).open() as file:
@@ -168,12 +224,12 @@ def _is_locked(run: Path) -> bool:
     return False
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def _table(rows: list[ListedRun]) -> str:
     """A line a run, in columns; where there is a problem, it and no columns."""
     titles = ["run", "task", "model", "iteration", "state", "loss", "iterations/s", "last report"]
-    cells = {number: _cells(row) for number, row in enumerate(rows) if "problem" not in row}
+    cells = {number: _cells(row) for number, row in enumerate(rows) if not row.problem}
     widths = [max(map(len, column)) for column in zip(titles, *cells.values(), strict=True)]
-    names = [_in_print(row["name"]) for row in rows]
+    names = [_in_print(row.name) for row in rows]
     widths[0] = max(map(len, [*names, titles[0]]))
 
     def line(texts: list[str]) -> str:
@@ -184,26 +240,30 @@ def _table(rows: list[dict[str, Any]]) -> str:
         + [
             line(cells[number])
             if number in cells
-            else f"{names[number]:{widths[0]}}  {_in_print(row['problem'])}"
+            else f"{names[number]:{widths[0]}}  {_in_print(row.problem)}"
             for number, row in enumerate(rows)
         ]
     )
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    lesson, best, loss = row["lesson"], row["best"], row["loss"]
-    known = best and best["error"] is not None
+def _cells(row: ListedRun) -> list[str]:
+    run = row.status
+    assert run is not None
+    state = run.state
+    if run.best_validation_error is not None:
+        state += f", best {run.best_validation_error:.4g} % at {run.best_validation_iteration}"
+    if run.skipped:
+        state += f", {run.skipped:.0f} skipped"
+    speed = run.iterations_per_second
     return [
-        _in_print(row["name"]),
-        _in_print(row["task"]) + (f", lesson {lesson}" if lesson else ""),
-        _in_print(row["model"]) + (f", {row['seeds']} seeds" if row["seeds"] > 1 else ""),
-        f"{row['iteration']}/{row['iterations']}",
-        row["state"]
-        + (f", best {best['error']:.4g} % at {best['iteration']}" if known else "")
-        + (f", {row['skipped']:.0f} skipped" if row["skipped"] else ""),
-        "-" if loss is None else f"{loss:.4g} {_in_print(row['loss_unit'])}".strip(),
-        "-" if row["iterations_per_second"] is None else f"{row['iterations_per_second']:.0f}",
-        _age(row["seconds_since_report"]),
+        _in_print(row.name),
+        _in_print(run.task) + (f", lesson {run.lesson}" if run.lesson else ""),
+        _in_print(run.model) + (f", {run.seeds} seeds" if run.seeds > 1 else ""),
+        f"{run.iteration}/{run.iterations}",
+        state,
+        "-" if run.loss is None else f"{run.loss:.4g} {_in_print(run.loss_unit)}".strip(),
+        "-" if speed is None else f"{speed:.0f}",
+        _age(row.seconds_since_report),
     ]
 
 

@@ -14,7 +14,9 @@ from typing import Annotated, Any, Union
 import tyro
 
 from dncx.errors import UsageError
-from dncx.runs.config import CONFIG, find_run, read_finished, task_settings
+from dncx.runs.codec import from_plain
+from dncx.runs.paths import CONFIG, find_run
+from dncx.runs.summary import read_finished
 from dncx.settings import presets
 from dncx.settings.commands import (
     DebugSettings,
@@ -116,8 +118,8 @@ def _run_command(word: str, kind: Any, tasks: Mapping[str, Any], arguments: Sequ
         unknown = {"default": kind(run_dir=named[0], task=NoTask())} if named else {}
         return Annotated[kind[NoTask], tyro.conf.subcommand(word, **unknown)]
     place = next((name for name in named if (find_run(name) / CONFIG).exists()), named[0])
-    config = read_finished(find_run(place))
-    name = config["task"]["name"]
+    summary = read_finished(find_run(place))
+    name = summary.task.name
     if name not in tasks:
         raise UsageError(
             f"{place} is of the task {name}, which this command does not know; use the one that "
@@ -126,8 +128,7 @@ def _run_command(word: str, kind: Any, tasks: Mapping[str, Any], arguments: Sequ
     task = type(tasks[name].task)
     default = kind(
         run_dir=place,
-        task=task(**task_settings(config, task)),
-        memory_size=config["model"]["memory_size"],
+        task=from_plain(summary.task.settings, task, f"the settings of {place}"),
     )
     return Annotated[kind[task], tyro.conf.subcommand(word, default=default)]
 

@@ -4,22 +4,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from dncx.errors import UsageError
 from dncx.networks.build import make_network
 from dncx.runs import checkpoints
-from dncx.runs import directory as runs
-from dncx.runs.config import FAILURE, fields_of, task_settings
-from dncx.runs.integrity import Checkpoint
-from dncx.runs.state import DATA, TrainState, initial_state, make_optimizer, stream
-from dncx.settings.training import MOST, OptimizerSettings, within
-from dncx.tasks import registry
-from dncx.tasks.base import Bucketed, Episode, Judge
+from dncx.runs.directory import task_of
+from dncx.runs.integrity import Checkpoint, NonFinite
+from dncx.runs.paths import FAILURE
+from dncx.runs.state import DATA, TrainState, stream
+from dncx.settings.training import OptimizerSettings
+from dncx.tasks.base import Episode, Judge
 from dncx.tasks.curriculum import Course
-from dncx.training.gradient import Plan
-from dncx.training.update import BUCKET, Recipe
+from dncx.training.batches import batch_key, data_of, drawn_bucket, sources
+from dncx.training.setup import first_state, restore, update_config
+from dncx.training.update import UpdateConfig
 
 
 class Case(NamedTuple):
@@ -27,10 +26,10 @@ class Case(NamedTuple):
 
     path: Path
     seed: int
-    seen: dict[str, Any]  # when the run stopped: the loss, and norms by parameter
+    seen: NonFinite  # when the run stopped
     state: TrainState
     settings: OptimizerSettings
-    recipe: Recipe  # as the run had it, but for its devices
+    recipe: UpdateConfig  # as the run had it, but for its devices
     plain: nnx.GraphDef  # the network, computed by the equations as they stand
     source: Any  # the task that the batch is of
     episode: Episode
@@ -44,32 +43,22 @@ def load_case(run_dir: Path) -> Case:
       UsageError: there is no such run, or it left nothing to look into.
     """
     checkpoint = _newest(run_dir)
-    config, training = checkpoint.config, checkpoint.config["training"]
-    try:
-        task = _task(run_dir, config)
-        within(1, MOST, "batch_size", training["batch_size"])
-        settings, recipe, params = _recipe(config)
-        seed, seen, data = training["seed"], config[FAILURE], stream(training["seed"], DATA)
-        plain = nnx.graphdef(make_network(config["model"], nnx.Rngs(0), "plain"))
-    except UsageError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise UsageError(f"with the settings in {checkpoint.path}: {reason}") from error
-    like = initial_state(params, recipe.optimizer, averages=settings.weight_average > 0)
-    state = checkpoints.load(
-        checkpoint, like._replace(best=params if "validation" in config else ())
-    )
-    key = jax.random.fold_in(data, state.iteration)
-    source = _source(task, key)
-    episode = jax.jit(lambda key: source.sample(key, recipe.batch_size))(key)
+    config, seen = checkpoint.manifest.config, checkpoint.manifest.failure
+    assert seen is not None
+    task = _task(run_dir, checkpoint)
+    update = update_config(config)
+    plain = nnx.graphdef(nnx.eval_shape(lambda: make_network(config.network, nnx.Rngs(0), "plain")))
+    state = restore(checkpoint, jax.eval_shape(lambda: first_state(config, update)))
+    key = batch_key(stream(config.updates.seed, DATA), state.iteration)
+    source = sources(task, data_of(task))[int(drawn_bucket(task, key))]
+    episode = jax.jit(lambda key: source.sample(key, update.batch_size))(key)
     return Case(
         path=checkpoint.path,
-        seed=seed,
+        seed=config.updates.seed,
         seen=seen,
         state=state,
-        settings=settings,
-        recipe=recipe,
+        settings=config.optimizer,
+        recipe=update,
         plain=plain,
         source=source,
         episode=episode,
@@ -77,28 +66,12 @@ def load_case(run_dir: Path) -> Case:
     )
 
 
-def _recipe(config: dict[str, Any]) -> tuple[OptimizerSettings, Recipe, Any]:
-    """How the run trained, and parameters of the shapes that it had."""
-    graph, params = nnx.split(make_network(config["model"], nnx.Rngs(0), config["implementation"]))
-    known, training = fields_of(OptimizerSettings()), config["training"]
-    settings = OptimizerSettings(
-        **{name: value for name, value in config["optimizer"].items() if name in known}
-    )
-    recipe = Recipe(
-        graph=graph,
-        optimizer=make_optimizer(settings, training["num_training_iterations"]),
-        batch_size=training["batch_size"],
-        plan=Plan(training["gradient_accumulation"], training["truncation"]),
-    )
-    return settings, recipe, nnx.to_pure_dict(params)
-
-
-def _task(run_dir: Path, config: dict[str, Any]) -> Judge:
+def _task(run_dir: Path, checkpoint: Checkpoint) -> Judge:
     """The task, or the lesson of it, that the batch was of."""
-    kind = runs.known_task(run_dir, config)
-    task = registry.make_task(kind.name, task_settings(config, kind))
+    asked = checkpoint.manifest.config.task
+    task = task_of(run_dir, asked.name, asked.settings)
     if isinstance(task, Course):
-        return task.at_lesson(config["lesson"], task.gate.earlier_share)
+        return task.at_lesson(checkpoint.manifest.progress.lesson, task.gate.earlier_share)
     return task
 
 
@@ -108,7 +81,7 @@ def _newest(run_dir: Path) -> Checkpoint:
         raise UsageError(f"there is no run {run_dir}")
     folder = (run_dir / FAILURE).resolve()  # as the checkpoints need it
     try:
-        found, _ = checkpoints.newest_whole(folder)
+        found, _ = checkpoints.newest_intact(folder)
     except UsageError as error:
         reasons = [line for line in str(error).splitlines() if line.startswith("  ")]
         raise UsageError(
@@ -116,18 +89,10 @@ def _newest(run_dir: Path) -> Checkpoint:
         ) from error
     if seeds := sorted(path.parent for path in run_dir.glob(f"seed-*/{FAILURE}")):
         raise UsageError(f"{run_dir} has a network of each seed; name one, such as {seeds[0]}")
-    if found is None or FAILURE not in found.config:
+    if found is None or found.manifest.failure is None:
         raise UsageError(
             f"{run_dir} has no {FAILURE}/, which training leaves where --max_skipped_updates "
             "updates in a row are not finite; it did not stop for that. To catch one that fails "
             "now and then, train with --max_skipped_updates=1"
         )
     return found
-
-
-def _source(task: Any, key: jax.Array) -> Any:
-    """What the batch is drawn from, as in training."""
-    if not isinstance(task, Bucketed):
-        return task
-    which, buckets = jax.random.fold_in(key, BUCKET), task.buckets
-    return buckets[int(jax.random.choice(which, len(buckets), p=jnp.asarray(task.shares)))]

@@ -23,8 +23,9 @@ from dncx.debugging.replay import replay
 from dncx.runs import directory as runs
 from dncx.settings.commands import DebugSettings
 from dncx.tasks.base import Episode
-from dncx.training.failure import by_name
-from dncx.training.gradient import keys_for, loss_and_gradient
+from dncx.training.batches import keys_for
+from dncx.training.failure import seen_of
+from dncx.training.gradient import loss_and_gradient
 from dncx.training.update import Attempt, attempt
 
 _NAMED = 3  # parameters in a list
@@ -44,7 +45,7 @@ def debug(settings: DebugSettings) -> str:
     lines = [
         f"{case.path}: the update of iteration {int(case.state.iteration) + 1} (seed {case.seed}), "
         "made again",
-        *about_replay(case.seen, by_name(again.norms())),
+        *about_replay(case.seen, seen_of(again.norms())),
         *_before(case),
         "",
         *finding,
@@ -85,7 +86,7 @@ def _finding(case: Case, again: Attempt) -> tuple[list[str], str]:
     if not any(map(counted, jax.tree.leaves((again.loss, again.gradient)))):
         return _finding_in_update(case, again)
 
-    keys, plan = keys_for(case.episode, case.key), case.recipe.plan._replace(accumulation=1)
+    keys, plan = keys_for(case.episode, case.key), case.recipe.gradient._replace(accumulation=1)
 
     def compute(params: Any, episode: Episode, keys: jax.Array) -> Any:
         return loss_and_gradient(case.plain, params, case.source, episode, keys, plan)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dncx.debugging.origins import Origin, Place, Step
+from dncx.runs.integrity import NonFinite
 
 _SHOWN = 5  # of what there may be many of
 _SAME = 1e-3  # relative difference of norms up to which only rounding differs
@@ -65,8 +66,9 @@ def about_arrays(named: Mapping[str, Any], *, largest: bool = False) -> str:
     return f"{state}; the largest number is {most[name]:.4g}, in {name}"
 
 
-def about_replay(seen: dict[str, Any], again: dict[str, Any]) -> list[str]:
+def about_replay(before: NonFinite, now: NonFinite) -> list[str]:
     """What the update is, and whether it is the one that was seen."""
+    seen, again = _as_numbers(before), _as_numbers(now)
     bad, then = _not_finite(again["gradient"]), _not_finite(seen["gradient"])
     pairs = [(seen["loss"], again["loss"])]
     for norms in ("gradient", "updated"):
@@ -90,6 +92,12 @@ def about_replay(seen: dict[str, Any], again: dict[str, Any]) -> list[str]:
         named = ", ".join(f"{name} {finite[name]:.3g}" for name in largest)
         lines.append(f"  largest norms of gradients that are finite: {named}")
     return lines
+
+
+def _as_numbers(record: NonFinite) -> dict[str, Any]:
+    norms = {"gradient": record.gradient, "updated": record.updated}
+    numbers = {kind: {n: float(x) for n, x in named.items()} for kind, named in norms.items()}
+    return {"loss": float(record.loss), **numbers}
 
 
 def _not_finite(norms: dict[str, float]) -> list[str]:

@@ -10,17 +10,13 @@ from dncx.errors import UsageError
 from dncx.explore.archive import load
 from dncx.explore.record import Trace
 from dncx.explore.tracing import trace_run
-from dncx.runs.config import (
-    CONFIG,
-    METRICS,
-    fields_of,
-    find_run,
-    read_finished,
-    task_settings,
-)
+from dncx.runs.directory import task_of
 from dncx.runs.files import check_folder, free_path
 from dncx.runs.metrics import losses, read_metrics
+from dncx.runs.paths import CONFIG, METRICS, find_run
+from dncx.runs.summary import read_finished
 from dncx.settings.commands import ExploreSettings
+from dncx.settings.training import fields_of
 from dncx.tasks.registry import TASKS
 
 FILES = ("memory.html", "trace.npz", "compared.npz")
@@ -87,9 +83,11 @@ def _compared(run: Path, settings: ExploreSettings[Any], beside: Trace) -> Trace
         return load(run)
     seed, task = beside.about.get("seed"), beside.about.get("task", {})
     seed = seed if isinstance(seed, int) else settings.seed
-    name = read_finished(find_run(run))["task"]["name"]
-    same = name == task.get("name") and name in TASKS
-    changes = task_settings({"task": task}, TASKS[name]) if same else {}
+    name = read_finished(find_run(run)).task.name
+    changes = {}
+    if name == task.get("name") and name in TASKS:
+        traced = {field: value for field, value in task.items() if field != "name"}
+        changes = fields_of(task_of(run, name, traced))
     return trace_run(run, num_episodes=len(beside), seed=seed, **changes)
 
 

@@ -19,8 +19,10 @@ from typing import Any
 from dncx.errors import UsageError
 from dncx.explore.record import Trace
 from dncx.reporting.loggers import numbers
-from dncx.runs.config import METRICS
+from dncx.runs.codec import to_plain
+from dncx.runs.config import RunConfig
 from dncx.runs.metrics import read_metrics
+from dncx.runs.paths import METRICS
 
 FOLDER = "tensorboard"  # in the run directory
 PICTURE = "memory"  # the tag
@@ -47,7 +49,7 @@ class TensorBoard:
 
     Args:
       run_dir: the run directory.
-      description: what config.json holds.
+      config: of the run.
       iteration: from where training goes on; 0 at first.
       say: is told if a picture cannot be drawn, once.
 
@@ -56,14 +58,14 @@ class TensorBoard:
       OSError: the disk refuses; also from the methods.
 
     Example:
-      >>> with TensorBoard(run_dir, description, 0) as board:  # doctest: +SKIP
+      >>> with TensorBoard(run_dir, config, 0) as board:  # doctest: +SKIP
       ...     board({"iteration": 100, "loss": 0.5})
     """
 
     def __init__(
         self,
         run_dir: Path,
-        description: Mapping[str, Any],
+        config: RunConfig,
         iteration: int,
         say: Callable[[str], object] = print,
     ):
@@ -77,7 +79,7 @@ class TensorBoard:
         self._say, self._told, self._iteration = say, False, iteration
         # Not the description of an experiment: TensorBoard would show only the settings and
         # metrics of one run of several. Without, it finds all of them by itself.
-        _, settings, self._success = hparams(_flat(description), {})
+        _, settings, self._success = hparams(_flat(config), {})
         events = [
             _event(0, file_version="brain.Event:2"),
             _event(iteration + 1, session_log={"status": "START"}),  # forget this step and later
@@ -159,11 +161,18 @@ def _draw(trace: Trace) -> bytes:
     return file.getvalue()
 
 
-def _flat(description: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings by name, "model.memory_size" and so on, as the HParams tab can show them."""
+def _flat(config: RunConfig) -> dict[str, Any]:
+    """The settings by name, "task.num_bits" and so on, as the HParams tab can show them."""
+    plain = to_plain(config)
+    sections = {
+        "task": plain["task"]["settings"],
+        "network": plain["network"] | plain["network"].pop("cell"),
+        "optimizer": plain["optimizer"],
+        "updates": plain["updates"],
+    }
     return {
-        f"{part}.{name}": value if isinstance(value, str | int | float) else json.dumps(value)
-        for part in ("task", "model", "optimizer", "training")
-        for name, value in description[part].items()
+        f"{section}.{name}": value if isinstance(value, str | int | float) else json.dumps(value)
+        for section, settings in sections.items()
+        for name, value in settings.items()
         if value is not None
     }

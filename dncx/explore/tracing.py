@@ -17,13 +17,13 @@ from dncx.dnc import DNC, DNCState
 from dncx.errors import UsageError
 from dncx.explore.record import EpisodeTrace, Trace
 from dncx.networks.build import cell_and_inputs, cell_of
-from dncx.runs.config import plain
+from dncx.runs.codec import to_plain
 from dncx.runs.directory import load_run
 from dncx.runs.state import EVALUATION, stream
 from dncx.sequence import unroll_with_trace
-from dncx.tasks.base import Bucketed, Episode, Interactive, Spoken, Words
-from dncx.training.gradient import keys_for, respond
-from dncx.training.scoring import data_of, sources
+from dncx.tasks.base import Episode, Interactive, Spoken, Words
+from dncx.training.batches import data_of, drawn_bucket, keys_for, sources
+from dncx.training.gradient import respond
 
 LINK_NUMBERS = 2**26  # of all episodes together (256 MiB); above, links are left out
 
@@ -104,8 +104,8 @@ def trace_run(run: Path | str, *, num_episodes: int = 2, seed: int = 1, **change
     about = {
         "run": str(run),
         "seed": seed,
-        "task": plain(config["task"]),
-        "model": config["model"],
+        "task": {"name": config.task.name, **config.task.settings},
+        "network": to_plain(config.network),
     }
     title = Path(run).resolve().name
     return trace_task(task, network, num_episodes=num_episodes, seed=seed, title=title, about=about)
@@ -162,9 +162,8 @@ def _episodes(task: Any, network: Any, count: int, seed: int) -> tuple[Episode, 
     Of a task in buckets all are from one, which the seed draws by the buckets' shares.
     """
     graph, params = nnx.split(network)
-    key, bucket = stream(seed, EVALUATION), 0
-    if isinstance(task, Bucketed):
-        bucket = int(jax.random.choice(key, len(task.shares), p=jnp.asarray(task.shares)))
+    key = stream(seed, EVALUATION)
+    bucket = int(drawn_bucket(task, key))
 
     @jax.jit
     def draw(params: Any, key: Array, data: Any) -> tuple[Episode, Array, Episode]:

@@ -49,7 +49,7 @@ class _State(NamedTuple):
     cell: Array
 
 
-def suits(cell: Any) -> bool:
+def supports_sequence_kernel(cell: Any) -> bool:
     """Whether the kernel computes this `DNC`: one of dncx's own parts, with LSTM layers.
 
     It multiplies in the dtype of the variables only.

@@ -7,10 +7,11 @@ from typing import Any
 
 from dncx.explore.tensorboard import TensorBoard
 from dncx.reporting.console import Reporter
-from dncx.runs.config import METRICS
+from dncx.runs.config import RunConfig
 from dncx.runs.metrics import Metrics
+from dncx.runs.paths import METRICS
 from dncx.runs.population import Population
-from dncx.runs.processes import is_first
+from dncx.runs.processes import is_primary
 from dncx.runs.state import TrainState
 from dncx.settings.training import RunSettings
 
@@ -45,19 +46,19 @@ class Reports:
         self._board: TensorBoard | None = None
 
     @contextmanager
-    def open(self, description: dict[str, Any], iteration: int) -> Iterator[None]:
+    def open(self, config: RunConfig, iteration: int) -> Iterator[None]:
         """While it lasts there are reports, from an iteration on; to TensorBoard if asked for."""
-        if not self._run.tensorboard or not is_first():
+        if not self._run.tensorboard or not is_primary():
             yield
             return
-        with TensorBoard(self._run.run_dir, description, iteration, self._reporter.say) as board:
+        with TensorBoard(self._run.run_dir, config, iteration, self._reporter.say) as board:
             self._board = board
             self._loggers.append(board)
             yield
 
     def note(self, line: dict[str, Any], text: str) -> None:
         """A line of metrics.jsonl, and what it says in words."""
-        if is_first():
+        if is_primary():
             Metrics(self._run.run_dir / METRICS).append(line)
             for logger in self._loggers:
                 logger(line)
@@ -65,7 +66,7 @@ class Reports:
 
     def to_disk(self) -> None:
         """Waits until the lines so far would outlast a power cut."""
-        if is_first():
+        if is_primary():
             self._population.metrics_to_disk()
 
     def report(
@@ -90,7 +91,7 @@ class Reports:
         """
         lines = [self._line(one, lesson, speed) for one in self._population.split(state)]
         line = lines[0] if len(lines) == 1 else _together(lines)
-        if len(lines) > 1 and is_first():
+        if len(lines) > 1 and is_primary():
             for folder, own in zip(self._population.folders, lines, strict=True):
                 Metrics(folder / METRICS).append(own)
         spikes = line.get("spikes", 0)

@@ -1,14 +1,15 @@
-"""Checkpoints: a folder of numbered states, each sealed with checksums of all that it is.
+"""Checkpoints: a folder of numbered states, each with a manifest of all that it holds.
 
     <checkpoint_dir>/<iteration>/state/      what training carries on, as Orbax writes it
-    <checkpoint_dir>/<iteration>/seal        configuration and checksums, and a checksum of these
-    <checkpoint_dir>/saving-<iteration>/     one being written, which is none yet
-    <checkpoint_dir>/discarded-<iteration>/  one being deleted, which is none any longer
-    <checkpoint_dir>/broken-<iteration>/     what was found broken, and moved aside
+    <checkpoint_dir>/<iteration>/manifest    configuration, progress, checksums (integrity.py)
+    <checkpoint_dir>/saving-<iteration>/     one that is being written
+    <checkpoint_dir>/discarded-<iteration>/  one that is being deleted
+    <checkpoint_dir>/corrupt-<iteration>/    one that was found corrupt, and moved aside
 
 This is the only module that knows Orbax.
 """
 
+import dataclasses
 import errno
 import hashlib
 import logging
@@ -26,12 +27,23 @@ from orbax.checkpoint import v1 as ocp
 
 from dncx.errors import TrainingError, UsageError
 from dncx.runs import processes
+from dncx.runs.config import RunConfig
 from dncx.runs.files import free_path, make_folder, on_disk
-from dncx.runs.integrity import SEAL, Checkpoint, Score, score_of, seal, verified
+from dncx.runs.integrity import (
+    MANIFEST,
+    Checkpoint,
+    Manifest,
+    NonFinite,
+    Score,
+    score_of,
+    verified,
+    write_manifest,
+)
+from dncx.runs.progress import Progress
 from dncx.runs.state import TrainState
 
 STATE = "state"
-_SAVING, _DISCARDED, _BROKEN = "saving-", "discarded-", "broken-"
+_SAVING, _DISCARDED, _CORRUPT = "saving-", "discarded-", "corrupt-"
 
 _OVERHEAD = 2**16  # bytes that a checkpoint has beside its numbers, and a little more
 
@@ -47,7 +59,7 @@ ALL = Kept(0)
 
 
 def numbered(folder: Path) -> list[int]:
-    """The iterations by which something in the folder is called, whole or not, in order."""
+    """The iterations that name an entry of the folder, intact or not, in order."""
     if not folder.is_dir():
         return []
     names = [entry.name for entry in folder.iterdir()]
@@ -55,71 +67,82 @@ def numbered(folder: Path) -> list[int]:
 
 
 def saved_iterations(folder: Path) -> list[int]:
-    """The iterations with a checkpoint in the folder that was written to its end, in order."""
-    return [number for number in numbered(folder) if (folder / str(number) / SEAL).is_file()]
+    """The iterations with a completely written checkpoint in the folder, in order."""
+    return [number for number in numbered(folder) if (folder / str(number) / MANIFEST).is_file()]
 
 
-def newest_whole(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
-    """The newest checkpoint that is whole, if any, and why each newer one is not.
+def newest_intact(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
+    """The newest intact checkpoint, if any, and why each newer one is not intact.
 
     Raises:
-      UsageError: there are checkpoints, and none is whole.
+      UsageError: there are checkpoints, and none is intact.
     """
-    broken: dict[Path, str] = {}
+    corrupt: dict[Path, str] = {}
     for iteration in reversed(numbered(folder)):
         path = folder / str(iteration)
         try:
-            return verified(path), broken
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            broken[path] = str(error)
-    if broken:
-        found = "".join(f"\n  {path.name}: {reason}" for path, reason in broken.items())
+            return verified(path), corrupt
+        except (OSError, ValueError) as error:
+            corrupt[path] = str(error)
+    if corrupt:
+        found = "".join(f"\n  {path.name}: {reason}" for path, reason in corrupt.items())
         raise UsageError(
-            f"no checkpoint in {folder} is whole:{found}\n"
-            "Put a good copy in the place of one of them, or give --no-resume to start anew (what "
-            "is there is moved aside, not lost)."
+            f"no checkpoint in {folder} is intact:{found}\n"
+            "Replace one of them by a good copy, or give --no-resume to start anew (the old files "
+            "are moved aside, not lost)."
         )
-    return None, broken
+    return None, corrupt
 
 
-def move_aside(broken: Iterable[Path]) -> list[Path]:
-    """Renames what was found broken, so that its iteration can be saved again; returns where to."""
-    return [path.rename(free_path(path.with_name(_BROKEN + path.name))) for path in broken]
+def move_aside(corrupt: Iterable[Path]) -> list[Path]:
+    """Renames corrupt checkpoints, so that their iterations can be saved again.
+
+    Returns the new paths.
+    """
+    return [path.rename(free_path(path.with_name(_CORRUPT + path.name))) for path in corrupt]
 
 
 def save(
     folder: Path,
     state: TrainState,
-    config: dict[str, Any],
+    config: RunConfig,
+    progress: Progress,
     kept: Kept,
+    *,
     score: Score | None = None,
+    failure: NonFinite | None = None,
 ) -> Path:
     """Writes a checkpoint and reads it back; then removes those that need not stay.
 
     Args:
       folder: of the checkpoints.
-      state: what to save; of several processes all have it, and all call this.
+      state: what to save; with several processes all have it, and all call this.
       config: of the run.
-      kept: which are kept.
+      progress: of the run; its iteration is taken from the state.
+      kept: which checkpoints stay.
       score: by which the best are kept; None: not known.
+      failure: see `Manifest`.
 
     Raises:
       TrainingError: it could not be written; those before it are as they were.
-      JaxRuntimeError, ValueError: of `processes.of_a_loss`.
+      JaxRuntimeError, ValueError: see `processes.of_a_loss`.
     """
     path = folder / str(state.reached)
     draft = path.with_name(_SAVING + path.name)
+    progress = dataclasses.replace(progress, iteration=state.reached)
     try:
-        processes.in_first(lambda: _begin(draft, state))
+        processes.on_primary(lambda: _begin(draft, state))
         with _quiet():
             ocp.save(str(draft / STATE), state._asdict())
             digest = _digest(state)
             if _digest(_read(draft, state)) != digest:
                 raise TrainingError("what was read back is not what was written")
-        checkpoint = Checkpoint(draft, config, digest, score)
-        processes.in_first(lambda: _finish(checkpoint, path, kept))
+        manifest = Manifest(
+            config=config, progress=progress, digest=digest, score=score, failure=failure
+        )
+        processes.on_primary(lambda: _finish(Checkpoint(draft, manifest), path, kept))
     except Exception as error:  # whatever Orbax and the disk raise
-        if processes.is_first():
+        if processes.is_primary():
             shutil.rmtree(draft, ignore_errors=True)
         if processes.of_a_loss(error):
             raise
@@ -135,21 +158,30 @@ def _begin(draft: Path, state: TrainState) -> None:
 
 
 def _finish(checkpoint: Checkpoint, path: Path, kept: Kept) -> None:
-    """Seals a new checkpoint, gives it its name, and removes those that need not stay."""
-    seal(checkpoint)
-    checkpoint.path.rename(path)
+    """Writes the manifest, gives the checkpoint its name, and removes those that need not stay."""
+    draft, manifest = checkpoint
+    write_manifest(draft, manifest)
+    draft.rename(path)
     on_disk(path.parent)
-    folder, old = path.parent, saved_iterations(path.parent)[: -kept.newest] if kept.newest else []
-    kind = checkpoint.score.of if checkpoint.score else None
-    scores = [(score_of(folder / str(i)), i) for i in old] if kept.best else []
-    best = sorted((score, i) for score, i in scores if score and score.of == kind)[: kept.best]
-    for iteration in set(old) - {i for _, i in best}:
+    _remove_old(path.parent, kept, manifest.score)
+
+
+def _remove_old(folder: Path, kept: Kept, newest: Score | None) -> None:
+    """Removes all checkpoints but the newest, and the best with scores of the newest one's kind."""
+    old = saved_iterations(folder)[: -kept.newest] if kept.newest else []
+    stay: set[int] = set()
+    if kept.best and newest:
+        scores = [(score_of(folder / str(iteration)), iteration) for iteration in old]
+        comparable = [(s.value, i) for s, i in scores if s and s.of == newest.of]
+        stay = {iteration for _, iteration in sorted(comparable)[: kept.best]}
+    for iteration in set(old) - stay:
+        # Renamed first: a crash must not leave half a checkpoint under a checkpoint's name.
         (folder / str(iteration)).rename(folder / f"{_DISCARDED}{iteration}")
     _remove(folder.glob(f"{_DISCARDED}*"))
 
 
 def last_saved(folder: Path) -> str:
-    """In words, for those whose training stops."""
+    """What is saved, in words, for messages when training stops."""
     if saved := saved_iterations(folder):
         return f"the last good checkpoint is {folder / str(saved[-1])}"
     return "there is no checkpoint yet (--checkpoint_interval sets how often one is written)"
@@ -166,21 +198,21 @@ def load(checkpoint: Checkpoint, like: TrainState) -> TrainState:
     with _one_message(checkpoint.path):
         _check_pieces(_headers(checkpoint))
         state = _read(checkpoint.path, like)
-        if _digest(state) != checkpoint.digest:
-            raise ValueError("its numbers are not those that were saved (checksum)")
+        if _digest(state) != checkpoint.manifest.digest:
+            raise ValueError("its numbers are corrupt (their checksum does not match)")
         return state
 
 
 def _headers(checkpoint: Checkpoint) -> Any:
-    """What the arrays of a state say of themselves, before any is read."""
+    """The shapes of a state's arrays and of their pieces, before any is read."""
     metadata: Any = ocp.metadata(str(checkpoint.path / STATE))
     return metadata.metadata
 
 
 def _check_pieces(headers: Any) -> None:
-    """Refuses arrays in pieces that are larger than they are, as a piece is unpacked as a whole.
+    """Refuses arrays with pieces larger than the array: a piece is unpacked at once.
 
-    That the arrays are no larger than they should be is seen to by Orbax.
+    Orbax itself checks that the arrays are as large as they should be.
     """
     for path, array in jax.tree.leaves_with_path(headers):
         pieces = array.storage_metadata
@@ -191,7 +223,7 @@ def _check_pieces(headers: Any) -> None:
 
 
 def _try_disk(draft: Path, state: TrainState) -> None:
-    """Finds out that a disk is full or read-only: Orbax's threads are slow to, and noisy."""
+    """Fails at once on a full or read-only disk: Orbax's threads take long, and log a lot."""
     make_folder(draft.parent)
     draft.mkdir()
     with (draft / "room").open("wb") as file:
@@ -206,9 +238,9 @@ def _size(state: TrainState) -> int:
 
 
 def _reason(error: Exception, folder: Path, state: TrainState) -> str:
-    """Why a checkpoint could not be saved; Orbax does not say that a disk is full.
+    """Why a checkpoint could not be saved; Orbax does not report that a disk is full.
 
-    Called once the draft is gone, so that what is free was free for it.
+    Call it once the draft is deleted: then the free space is what the draft had.
     """
     said = _first_line(error)
     if isinstance(error, OSError | TrainingError):

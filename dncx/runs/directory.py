@@ -1,22 +1,23 @@
-"""A run directory: what a training run is and what became of it.
+"""A run directory: the files of a run, and the trained model in it.
 
-config.json          task, model and training settings, as given
-metrics.jsonl        one line a report
+config.json          what was asked: task, network, optimiser, updates (config.py)
+metrics.jsonl        one line per report
 checkpoints/         see checkpoints.py
-failure/             where updates were not finite: the state before them, as a checkpoint
-tensorboard/         with --tensorboard: events
-model.safetensors    the trained parameters, by name; with validation the best
+failure/             the state before updates that were not finite, as a checkpoint
+tensorboard/         events, with --tensorboard
+model.safetensors    the trained parameters by name; with validation the best ones
 lock                 held while a process trains here (lock.py)
-seed-0/, ...         of a population: a run directory of each network
-earlier-1/, ...      runs that were in the directory before, moved aside
+seed-0/, ...         the run directory of each network of a population
+earlier-1/, ...      earlier runs in this directory, moved aside
 """
 
 import dataclasses
-import uuid
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -24,143 +25,141 @@ from flax import nnx, traverse_util
 
 from dncx.errors import UsageError
 from dncx.networks.build import Network, make_network
-from dncx.runs.config import (
-    CONFIG,
-    FORMAT,
-    MODEL,
-    fields_of,
-    find_run,
-    plain,
-    read_config,
-    read_finished,
-    task_settings,
-)
+from dncx.networks.config import NetworkConfig
+from dncx.runs.codec import from_plain, to_plain
+from dncx.runs.config import RunConfig, TaskConfig, read_config
 from dncx.runs.files import check_folder, write_whole
-from dncx.settings.training import TrainSettings
-from dncx.tasks.registry import TASKS, make_task
-
-_TRAINING = ("batch_size", "seed", "num_training_iterations", "skip_spikes")
-_SCALE = ("num_seeds", "gradient_accumulation", "truncation")
-
-
-def describe(settings: TrainSettings[Any], model: dict[str, Any], loss_unit: str) -> dict[str, Any]:
-    """What config.json holds: enough to build the network again, and how it was trained."""
-    run, scale = fields_of(settings.run), fields_of(settings.scale)
-    return {
-        "format": FORMAT,
-        "task": {"name": settings.task_name, **plain(fields_of(settings.task))},
-        "model": model,
-        "optimizer": dataclasses.asdict(settings.optimizer),
-        "training": {name: run[name] for name in _TRAINING}
-        | {name: scale[name] for name in _SCALE},
-        "implementation": settings.implementation,
-        "loss_unit": loss_unit,
-        "id": uuid.uuid4().hex,
-        "resumed": [],
-    }
+from dncx.runs.paths import CONFIG, MODEL, find_run
+from dncx.runs.progress import Progress
+from dncx.runs.summary import read_finished
+from dncx.tasks.base import Judge
+from dncx.tasks.registry import TASKS
 
 
-def load_run(run_dir: Path | str, **changes: Any) -> tuple[Any, Network, dict[str, Any]]:
+class TrainedRun(NamedTuple):
+    """A trained model with what it was trained on."""
+
+    task: Any
+    network: Network
+    config: RunConfig
+
+
+def load_run(run_dir: Path | str, **changes: Any) -> TrainedRun:
     """The task, the trained network and the configuration of a run.
 
     Args:
       run_dir: a run directory, or the name of a model that ships with dncx.
-      **changes: settings of the task, or `memory_size`, other than in training.
+      **changes: settings of the task, or `memory_size`, that differ from training.
 
     Raises:
       UsageError: there is no trained model, or its files do not fit together.
     """
     run_dir = find_run(Path(run_dir))
-    config_path, model_path = run_dir / CONFIG, run_dir / MODEL
-    config = read_finished(run_dir)
-    kind = known_task(run_dir, config)
-    known = {"memory_size", *(field.name for field in dataclasses.fields(kind))}
-    if unknown := set(changes) - known:
-        raise UsageError(
-            f"{', '.join(sorted(unknown))}: the task {kind.name} has no such setting; there are "
-            f"{', '.join(sorted(known))}"
-        )
-    for setting, value in changes.items():
-        config["model" if setting == "memory_size" else "task"][setting] = value
-    try:
-        task = make_task(kind.name, task_settings(config, kind))
-        network = nnx.eval_shape(lambda: make_network(config["model"], nnx.Rngs(0)))
-    except (KeyError, TypeError, ValueError) as error:
-        settings = f"with the settings in {config_path}, and those given"
-        raise UsageError(f"{error} ({settings})") from error
-    sizes = {"input_size": task.input_size, "output_size": task.output_size}
-    for size, needed in sizes.items():
-        if needed != config["model"][size]:
-            raise UsageError(
-                f"{run_dir} was trained with {size} {config['model'][size]}; with these settings "
-                f"the task needs {needed}"
-            )
+    settings = read_finished(run_dir).task.settings
+    config = read_config(run_dir / CONFIG)
+    memory_size = changes.pop("memory_size", None)
+    network_config = config.network
+    if memory_size is not None:
+        network_config = _resized(network_config, memory_size)
+    task = task_of(run_dir, config.task.name, settings, changes)
+    _check_sizes(run_dir, network_config, task)
+    network = nnx.eval_shape(lambda: make_network(network_config, nnx.Rngs(0)))
     graph, state = nnx.split(network)
-    wanted, found = flat_shapes(nnx.to_pure_dict(state)), load_model(model_path)
-    differences = compare_shapes(flat_shapes(found), wanted)
+    arrays = load_model(run_dir / MODEL)
+    differences = compare_shapes(flat_shapes(arrays), flat_shapes(nnx.to_pure_dict(state)))
     if differences:
-        raise UsageError(f"{model_path} does not fit {config_path}:\n  " + "\n  ".join(differences))
-    return task, nnx.merge(graph, nested(found)), config
+        lines = "\n  ".join(differences)
+        raise UsageError(f"{run_dir / MODEL} does not fit {run_dir / CONFIG}:\n  {lines}")
+    used = TaskConfig(name=config.task.name, settings=settings | to_plain(changes))
+    config = dataclasses.replace(config, task=used, network=network_config)
+    return TrainedRun(task, nnx.merge(graph, nested(arrays)), config)
 
 
-def known_task(run_dir: Path, config: dict[str, Any]) -> Any:
-    """The class of a run's task.
+def task_of(
+    run_dir: Path, name: str, settings: Mapping[str, Any], changes: Mapping[str, Any] | None = None
+) -> Judge:
+    """The task of a run.
+
+    Args:
+      run_dir: for messages.
+      name: of the task.
+      settings: as config.json has them.
+      changes: those that differ, as values of their own types.
 
     Raises:
-      UsageError: it is not in `TASKS`.
+      UsageError: the task is unknown, or rejects its settings.
     """
-    name = config["task"]["name"]
     if name not in TASKS:
         raise UsageError(
-            f"{run_dir} is of the task {name}, which dncx does not know: use the command line of "
-            f"the task, or in Python first dncx.tasks.registry.TASKS[{name!r}] = ITS_CLASS"
+            f"{run_dir} was trained on the task {name}, which dncx does not know: use that task's "
+            f"own command line, or in Python first dncx.tasks.registry.TASKS[{name!r}] = ITS_CLASS"
         )
-    return TASKS[name]
+    kind = TASKS[name]
+    known = {field.name for field in dataclasses.fields(kind)}
+    if unknown := sorted(set(changes or {}) - known):
+        raise UsageError(
+            f"{', '.join(unknown)}: the task {name} has no such setting; it has "
+            f"{', '.join(sorted(known | {'memory_size'}))}"
+        )
+    plain = dict(settings) | to_plain(dict(changes or {}))
+    return from_plain(plain, kind, f"the settings of {run_dir}")
 
 
-def save_model(run_dir: Path, params: Any, iteration: int) -> Path:
-    """Writes model.safetensors, whole or not at all."""
+def _resized(network: NetworkConfig, memory_size: int) -> NetworkConfig:
+    if network.memory_size is None:
+        raise UsageError(f"memory_size={memory_size}: a network of kind {network.kind} has none")
+    try:
+        return network.with_memory_size(memory_size)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _check_sizes(run_dir: Path, network: NetworkConfig, task: Judge) -> None:
+    for name in ("input_size", "output_size"):
+        trained, needed = getattr(network, name), getattr(task, name)
+        if trained != needed:
+            raise UsageError(
+                f"{run_dir} was trained with {name} {trained}; with these settings the task needs "
+                f"{needed}"
+            )
+
+
+def save_model(run_dir: Path, params: Any, progress: Progress) -> Path:
+    """Writes model.safetensors, completely or not at all."""
     path = run_dir / MODEL
     arrays = {name: np.asarray(array) for name, array in flat(params).items()}
-    write_whole(path, safetensors.numpy.save(arrays, metadata={"iteration": str(iteration)}))
+    header = {"progress": msgspec.json.encode(progress).decode()}
+    write_whole(path, safetensors.numpy.save(arrays, metadata=header))
     return path
 
 
-_UNREADABLE = OSError, KeyError, ValueError, safetensors.SafetensorError
-
-
 def load_model(path: Path) -> dict[str, Any]:
-    """The parameters that `save_model` wrote, by name."""
+    """The parameters in a model.safetensors, by name.
+
+    Raises:
+      UsageError: the file is missing or invalid, or its numbers are not float32.
+    """
     try:
         arrays = safetensors.numpy.load_file(path)
-    except (*_UNREADABLE, AttributeError, TypeError) as error:  # the last two: odd dtypes
+    except (OSError, ValueError, LookupError, safetensors.SafetensorError) as error:
         raise UsageError(f"cannot read {path}: {error}") from error
-    odd = {name: array.dtype for name, array in arrays.items() if array.dtype != np.float32}
-    for name, dtype in odd.items():
-        raise UsageError(f"cannot read {path}: {name} is {dtype}, and must be float32")
+    except (AttributeError, TypeError) as error:  # what safetensors raises for dtypes it lacks
+        raise UsageError(f"cannot read {path}: {error}") from error
+    for name, array in arrays.items():
+        if array.dtype != np.float32:
+            raise UsageError(f"cannot read {path}: {name} is {array.dtype}, and must be float32")
     return arrays
 
 
-def trained_iterations(run_dir: Path) -> int | None:
-    """How far the model in a run directory was trained; None where there is none."""
-    if not (run_dir / MODEL).exists():
-        return None
-    try:
-        with safetensors.safe_open(run_dir / MODEL, framework="numpy") as model:
-            return int((model.metadata() or {})["iteration"])
-    except _UNREADABLE as error:
-        raise UsageError(f"cannot read {run_dir / MODEL}: {error}") from error
-
-
 def check_run_dir(run_dir: Path) -> None:
-    """Refuses a run directory that is something else."""
+    """Refuses a run directory that is something else, or of another version of dncx."""
     check_folder(run_dir, "run_dir")
     if (run_dir / CONFIG).exists():
         read_config(run_dir / CONFIG)
 
 
 def compare_shapes(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Where two flat trees of shapes differ, a line each."""
+    """The differences of two flat trees of shapes, one line each."""
     return [
         f"{name}: {found.get(name, 'absent')} there, {wanted.get(name, 'absent')} here"
         for name in sorted(found | wanted)
@@ -180,7 +179,7 @@ def flat_shapes(params: Any) -> dict[str, tuple[int, ...]]:
 
 
 def nested(arrays: dict[str, Any]) -> Any:
-    """The inverse of `flat`; layers of a list are numbered."""
+    """The inverse of `flat`; the layers of a list are numbered."""
     return traverse_util.unflatten_dict(
         {
             tuple(int(p) if p.isdecimal() else p for p in name.split(".")): jnp.asarray(value)

@@ -1,101 +1,139 @@
-"""The seal of a checkpoint: checksums of all its files, its configuration, and a checksum of these.
+"""The manifest of a checkpoint: what it is, and a checksum of each of its files.
 
-It is written last, once everything before it is on the disk, and read first: nothing else of a
-checkpoint is looked at unless its seal fits.
+It is written last, once everything else is on the disk, and read first: nothing else of a
+checkpoint is looked at unless the manifest is intact and the files match it.
 """
 
+import dataclasses
 import hashlib
-import json
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from dncx.runs.config import check_config
+from dncx.errors import UsageError
+from dncx.runs.codec import from_json, to_json
+from dncx.runs.config import RunConfig
 from dncx.runs.files import on_disk, write_whole
+from dncx.runs.progress import Progress
 
-SEAL = "seal"  # the file
-LARGEST_SEAL = 2**24  # bytes; that of a run has some thousand
+MANIFEST = "manifest"  # the file
+LARGEST_MANIFEST = 2**24  # bytes; a run's has some thousand
 
 
-class Score(NamedTuple):
-    """How good the model in a checkpoint is."""
+@dataclasses.dataclass(frozen=True, order=True)
+class Score:
+    """How good the model in a checkpoint is.
 
-    of: str  # what it measures; only scores of the same can be compared
-    value: float  # less is better
+    Attributes:
+      of: what the value measures; scores are compared only if this is equal.
+      value: lower is better.
+    """
+
+    of: str
+    value: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NonFinite:
+    """What was seen of an update that was not finite. "nan" and "inf" stand for such numbers.
+
+    Attributes:
+      loss: of the batch.
+      gradient: norm of the gradient of each parameter, by its name.
+      updated: norm of each parameter after the update.
+    """
+
+    loss: float | str
+    gradient: dict[str, float | str]
+    updated: dict[str, float | str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a checkpoint is.
+
+    Attributes:
+      config: what was asked of the run.
+      progress: how far it was.
+      digest: SHA-256 of the numbers in the state.
+      score: of its model; None if it is not known.
+      failure: in the checkpoint before updates that were not finite, what was seen of the first.
+      files: SHA-256 of each file in the checkpoint's folder, by its path there.
+    """
+
+    config: RunConfig
+    progress: Progress
+    digest: str
+    score: Score | None = None
+    failure: NonFinite | None = None
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Checkpoint(NamedTuple):
-    """One that is whole."""
+    """An intact checkpoint."""
 
     path: Path
-    config: dict[str, Any]  # what config.json held when it was saved
-    digest: str  # of the numbers in its state
-    score: Score | None
+    manifest: Manifest
 
 
-def seal(checkpoint: Checkpoint) -> None:
-    """Writes the seal of what is in the checkpoint's folder."""
-    path, config, digest, score = checkpoint
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Writes the manifest of what is in the folder `path`, whose files are on the disk then."""
     entries = [path, *path.rglob("*")]
     for entry in entries:
         on_disk(entry)
-    written = [entry for entry in entries if entry.is_file()]
-    files = {entry.relative_to(path).as_posix(): _file_digest(entry) for entry in written}
-    content = json.dumps(
-        {"config": config, "numbers": digest, "score": score, "files": files}
-    ).encode()
-    write_whole(path / SEAL, content + b"\n" + hashlib.sha256(content).hexdigest().encode())
+    files = [entry for entry in entries if entry.is_file()]
+    checksums = {entry.relative_to(path).as_posix(): _checksum(entry) for entry in files}
+    content = to_json(dataclasses.replace(manifest, files=checksums))
+    write_whole(path / MANIFEST, content + hashlib.sha256(content).hexdigest().encode())
 
 
 def verified(path: Path) -> Checkpoint:
-    """A checkpoint all of whose files are as they were written.
+    """The checkpoint in a folder, all of whose files are as they were written.
 
     Raises:
-      ValueError, and what a disk or JSON raises: it is none, or not whole; the message says why.
+      ValueError, OSError: it is no checkpoint or not intact; the message says why.
     """
     if not path.is_dir():
         raise ValueError("it is not a folder")
-    sealed = _read(path)
-    check_config(sealed["config"], "the configuration in its seal")
-    for name, file_digest in sealed["files"].items():
+    manifest = read_manifest(path)
+    for name, checksum in manifest.files.items():
         if not (path / name).resolve().is_relative_to(path.resolve()):
-            raise ValueError(f"{name} is outside of it")
+            raise ValueError(f"{name} lies outside of it")
         if not (path / name).is_file():
             raise ValueError(f"{name} is missing")
-        if _file_digest(path / name) != file_digest:
-            raise ValueError(f"{name} is not as it was written (checksum)")
-    return Checkpoint(path, sealed["config"], sealed["numbers"], _score_in(sealed))
+        if _checksum(path / name) != checksum:
+            raise ValueError(f"{name} is corrupt (its checksum does not match)")
+    return Checkpoint(path, manifest)
 
 
 def score_of(path: Path) -> Score | None:
-    """The score in the seal of a checkpoint; None also where the seal is broken."""
+    """The score of the checkpoint in a folder; None if it has none or is not intact."""
     try:
-        return _score_in(_read(path))
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return read_manifest(path).score
+    except (OSError, ValueError):
         return None
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """What the seal of a checkpoint says."""
-    file = path / SEAL
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of the checkpoint in a folder; see `verified` for errors."""
+    file = path / MANIFEST
     if not file.is_file():
-        raise ValueError("it has no seal, so it was not written to its end, or is none of ours")
-    if (size := file.stat().st_size) > LARGEST_SEAL:
-        raise ValueError(f"its seal has {size} bytes, more than {LARGEST_SEAL}")
-    content, _, digest = file.read_bytes().rpartition(b"\n")
-    if hashlib.sha256(content).hexdigest().encode() != digest:
-        raise ValueError("its seal is not as it was written (checksum)")
-    return json.loads(content)
+        if (path / "seal").is_file():
+            raise UsageError("another version of dncx wrote it; use that version")
+        raise ValueError("it has no manifest: it was not written completely")
+    size = file.stat().st_size
+    if size > LARGEST_MANIFEST:
+        raise ValueError(f"its manifest has {size} bytes, more than {LARGEST_MANIFEST}")
+    content, newline, checksum = file.read_bytes().rpartition(b"\n")
+    content += newline
+    if hashlib.sha256(content).hexdigest().encode() != checksum:
+        raise ValueError("its manifest is corrupt (its checksum does not match)")
+    manifest = from_json(content, Manifest, "its manifest")
+    if manifest.score and not math.isfinite(manifest.score.value):
+        raise ValueError("its score is not finite")
+    return manifest
 
 
-def _score_in(sealed: dict[str, Any]) -> Score | None:
-    """The score; None also where what is there cannot be compared with others."""
-    match sealed["score"]:
-        case [str(of), float() | int() as value] if -math.inf < value < math.inf:
-            return Score(of, value)
-    return None
-
-
-def _file_digest(path: Path) -> str:
+def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -85,7 +85,7 @@ def agree(settings: Any) -> None:
     named = {f"{s}.{name}": value for s, part in sections.items() for name, value in part.items()}
     named.pop("scale.process_id")
     text = np.frombuffer(json.dumps(named, default=str).encode(), np.uint8)
-    (longest,) = most(len(text))
+    (longest,) = allreduce_max(len(text))
     padded = np.pad(text, (0, longest - len(text)), constant_values=ord(" "))
     rows = np.asarray(multihost_utils.process_allgather(padded))
     first, *others = [json.loads(row.tobytes()) for row in rows]
@@ -113,7 +113,7 @@ def _is_one_of_many(environment: Mapping[str, str]) -> bool:
 
 
 @contextmanager
-def losses_told(left: Callable[[], str]) -> Iterator[None]:
+def losses_reported(left: Callable[[], str]) -> Iterator[None]:
     """Ends the run where another process of it is gone; `left` says what there is then."""
     try:
         yield
@@ -133,12 +133,12 @@ def of_a_loss(error: Exception) -> bool:
     return jax.process_count() > 1 and of_jax and "RESOURCE_EXHAUSTED" not in str(error)
 
 
-def is_first() -> bool:
+def is_primary() -> bool:
     """Whether this process is the one that writes."""
     return jax.process_index() == 0
 
 
-def most(*numbers: int) -> tuple[int, ...]:
+def allreduce_max(*numbers: int) -> tuple[int, ...]:
     """The largest of each number in any process: the same in all of them."""
     if jax.process_count() == 1:
         return numbers
@@ -146,7 +146,7 @@ def most(*numbers: int) -> tuple[int, ...]:
     return tuple(int(number) for number in np.asarray(everywhere).max(axis=0))
 
 
-def in_first(action: Callable[[], Any]) -> Any:
+def on_primary(action: Callable[[], Any]) -> Any:
     """Lets the first process do what is done once, while the others wait for it.
 
     Returns:
@@ -158,12 +158,12 @@ def in_first(action: Callable[[], Any]) -> Any:
     if jax.process_count() == 1:
         return action()
     result, failure = None, None
-    if is_first():
+    if is_primary():
         try:
             result = action()
         except BaseException as error:  # the others must not wait for ever
             failure = error
-    failed = any(most(failure is not None))
+    failed = any(allreduce_max(failure is not None))
     if failure:
         raise failure
     if failed:

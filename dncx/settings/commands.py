@@ -20,14 +20,14 @@ class NoTask:
 class EvalSettings(Generic[TaskT]):
     """Measure a trained model on fresh episodes, also of other lengths and with more memory.
 
-    The defaults of the task's options and of memory_size are those of the run.
+    The defaults of the task's options are those of the run.
     """
 
     run_dir: Annotated[Path, tyro.conf.Positional]
     """A directory with model.safetensors and config.json, or a model that ships with dncx."""
     task: TaskT
-    memory_size: int = 16
-    """Memory slots."""
+    memory_size: int | None = None
+    """Memory slots; by default those of the run."""
     num_episodes: int = 1000
     """Sequences to measure on; of a task with a test set always all of it."""
     batch_size: int = 100
@@ -61,14 +61,14 @@ class EvalSettings(Generic[TaskT]):
 class ExploreSettings(Generic[TaskT]):
     """See the memory at work: a page to explore, figures for papers, and a trace of every number.
 
-    The defaults of the task's options and of memory_size are those of the run.
+    The defaults of the task's options are those of the run.
     """
 
     run_dir: Annotated[Path, tyro.conf.Positional] = Path("memory-reuse")
     """A run directory, a model that ships with dncx, or a trace.npz."""
     task: TaskT
-    memory_size: int = 16
-    """Memory slots."""
+    memory_size: int | None = None
+    """Memory slots; by default those of the run."""
     num_episodes: int = 2
     """Sequences to show."""
     seed: int = 1

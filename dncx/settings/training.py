@@ -7,7 +7,7 @@ and `--help` are instant.
 import dataclasses
 import math
 from pathlib import Path
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
 
@@ -43,8 +43,8 @@ class ModelSettings:
     """Number of write heads."""
     num_read_heads: int = 4
     """Number of read heads."""
-    clip_value: float = 20.0
-    """Limit of controller and DNC outputs; 0: none. With equations=nature there is none."""
+    clip_value: float | None = None
+    """Limit of controller and DNC outputs; 0: none. By default 20, or with nature none."""
     equations: Equations = "deepmind"
     """google-deepmind/dnc, or those of the Nature paper."""
 
@@ -217,6 +217,11 @@ class TrainSettings(Generic[TaskT]):
         if optimizer.weight_average >= 1:
             raise UsageError(f"weight_average={optimizer.weight_average}: must be less than 1")
         scale.check(run)
+
+
+def fields_of(settings: Any) -> dict[str, Any]:
+    """The fields of a dataclass by name, as its class takes them."""
+    return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
 
 
 def within(lowest: int, highest: int, name: str, value: int, more: str = "") -> None:

@@ -1,6 +1,6 @@
 """The tasks by their names at the command line."""
 
-from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
 from dncx.errors import UsageError
@@ -19,12 +19,19 @@ TASKS: dict[str, Any] = {
 }
 
 
-def make_task(name: str, settings: Mapping[str, Any]) -> Judge:
+def make_task(name: str, settings: Any) -> Judge:
     """The task called `name`, which must be in `TASKS`.
+
+    Args:
+      name: of the task.
+      settings: a dataclass with the fields of the task's class, or those fields by name.
 
     Raises:
       UsageError: the task rejects the settings; the message says why.
     """
+    if dataclasses.is_dataclass(settings):
+        fields = dataclasses.fields(settings)
+        settings = {field.name: getattr(settings, field.name) for field in fields}
     try:
         return TASKS[name](**settings)
     except (KeyError, TypeError, ValueError) as error:

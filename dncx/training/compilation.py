@@ -1,4 +1,4 @@
-"""What a training run does on the device, compiled before it begins and for every lesson anew."""
+"""The programs of a training run, compiled before it begins and again for every lesson."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,13 +12,14 @@ from dncx.runs.population import Population
 from dncx.runs.state import DATA, GATE, SAMPLES, TrainState, stream
 from dncx.tasks.base import Judge
 from dncx.tasks.curriculum import Course
-from dncx.training.scoring import data_of, make_answer, make_measure
-from dncx.training.update import Recipe, make_diagnosis, make_train
+from dncx.training.batches import data_of
+from dncx.training.scoring import make_answer, make_measure
+from dncx.training.update import UpdateConfig, make_diagnosis, make_train
 
 
 @dataclasses.dataclass(frozen=True)
 class Programs:
-    """Functions of the state; the keys and the data that they need are in them."""
+    """Functions of the state that hold the keys and the data they need."""
 
     train: Callable[..., TrainState]  # (state, last iteration) -> state
     answer: Callable[..., Any]  # (state) -> the outputs for a fresh sequence, and the sequence
@@ -27,29 +28,29 @@ class Programs:
 
 
 def compile_programs(
-    recipe: Recipe, task: Judge, population: Population, state: TrainState, lesson: int
+    config: UpdateConfig, task: Judge, population: Population, state: TrainState, lesson: int
 ) -> Programs:
     """The programs of a task, or of one lesson of a `Course`.
 
-    Of a population all but `train` are for the first seed, and take a state of it alone.
+    All but `train` are for the first network of a population, and take its state.
     """
     alone, episodes = task, 1
     if isinstance(task, Course):
         alone, episodes = task.at_lesson(lesson), task.gate.episodes
         task = task.at_lesson(lesson, task.gate.earlier_share)
-    place = recipe.plan.devices.place if recipe.plan.devices else lambda tree: tree
+    place = config.gradient.devices.place if config.gradient.devices else lambda tree: tree
     data, data_alone = place(data_of(task)), place(data_of(alone))
     first, one = population.seeds[0], population.first(state)
     draw, samples, gate = place([stream(first, use) for use in (DATA, SAMPLES, GATE)])
     draws = draw
     if len(population.seeds) > 1:
         draws = place(jnp.stack([stream(seed, DATA) for seed in population.seeds]))
-    train = make_train(recipe, task).lower(state, draws, place(jnp.int32(0)), data).compile()
-    devices = recipe.plan.devices
-    answer = _compiled(make_answer(recipe.graph, alone, 1, devices), one, samples, data_alone)
+    train = make_train(config, task).lower(state, draws, place(jnp.int32(0)), data).compile()
+    devices = config.gradient.devices
+    answer = _compiled(make_answer(config.graph, alone, 1, devices), one, samples, data_alone)
     # These are compiled at their first use, if any.
-    measure = make_measure(recipe.graph, alone, episodes, devices)
-    diagnose = make_diagnosis(recipe, task)
+    measure = make_measure(config.graph, alone, episodes, devices)
+    diagnose = make_diagnosis(config, task)
     return Programs(
         train=lambda state, last: train(state, draws, place(jnp.int32(last)), data),
         answer=lambda state: answer(state.model, samples, state.iteration, data_alone),

@@ -1,8 +1,9 @@
-"""Measuring a trained run on fresh episodes, at one setting or at several."""
+"""Measuring a trained model on fresh episodes, at one setting or at several."""
 
+import dataclasses
 import itertools
-import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,45 +11,71 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dncx.errors import UsageError
-from dncx.networks.build import too_small
-from dncx.runs.config import fields_of
-from dncx.runs.directory import load_run
+from dncx.networks.build import small_memory_warning
+from dncx.runs.codec import to_json
+from dncx.runs.directory import TrainedRun, load_run
 from dncx.runs.files import write_whole
 from dncx.runs.state import EVALUATION, stream
 from dncx.settings.commands import EvalSettings
+from dncx.settings.training import fields_of
 from dncx.tasks.base import Examined
-from dncx.training.scoring import data_of, make_answer, make_examination, make_measure
+from dncx.training.batches import data_of
+from dncx.training.scoring import make_answer, make_measure, make_split_evaluator
 
 
-def evaluate(settings: EvalSettings[Any]) -> list[dict[str, Any]]:
-    """Loss and scores of a run, averaged over fresh episodes, for every point of the sweeps.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What a model scored at one setting.
 
-    Returns:
-      A dictionary a point: "swept" (what was set, by name), "loss" and "loss_unit", the task's
-      "scores" by name, "num_episodes" (whole batches), the "task" settings, "memory_size", a
-      "warning" where that is too small (or "") and a "sample" of one episode in print; of an
-      `Examined` task its "results" on the test set and their "report". Without a sweep there is
-      one point.
+    Attributes:
+      swept: the options of the sweep and their values here.
+      task: its name and its settings.
+      memory_size: slots; None for a network without a memory.
+      scores: by name, shares between 0 (perfect) and 1.
+      loss: mean of all batches; None on a test set.
+      loss_unit: of the loss.
+      num_episodes: measured, in complete batches; None on a test set.
+      warning: if the memory is too small for the task, else "".
+      sample: one episode in print, or "".
+      results: see `Examined.results`; None for a task without a test set.
+      report: see `Examined.report`, or "".
+    """
+
+    swept: dict[str, Any]
+    task: dict[str, Any]
+    memory_size: int | None
+    scores: dict[str, float]
+    loss: float | None = None
+    loss_unit: str = ""
+    num_episodes: int | None = None
+    warning: str = ""
+    sample: str = ""
+    results: dict[str, Any] | None = None
+    report: str = ""
+
+
+def evaluate(settings: EvalSettings[Any]) -> list[Measurement]:
+    """Scores of a trained model: one measurement, or one per point of the sweeps.
 
     Raises:
-      UsageError: there is no such run, or it cannot be measured so.
+      UsageError: there is no such run, or it cannot be measured with these settings.
     """
     settings.check()
     names = [text.partition("=")[0] for text in settings.sweep]
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"--sweep {name}: given twice; all values go into one, {name}=1,2,3")
+            raise UsageError(f"--sweep {name}: given twice; put all values in one, {name}=1,2,3")
     points = itertools.product(*(_values(text, settings) for text in settings.sweep))
     results = [_measure(settings, dict(point)) for point in points]
     if settings.out:
-        write_whole(settings.out, (json.dumps(results, indent=2, default=str) + "\n").encode())
+        write_whole(settings.out, to_json(results))
     return results
 
 
 def _values(text: str, settings: EvalSettings[Any]) -> list[tuple[str, Any]]:
     """The points of "name=1,2,3": the name with each value."""
     name, equals, values = text.partition("=")
-    known = {"memory_size": settings.memory_size} | fields_of(settings.task)
+    known = {"memory_size": 0} | fields_of(settings.task)
     known = {key: value for key, value in known.items() if type(value) in (int, float, str)}
     like = known.get(name, known.get(f"min_{name}"))
     try:
@@ -60,73 +87,91 @@ def _values(text: str, settings: EvalSettings[Any]) -> list[tuple[str, Any]]:
     raise UsageError(f"--sweep {text}: must be NAME=VALUE,VALUE,... with one of {', '.join(names)}")
 
 
-def _measure(settings: EvalSettings[Any], swept: dict[str, Any]) -> dict[str, Any]:
-    changes = {"memory_size": settings.memory_size} | fields_of(settings.task)
+def _measure(settings: EvalSettings[Any], swept: dict[str, Any]) -> Measurement:
+    changes = fields_of(settings.task)
+    if settings.memory_size is not None:
+        changes["memory_size"] = settings.memory_size
     for name, value in swept.items():
-        names = [name] if name in changes else [f"min_{name}", f"max_{name}"]
+        bounds = [f"min_{name}", f"max_{name}"]
+        names = [name] if name in changes or name == "memory_size" else bounds
         changes |= dict.fromkeys(names, value)
-    task, cell, config = load_run(settings.run_dir, **changes)
-    graph, params = nnx.split(cell)
-    params, key = nnx.to_pure_dict(params), stream(settings.seed, EVALUATION)
+    run = load_run(settings.run_dir, **changes)
+    measured = Measurement(
+        swept=swept,
+        task={"name": run.config.task.name, **run.config.task.settings},
+        memory_size=run.config.network.memory_size,
+        scores={},
+        warning=small_memory_warning(run.config.network, run.task),
+    )
+    if isinstance(run.task, Examined):
+        return _on_test_set(measured, run, settings.batch_size)
+    return _on_fresh_episodes(measured, run, settings)
+
+
+def _on_test_set(measured: Measurement, run: TrainedRun, batch_size: int) -> Measurement:
+    graph, params = nnx.split(run.network)
+    evaluate_split = make_split_evaluator(graph, run.task, batch_size)
+    results = evaluate_split(nnx.to_pure_dict(params), "test")
+    return dataclasses.replace(
+        measured,
+        scores={"mean_error": results["mean_error"] / 100},
+        results=results,
+        report=run.task.report(results),
+    )
+
+
+def _on_fresh_episodes(
+    measured: Measurement, run: TrainedRun, settings: EvalSettings[Any]
+) -> Measurement:
+    graph, state = nnx.split(run.network)
+    params, key = nnx.to_pure_dict(state), stream(settings.seed, EVALUATION)
     batch_size = min(settings.batch_size, settings.num_episodes)
     batches = math.ceil(settings.num_episodes / batch_size)
-    measure = make_measure(graph, task, batch_size)
-    model = config["model"]
-    memory_size = None if model["name"] == "lstm" else model["memory_size"]
-    result = {"swept": swept, "task": config["task"], "memory_size": memory_size}
-    result["warning"] = too_small(model, task)
-    if isinstance(task, Examined):
-        results = make_examination(graph, task, settings.batch_size)(params, "test")
-        scores = {"mean_error": results["mean_error"] / 100}
-        return result | {"scores": scores, "results": results, "report": task.report(results)}
-    data = data_of(task)
-    measured = [measure(params, key, jnp.asarray(number), data) for number in range(batches)]
-    means = jax.tree.map(lambda *values: float(sum(values)) / batches, *measured)
-    answer = make_answer(graph, task, 1)
-    return result | {
-        "loss": means.pop("loss"),
-        "loss_unit": task.loss_unit,
-        "scores": means,
-        "num_episodes": batches * batch_size,
-        "sample": task.render(*answer(params, key, jnp.asarray(0), data)),
-    }
+    measure = make_measure(graph, run.task, batch_size)
+    data = data_of(run.task)
+    scores = [measure(params, key, jnp.asarray(number), data) for number in range(batches)]
+    means = jax.tree.map(lambda *values: float(sum(values)) / batches, *scores)
+    answer = make_answer(graph, run.task, 1)
+    return dataclasses.replace(
+        measured,
+        loss=means.pop("loss"),
+        loss_unit=run.task.loss_unit,
+        scores=means,
+        num_episodes=batches * batch_size,
+        sample=run.task.render(*answer(params, key, jnp.asarray(0), data)),
+    )
 
 
-def report(results: list[dict[str, Any]]) -> str:
+def report(results: Sequence[Measurement]) -> str:
     """The results of `evaluate` for people."""
-    if results[0]["swept"]:
+    if results[0].swept:
         return _table(results)
     (result,) = results
-    if "report" in result:
-        return result["report"]
-    task = dict(result["task"])
+    if result.report:
+        return result.report
+    task = dict(result.task)
     name = task.pop("name")
     settings = ", ".join(f"{key} {value}" for key, value in task.items())
-    lines = [
-        f"{name}: {settings}; memory_size {result['memory_size'] or '- (an LSTM has none)'}",
-        f"{result['num_episodes']} episodes",
-        f"{'loss':15} {result['loss']:.4g} {result['loss_unit']}",
-    ]
-    lines += [f"{n.replace('_', ' '):15} {value:.4%}" for n, value in result["scores"].items()]
-    warnings = [result["warning"]] if result["warning"] else []
-    return "\n".join([*warnings, *lines, result["sample"]])
+    memory = "no memory" if result.memory_size is None else f"memory_size {result.memory_size}"
+    lines = [result.warning] if result.warning else []
+    lines += [f"{name}: {settings}; {memory}", f"{result.num_episodes} episodes"]
+    lines += [f"{'loss':15} {result.loss:.4g} {result.loss_unit}"]
+    lines += [f"{n.replace('_', ' '):15} {value:.4%}" for n, value in result.scores.items()]
+    return "\n".join([*lines, result.sample])
 
 
-def _table(results: list[dict[str, Any]]) -> str:
-    """A line a point, in columns."""
-    swept, scores = results[0]["swept"], results[0]["scores"]
-    losses = "loss" in results[0]
-    loss = [f"loss ({results[0]['loss_unit']})"] if losses else []
-    rows = [[*(name.replace("_", " ") for name in [*swept, *scores]), *loss]]
-    rows += [
-        [
-            *map(str, result["swept"].values()),
-            *(f"{value:.3%}" for value in result["scores"].values()),
-            *([f"{result['loss']:.4g}"] if losses else []),
-        ]
-        for result in results
-    ]
+def _table(results: Sequence[Measurement]) -> str:
+    """One line per point, in columns."""
+    first = results[0]
+    header = [name.replace("_", " ") for name in [*first.swept, *first.scores]]
+    header += [f"loss ({first.loss_unit})"] if first.loss is not None else []
+    rows = [header]
+    for result in results:
+        row = [*map(str, result.swept.values())]
+        row += [f"{value:.3%}" for value in result.scores.values()]
+        row += [f"{result.loss:.4g}"] if result.loss is not None else []
+        rows.append(row)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{v:>{w}}" for v, w in zip(row, widths, strict=True)) for row in rows]
-    episodes = f"{results[0]['num_episodes']} episodes" if losses else "the whole test set"
-    return "\n".join([f"{episodes} a line", *lines])
+    episodes = f"{first.num_episodes} episodes" if first.num_episodes else "the whole test set"
+    return "\n".join([f"{episodes} per line", *lines])

@@ -1,24 +1,26 @@
-"""What is kept and said of a run that ends because its updates are not finite."""
+"""What is kept and reported of a run that ends because its updates are not finite."""
 
 import math
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from dncx.errors import TrainingError
 from dncx.runs import checkpoints, processes
-from dncx.runs.config import FAILURE
+from dncx.runs.codec import finite_or_name
+from dncx.runs.config import RunConfig
 from dncx.runs.directory import flat
 from dncx.runs.files import set_aside
+from dncx.runs.integrity import NonFinite
+from dncx.runs.paths import FAILURE
 from dncx.runs.population import Population
+from dncx.runs.progress import Progress
 from dncx.runs.state import TrainState
 from dncx.settings.presets import DEFAULTS
 from dncx.settings.training import RunSettings
 from dncx.training.compilation import Programs
 
-_NORMS = {"gradient": "gradients", "updated": "parameters after the update"}
 _NAMED = 5  # parameters in a message
 
 
@@ -27,14 +29,14 @@ def keep_failure(
     population: Population,
     programs: Programs,
     state: TrainState,
-    description: dict[str, Any],
+    config: RunConfig,
+    progress: Progress,
 ) -> str:
-    """Saves the state before the first of the updates skipped in a row, and says what they were.
+    """Saves the state before the first of the updates skipped in a row, and describes them.
 
-    It is saved as a checkpoint is, in failure/ in the run directory of each network; its
-    configuration has what was seen under "failure".
+    It is saved as a checkpoint in failure/ in the run directory of each network.
     """
-    said = []
+    described = []
     for seed, folder, one in zip(
         population.seeds, population.folders, population.split(state), strict=True
     ):
@@ -42,54 +44,71 @@ def keep_failure(
             iteration=one.iteration - one.skipped_in_a_row,
             skipped_in_a_row=jnp.zeros_like(one.skipped_in_a_row),
         )
-        seen = by_name(programs.diagnose(before, seed))
-        config = population.one_of(description, seed) | {FAILURE: seen}
-        said.append(f"{_what(one, seen)}. {_saved(folder, before, config)}")
-    others = f"; so it is with all {len(said)} seeds, of which this is the first" * (len(said) > 1)
+        seen = seen_of(programs.diagnose(before, seed))
+        own = config.of_seed(seed) if len(population.seeds) > 1 else config
+        described.append(f"{_what(one, seen)}. {_save(folder, before, own, progress, seen)}")
+    others = ""
+    if len(described) > 1:
+        others = f"; the same holds for all {len(described)} seeds, of which this is the first"
     return (
-        f"{said[0]}{others}; {checkpoints.last_saved(run.checkpoints)}. Try a smaller "
+        f"{described[0]}{others}; {checkpoints.last_saved(run.checkpoints)}. Try a smaller "
         "--learning_rate or --max_grad_norm, a larger --optimizer_epsilon, or another --seed."
     )
 
 
-def _what(state: TrainState, seen: dict[str, Any]) -> str:
-    number, last = int(state.skipped_in_a_row), state.reached
-    which = f"{number} updates in a row are" if number > 1 else "the update is"
-    when = f"in iterations {last - number + 1} to {last}" if number > 1 else f"in iteration {last}"
-    return (
-        f"{which} not finite, {when}. At the first the loss is {seen['loss']:.4g}; {_which(seen)}"
+def seen_of(norms: dict[str, Any]) -> NonFinite:
+    """What `Attempt.norms` gives, as a record."""
+
+    def by_name(tree: Any) -> dict[str, float | str]:
+        return {name: finite_or_name(float(norm)) for name, norm in flat(tree).items()}
+
+    return NonFinite(
+        loss=finite_or_name(float(norms["loss"])),
+        gradient=by_name(norms["gradient"]),
+        updated=by_name(norms["updated"]),
     )
 
 
-def _saved(run_dir: Path, state: TrainState, config: dict[str, Any]) -> str:
-    """Saves a state, and says where, or why not."""
+def _what(state: TrainState, seen: NonFinite) -> str:
+    number, last = int(state.skipped_in_a_row), state.reached
+    which = f"the update in iteration {last} is not finite"
+    if number > 1:
+        which = (
+            f"{number} updates in a row are not finite, in iterations {last - number + 1} to {last}"
+        )
+    return f"{which}. At the first the loss is {float(seen.loss):.4g}; {_which(seen)}"
+
+
+def _which(seen: NonFinite) -> str:
+    """The parameters with non-finite gradients or, without any, with non-finite new values."""
+    for norms, words in (
+        (seen.gradient, "gradients"),
+        (seen.updated, "parameters after the update"),
+    ):
+        bad = {name: norm for name, norm in norms.items() if not math.isfinite(float(norm))}
+        if bad:
+            named = [f"{name} ({norm})" for name, norm in [*bad.items()][:_NAMED]]
+            if len(bad) > _NAMED:
+                named.append(f"{len(bad) - _NAMED} more")
+            return f"non-finite norms of {words}: {', '.join(named)}"
+    return "each gradient and parameter is finite, but the norm of all of them is not"
+
+
+def _save(
+    run_dir: Path, state: TrainState, config: RunConfig, progress: Progress, seen: NonFinite
+) -> str:
+    """Saves a state, and says where, or why it could not be saved."""
+    folder = run_dir.resolve() / FAILURE
     try:
-        processes.in_first(lambda: set_aside(run_dir, [FAILURE]))
-        path = checkpoints.save(run_dir.resolve() / FAILURE, state, config, checkpoints.ALL)
-    except Exception as error:  # the disk, or another process is gone; what was seen is said
+        processes.on_primary(lambda: set_aside(run_dir, [FAILURE]))
+        path = checkpoints.save(folder, state, config, progress, checkpoints.ALL, failure=seen)
+    except Exception as error:  # the disk, or a lost process; the description still stands
         if not (isinstance(error, TrainingError | OSError) or processes.of_a_loss(error)):
             raise
         reason = str(error).partition("\n")[0].partition(";")[0]
         return f"The state before it could not be saved ({reason})"
-    command = "dncx" if config["task"]["name"] in DEFAULTS else "python your_task.py"
+    command = "dncx" if config.task.name in DEFAULTS else "python your_task.py"
     return (
-        f"The state before it is {path}, and `{command} debug {run_dir}` looks for the operation "
-        "that went wrong"
+        f"The state before it is in {path}; `{command} debug {run_dir}` looks for the operation "
+        "that failed first"
     )
-
-
-def by_name(norms: dict[str, Any]) -> dict[str, Any]:
-    """What `Attempt.norms` gives, as plain JSON."""
-    parts = {what: flat(norms[what]) for what in _NORMS}
-    return jax.tree.map(float, {"loss": norms["loss"], **parts})
-
-
-def _which(seen: dict[str, Any]) -> str:
-    """The parameters with a gradient that is not finite; where there is none, those updated so."""
-    for what, words in _NORMS.items():
-        norms = {name: norm for name, norm in seen[what].items() if not math.isfinite(norm)}
-        if norms:
-            named = [f"{name} ({norm})" for name, norm in [*norms.items()][:_NAMED]]
-            named += [f"{len(norms) - _NAMED} more"] if len(norms) > _NAMED else []
-            return f"norms of {words} that are not finite: {', '.join(named)}"
-    return "all its gradients and parameters are finite one by one, but not their norm together"

@@ -1,4 +1,4 @@
-"""What a network gives out for a batch, its loss, and the gradient of that."""
+"""The outputs of a network for a batch, their loss, and its gradient."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,24 +13,22 @@ from dncx.sequence import unroll
 from dncx.tasks.base import Episode, Interactive, Task
 from dncx.training.devices import Devices
 
-# What the key of a batch is used for beside `Task.sample`, whose own splits count from 0 on.
-_CONVERSE = 2**31 - 1
+
+class GradientOptions(NamedTuple):
+    """How the gradient of a batch is computed. Only truncation changes its value.
+
+    Attributes:
+      accumulation: parts of the batch, one after the other.
+      truncation: steps that the gradient goes back at most; 0: all.
+      devices: that share the work; None: one device.
+    """
+
+    accumulation: int = 1
+    truncation: int = 0
+    devices: Devices | None = None
 
 
-class Plan(NamedTuple):
-    """How the gradient of a batch is taken. Its value is the same, but for truncation."""
-
-    accumulation: int = 1  # parts of the batch, taken one after the other
-    truncation: int = 0  # steps that it goes back through at most; 0: all
-    devices: Devices | None = None  # those that share the work, if several do
-
-
-ALONE = Plan()
-
-
-def keys_for(episode: Episode, key: Array) -> Array:
-    """A key for each sequence of a batch, from the batch's own."""
-    return jax.random.split(jax.random.fold_in(key, _CONVERSE), len(episode.inputs))
+DEFAULT = GradientOptions()
 
 
 def respond(
@@ -40,21 +38,21 @@ def respond(
     keys: Array,
     *,
     training: bool,
-    plan: Plan = ALONE,
+    options: GradientOptions = DEFAULT,
 ) -> tuple[Float[Array, "B T O"], Episode]:
-    """What the network gives out for a batch, and the batch that this answers.
+    """The network's outputs for a batch, and the batch that they answer.
 
-    They are the batch given, but for an `Interactive` task, whose last part is made on the way,
-    with the keys.
+    That is the given batch, except for an `Interactive` task: the last part of its batch is made
+    while the network answers, with the keys.
     """
     cell, inputs = cell_and_inputs(network, episode.inputs)
     if not isinstance(task, Interactive):
-        return _unroll(cell, inputs, plan)[0], episode
+        return _unroll(cell, inputs, options)[0], episode
 
     def step(state: Any, inputs: Array) -> tuple[Any, Array]:
         return cell(state, cell_and_inputs(network, inputs)[1])
 
-    _, state = _unroll(cell, inputs, plan, task.opening_lengths(episode))
+    _, state = _unroll(cell, inputs, options, task.opening_lengths(episode))
     return task.converse(step, state, episode, keys, training)
 
 
@@ -64,26 +62,26 @@ def loss_and_gradient(
     task: Task,
     episode: Episode,
     keys: Array,
-    plan: Plan = ALONE,
+    options: GradientOptions = DEFAULT,
 ) -> tuple[Float[Array, ""], Any]:
     """The task's loss of a batch, and its gradient by the parameters."""
 
     def gradient(params: Any, episode: Episode, keys: Array) -> tuple[Float[Array, ""], Any]:
         def loss(params: Any) -> Float[Array, ""]:
             network = nnx.merge(graph, params)
-            return task.loss(*respond(network, task, episode, keys, training=True, plan=plan))
+            return task.loss(*respond(network, task, episode, keys, training=True, options=options))
 
         return jax.value_and_grad(loss)(params)
 
-    if plan.accumulation > 1:
-        gradient = _in_parts(gradient, plan.accumulation)
-    if plan.devices:
-        gradient = plan.devices.mean_over_batch(gradient)
+    if options.accumulation > 1:
+        gradient = _in_parts(gradient, options.accumulation)
+    if options.devices:
+        gradient = options.devices.mean_over_batch(gradient)
     return gradient(params, episode, keys)
 
 
 def _in_parts(gradient: Callable[..., Any], parts: int) -> Callable[..., Any]:
-    """The same for a batch as the mean over parts of it."""
+    """The same function of a batch, computed as the mean over parts of it."""
 
     def mean(params: Any, *batch: Any) -> Any:
         split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
@@ -102,16 +100,16 @@ def _in_parts(gradient: Callable[..., Any], parts: int) -> Callable[..., Any]:
 
 
 def _unroll(
-    cell: Any, inputs: Float[Array, "B T F"], plan: Plan, lengths: Array | None = None
+    cell: Any, inputs: Float[Array, "B T F"], options: GradientOptions, lengths: Array | None = None
 ) -> tuple[Float[Array, "B T O"], Any]:
-    """`unroll` from an empty memory, as a plan says."""
+    """`unroll` from an empty memory."""
     shape = (inputs.shape[0], inputs.shape[2])
     state = cell.initialize_carry(shape, nnx.Rngs(0))
-    if plan.devices:
-        state = plan.devices.share_memory(state)
-    if not 0 < plan.truncation < inputs.shape[1]:
+    if options.devices:
+        state = options.devices.share_memory(state)
+    if not 0 < options.truncation < inputs.shape[1]:
         return unroll(cell, inputs, initial_state=state, lengths=lengths)
-    return unroll_truncated(cell, inputs, plan.truncation, state, lengths)
+    return unroll_truncated(cell, inputs, options.truncation, state, lengths)
 
 
 def unroll_truncated(
@@ -121,11 +119,10 @@ def unroll_truncated(
     initial_state: Any,
     lengths: Array | None = None,
 ) -> tuple[Float[Array, "B T O"], Any]:
-    """`dncx.unroll` with the gradient cut every `window` steps; the state goes on.
+    """`dncx.unroll` with the gradient cut every `window` steps; the state is carried over.
 
-    What is left of the sequence after the last whole window is a shorter one.
-
-    The backward pass needs the memory of one window, and one state for each of them.
+    The rest of the sequence after the last complete window is a shorter window. The backward pass
+    needs memory for one window, and for one state per window.
     """
     batch, time, features = inputs.shape
     count = time // window

@@ -1,104 +1,118 @@
-"""Going on from a checkpoint, and what becomes of what is in the way of a run."""
+"""Continuing from a checkpoint, and what becomes of files in the way of a run."""
 
+import dataclasses
+import enum
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dncx.errors import UsageError
-from dncx.reporting.console import Reporter
-from dncx.runs import checkpoints
-from dncx.runs import directory as runs
-from dncx.runs.config import (
-    CONFIG,
-    FAILURE,
-    METRICS,
-    MODEL,
-    compare_configs,
-    read_config,
-)
+from dncx.runs import checkpoints, directory
+from dncx.runs.config import Changes, RunConfig
 from dncx.runs.files import set_aside
 from dncx.runs.integrity import Checkpoint
-from dncx.runs.state import TrainState, copied
+from dncx.runs.paths import CONFIG, FAILURE, METRICS, MODEL
+from dncx.runs.progress import Progress, Resumption
+from dncx.runs.summary import read_summary, trained_progress
 from dncx.settings.training import RunSettings
 
-NEVER_VALIDATED = {"error": None, "iteration": 0, "worse": 0}
+
+class Resumed(NamedTuple):
+    """A run as it continues."""
+
+    config: RunConfig
+    progress: Progress
+    changed: list[str]  # settings that are not as they were, one line each
 
 
-def resume(
-    checkpoint: Checkpoint, fresh: TrainState, description: dict[str, Any]
-) -> tuple[TrainState, dict[str, Any], list[str]]:
-    """The state in a checkpoint, what the run is now, and what is no longer as it was."""
-    saved = checkpoint.config
-    fixed, changed = compare_configs(saved, description)
-    if fixed:
-        there, here = checkpoints.saved_params(checkpoint), fresh.params
-        shapes = runs.compare_shapes(runs.flat_shapes(there), runs.flat_shapes(here))
-        raise UsageError(
-            f"the checkpoint {checkpoint.path} has what cannot change in a run that goes on:\n  "
-            + "\n  ".join(fixed + shapes)
-            + "\nGive the run's own settings, another --run_dir or --checkpoint_dir, or "
-            "--no-resume to start anew (what is there is moved aside, not lost)."
-        )
-    state = checkpoints.load(
-        checkpoint, fresh._replace(best=fresh.params if "validation" in saved else ())
-    )
-    history = saved["resumed"]
-    if changed:
-        history = [*history, {"iteration": state.reached, "changed": changed}]
-    kept = {name: saved[name] for name in ("id", "lesson") if name in saved}
-    if "validation" not in description:
-        state = state._replace(best=())
-    elif "validation" in saved and saved["task"] == description["task"]:
-        kept["validation"] = saved["validation"]
-    else:
-        state = state._replace(best=copied(state.params))
-    return state, description | kept | {"resumed": history}, changed
+def resumed(checkpoint: Checkpoint, asked: RunConfig, params: Any) -> Resumed:
+    """The configuration and the progress of a run that continues from a checkpoint.
 
+    Args:
+      checkpoint: from where.
+      asked: the configuration that the flags give.
+      params: the shapes of the parameters that it needs.
 
-def own_folders(run: RunSettings) -> list[Path]:
-    """What a run must have for itself: its directory, and that of its checkpoints elsewhere.
-
-    Where these are in another run's directory, it is that directory.
+    Raises:
+      UsageError: the flags change what cannot change within a run.
     """
-    run_dir, folder = run.run_dir.resolve(), run.checkpoints
-    of_a_run = folder.parent == run_dir or (folder.parent / CONFIG).exists()
-    return [run_dir, folder.parent if of_a_run else folder]
+    saved, progress = checkpoint.manifest.config, checkpoint.manifest.progress
+    changes = Changes(saved, asked)
+    if changes.fixed:
+        there = directory.flat_shapes(checkpoints.saved_params(checkpoint))
+        shapes = directory.compare_shapes(there, directory.flat_shapes(params))
+        lines = "\n  ".join(changes.fixed + shapes)
+        raise UsageError(
+            f"the checkpoint {checkpoint.path} differs in settings that cannot change within a "
+            f"run:\n  {lines}\nGive the run's own settings, another --run_dir or --checkpoint_dir, "
+            "or --no-resume to start anew (the old files are moved aside, not lost)."
+        )
+    if changes.free:
+        resumption = Resumption(iteration=progress.iteration, changed=tuple(changes.free))
+        progress = dataclasses.replace(progress, resumed=(*progress.resumed, resumption))
+    return Resumed(dataclasses.replace(asked, id=saved.id), progress, changes.free)
 
 
-def out_of_patience(run: RunSettings, description: dict[str, Any]) -> bool:
-    """Whether validation has not become better for as long as was asked for."""
-    return 0 < run.patience <= description.get("validation", NEVER_VALIDATED)["worse"]
+def keeps_validation(checkpoint: Checkpoint, asked: RunConfig) -> bool:
+    """Whether the best model so far is still the best: it was validated on the same task."""
+    saved = checkpoint.manifest
+    return saved.progress.validation is not None and saved.config.task == asked.task
 
 
-def is_done(
-    run: RunSettings, trained: int | None, iteration: int, changed: list[str], stopped: bool
-) -> bool:
-    """Whether there is nothing left to train and to write.
+class NextAction(enum.Enum):
+    """What is left to do of a run."""
+
+    TRAIN = enum.auto()
+    WRITE_MODEL = enum.auto()
+    NOTHING = enum.auto()
+
+
+def next_action(
+    run: RunSettings, progress: Progress, trained: int | None, changed: list[str]
+) -> NextAction:
+    """Whether to train, only to write the model, or to do nothing.
 
     Args:
       run: the settings.
-      trained: how far the run's models there are trained, if there are any.
-      iteration: that of the checkpoint.
+      progress: of the checkpoint to continue from, or of a new run.
+      trained: how far the models of the run are trained; None if there are none.
       changed: settings that are not as they were.
-      stopped: whether validation ends the training.
+
+    Raises:
+      UsageError: the settings ask for fewer iterations than were made, or for changes in a run
+        that has ended.
     """
-    if iteration > run.num_training_iterations and trained is None:
+    reached, total = progress.iteration, run.num_training_iterations
+    if reached > total and trained is None:
         raise UsageError(
-            f"{run.run_dir} is at iteration {iteration}: --num_training_iterations={iteration} "
-            "makes a model of it as it is, a larger one goes on"
+            f"{run.run_dir} is at iteration {reached}: --num_training_iterations={reached} writes "
+            "its model as it is, a larger number trains further"
         )
-    reached = max(iteration, trained or 0)
-    whole = iteration >= run.num_training_iterations or trained == run.num_training_iterations
-    done = trained is not None and (whole or stopped)
-    if done and changed:
+    ended = reached >= total or trained == total or progress.out_of_patience(run.patience)
+    if not ended:
+        return NextAction.TRAIN
+    if trained is None:
+        return NextAction.WRITE_MODEL
+    if changed:
+        lines = "\n  ".join(changed)
         raise UsageError(
-            f"{run.run_dir} is trained to iteration {reached} already, with other settings:\n  "
-            + "\n  ".join(changed)
-            + "\nGive another --run_dir, --no-resume to start anew (what is there is moved aside, "
-            "not lost), or a larger --num_training_iterations to go on."
+            f"{run.run_dir} is trained to iteration {max(reached, trained)} already, with other "
+            f"settings:\n  {lines}\nGive another --run_dir, --no-resume to start anew (the old "
+            "files are moved aside, not lost), or a larger --num_training_iterations to train "
+            "further."
         )
-    return done
+    return NextAction.NOTHING
+
+
+def own_folders(run: RunSettings) -> list[Path]:
+    """The folders that no other run may use: the run directory, and that of its checkpoints.
+
+    Checkpoints in another run's directory count as that directory.
+    """
+    run_dir, folder = run.run_dir.resolve(), run.checkpoints
+    in_a_run = folder.parent == run_dir or (folder.parent / CONFIG).exists()
+    return [run_dir, folder.parent if in_a_run else folder]
 
 
 def make_room(
@@ -106,36 +120,46 @@ def make_room(
     folders: Iterable[Path],
     run_id: str | None,
     iteration: int,
-    reporter: Reporter,
+    report: Callable[[str], object],
 ) -> None:
-    """Moves aside what would be overwritten: all of another run, or later models.
+    """Moves aside whatever a run would overwrite: another run, or later models of this one.
 
     Args:
-      run: where to write.
-      folders: those of its models.
-      run_id: of the run that goes on; None for a new one.
-      iteration: from where it goes on.
-      reporter: is told.
+      run: where the run writes.
+      folders: of its models.
+      run_id: of the run that continues; None for a new one.
+      iteration: from which it continues.
+      report: is called with what was moved, in words.
     """
-    own = [CONFIG, METRICS, MODEL, FAILURE]
-    for views in ("explore*", "export*", "seed-*", "tensorboard"):  # of the model
-        own += [path.name for path in run.run_dir.glob(views)]
-    config = run.run_dir / CONFIG
-    if run_id and config.exists() and read_config(config)["id"] == run_id:
+    if run_id and _id_at(run.run_dir) == run_id:
         for folder in folders:
-            further = (runs.trained_iterations(folder) or 0) > iteration
-            if further and (aside := set_aside(folder, [MODEL])):
-                for name in (CONFIG, METRICS):  # which stay, as this run goes on with them
-                    if (folder / name).exists():
-                        shutil.copy2(folder / name, aside)
-                reporter.say(f"{folder} held a later model; it is in {aside} now")
+            _move_later_model(folder, iteration, report)
         return
+    own = [CONFIG, METRICS, MODEL, FAILURE]
+    for views in ("explore*", "export*", "seed-*", "tensorboard"):  # made from the model
+        own += [path.name for path in run.run_dir.glob(views)]
     moves = [(run.run_dir, own)]
     if run_id is None and run.checkpoint_dir is None:
         own.append(run.checkpoints.name)
     elif run_id is None:
-        saved = [str(iteration) for iteration in checkpoints.numbered(run.checkpoints)]
+        saved = [str(number) for number in checkpoints.numbered(run.checkpoints)]
         moves.append((run.checkpoints, saved))
     for folder, names in moves:
         if aside := set_aside(folder, names):
-            reporter.say(f"{folder} held an earlier run; it is in {aside} now")
+            report(f"{folder} held an earlier run; it is in {aside} now")
+
+
+def _id_at(run_dir: Path) -> str | None:
+    return read_summary(run_dir).id if (run_dir / CONFIG).exists() else None
+
+
+def _move_later_model(folder: Path, iteration: int, report: Callable[[str], object]) -> None:
+    """Moves a model aside that is trained beyond the iteration from which the run continues."""
+    progress = trained_progress(folder)
+    if progress is None or progress.iteration <= iteration:
+        return
+    if aside := set_aside(folder, [MODEL]):
+        for name in (CONFIG, METRICS):  # copied, as the run that continues needs them
+            if (folder / name).exists():
+                shutil.copy2(folder / name, aside)
+        report(f"{folder} held a later model; it is in {aside} now")

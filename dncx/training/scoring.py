@@ -1,7 +1,7 @@
-"""What a network can do: answers to fresh batches, their scores, and those of whole test sets."""
+"""Scores of a network: on fresh batches, and on whole validation and test sets."""
 
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import jax
 from flax import nnx
@@ -11,13 +11,9 @@ from jaxtyping import Array, Int
 from dncx.errors import UsageError
 from dncx.networks.build import Network
 from dncx.tasks.base import Bucketed, Episode, Examined, Judge, Task
+from dncx.training.batches import batch_key, keys_for, sources
 from dncx.training.devices import Devices
-from dncx.training.gradient import Plan, keys_for, respond
-
-
-def data_of(task: Judge) -> Any:
-    """What the programs of a task take as their last argument."""
-    return task.buckets if isinstance(task, Bucketed) else ()
+from dncx.training.gradient import GradientOptions, respond
 
 
 def make_answer(
@@ -25,12 +21,12 @@ def make_answer(
 ) -> Wrapped:
     """A compiled function (params, key, number, data) -> outputs for a fresh batch, and the batch.
 
-    Of a task in buckets the first one, which has the shortest sequences. The devices, here and
-    below, share the slots of a memory, and have the parameters.
+    A task in buckets gives a batch of its first bucket, which has the shortest sequences. The
+    devices, here and below, hold the parameters and share the slots of a memory.
     """
 
     def answer(params: Any, key: Array, number: Int[Array, ""], data: Any) -> tuple[Array, Episode]:
-        now, source = jax.random.fold_in(key, number), sources(task, data)[0]
+        now, source = batch_key(key, number), sources(task, data)[0]
         return _fresh_answer(nnx.merge(graph, params), source, now, batch_size, devices)
 
     return jax.jit(answer, out_shardings=devices.everywhere if devices else None)
@@ -41,12 +37,12 @@ def make_measure(
 ) -> Wrapped:
     """A compiled function (params, key, number, data) -> loss and scores of a fresh batch.
 
-    Of a task in buckets the means of a batch from each, in their shares.
+    A task in buckets gives the mean over one batch from each bucket, weighted by the shares.
     """
     shares = task.shares if isinstance(task, Bucketed) else (1.0,)
 
     def measure(params: Any, key: Array, number: Int[Array, ""], data: Any) -> dict[str, Array]:
-        network, now = nnx.merge(graph, params), jax.random.fold_in(key, number)
+        network, now = nnx.merge(graph, params), batch_key(key, number)
         measured = []
         for source, share in zip(sources(task, data), shares, strict=True):
             outputs, episode = _fresh_answer(network, source, now, batch_size, devices)
@@ -57,33 +53,30 @@ def make_measure(
     return jax.jit(measure, out_shardings=devices.everywhere if devices else None)
 
 
-def sources(task: Judge, data: Any) -> tuple[Task, ...]:
-    """What episodes are drawn from."""
-    return data if isinstance(task, Bucketed) else (cast(Task, task),)
-
-
 def _fresh_answer(
     network: Network, source: Task, key: Array, batch_size: int, devices: Devices | None
 ) -> tuple[Array, Episode]:
-    episode, plan = source.sample(key, batch_size), Plan(devices=devices)
-    return respond(network, source, episode, keys_for(episode, key), training=False, plan=plan)
+    episode, options = source.sample(key, batch_size), GradientOptions(devices=devices)
+    return respond(
+        network, source, episode, keys_for(episode, key), training=False, options=options
+    )
 
 
-def make_examination(
+def make_split_evaluator(
     graph: nnx.GraphDef, task: Examined, batch_size: int, devices: Devices | None = None
 ) -> Callable[[Any, Literal["validation", "test"]], dict[str, Any]]:
-    """A function (params, split) -> the results of all of a split's sequences."""
+    """A function (params, split) -> the results on all sequences of the split."""
 
     @jax.jit
     def count(params: Any, episode: Episode) -> Any:
         network, keys = nnx.merge(graph, params), keys_for(episode, jax.random.key(0))
-        plan = Plan(devices=devices)
-        return task.tally(*respond(network, task, episode, keys, training=False, plan=plan))
+        options = GradientOptions(devices=devices)
+        return task.tally(*respond(network, task, episode, keys, training=False, options=options))
 
-    def examine(params: Any, split: Literal["validation", "test"]) -> dict[str, Any]:
+    def evaluate(params: Any, split: Literal["validation", "test"]) -> dict[str, Any]:
         counts = [count(params, episode) for episode in task.episodes(split, batch_size)]
         if not counts:
             raise UsageError(f"the task has no sequences for {split}")
         return task.results(jax.tree.map(lambda *parts: sum(parts), *counts))
 
-    return examine
+    return evaluate

@@ -1,5 +1,7 @@
-"""What a run is before its first iteration."""
+"""A run before its first iteration: a new one, or one that continues from a checkpoint."""
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,14 +10,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dncx.errors import UsageError
-from dncx.networks.build import Network, make_network
-from dncx.reporting.console import Reporter
+from dncx.networks.build import make_network
+from dncx.networks.config import NetworkConfig
 from dncx.runs import checkpoints
-from dncx.runs import directory as runs
+from dncx.runs.config import RunConfig, run_config
 from dncx.runs.files import make_folder
 from dncx.runs.integrity import Checkpoint
 from dncx.runs.lock import Locks
-from dncx.runs.population import Population, population_of
+from dncx.runs.population import Population
+from dncx.runs.progress import Progress, Validation
 from dncx.runs.state import (
     WEIGHTS,
     TrainState,
@@ -27,120 +30,173 @@ from dncx.runs.state import (
 from dncx.settings.training import TrainSettings
 from dncx.tasks.base import Examined, Judge
 from dncx.tasks.curriculum import Course
-from dncx.training.devices import find_devices
-from dncx.training.gradient import Plan
-from dncx.training.resume import NEVER_VALIDATED, make_room, own_folders, resume
-from dncx.training.update import Recipe
+from dncx.training.devices import Devices, find_devices
+from dncx.training.gradient import GradientOptions
+from dncx.training.resume import keeps_validation, make_room, own_folders, resumed
+from dncx.training.update import UpdateConfig
 
 
 class Start(NamedTuple):
     """Where a run begins."""
 
-    recipe: Recipe
+    update: UpdateConfig
     state: TrainState
-    description: dict[str, Any]  # what config.json says of the run
-    found: Checkpoint | None  # from which it goes on
-    news: list[str]  # what is no longer as it was there
-    broken: dict[Path, str]  # newer checkpoints that are not whole, and why
+    config: RunConfig
+    progress: Progress
+    checkpoint: Checkpoint | None  # from which it continues
+    changed: list[str]  # settings that are not as they were there
+    corrupt: dict[Path, str]  # newer checkpoints that are not intact, and why
 
 
-def begin(settings: TrainSettings[Any], task: Judge, model: dict[str, Any]) -> Start:
-    """The newest whole checkpoint of a run, or a new run.
+def prepare(settings: TrainSettings[Any], task: Judge, network: NetworkConfig) -> Start:
+    """The newest intact checkpoint of a run, or a new run. Writes nothing.
 
     Raises:
-      UsageError: there are only broken ones, or one of another model.
+      UsageError: all checkpoints are corrupt, or the newest is of another network.
     """
-    run, found, broken, news = settings.run, None, {}, []
+    run, found, corrupt = settings.run, None, {}
     if run.resume:
-        found, broken = checkpoints.newest_whole(run.checkpoints)
-    description = runs.describe(settings, model, task.loss_unit)
-    if run.validation_interval > 0:
-        description["validation"] = NEVER_VALIDATED
-    recipe, state = _fresh(settings, model)
-    if found:
-        state, description, news = resume(found, state, description)
-        _check_lesson(task, description)
-    return Start(recipe, state, description, found, news, broken)
+        found, corrupt = checkpoints.newest_intact(run.checkpoints)
+    _check_memory_devices(settings, network)
+    devices = find_devices(settings.scale, run.batch_size, network.cell.memory_size)
+    config = run_config(settings, network, task.loss_unit)
+    update = update_config(config, devices)
+    update = update._replace(max_skipped_updates=run.max_skipped_updates)
+    first = Progress(
+        lesson=1 if isinstance(task, Course) else 0,
+        validation=Validation() if run.validation_interval > 0 else None,
+    )
+    if found is None:
+        state = first_state(config, update)
+        if first.validation:
+            state = state._replace(best=copied(state.model))
+        return Start(update, state, config, first, None, [], corrupt)
+    # A restore needs shapes only, so no network is initialised.
+    template = jax.eval_shape(lambda: first_state(config, update))
+    config, progress, changed = resumed(found, config, template.params)
+    _check_lesson(task, progress)
+    state = restore(found, template, devices)
+    kept = keeps_validation(found, config)
+    if first.validation is None:
+        state = state._replace(best=())
+    elif not kept:
+        state = state._replace(best=copied(state.model))
+    if first.validation is None or not kept:
+        progress = dataclasses.replace(progress, validation=first.validation)
+    return Start(update, state, config, progress, found, changed, corrupt)
 
 
-def take_place(
+def update_config(config: RunConfig, devices: Devices | None = None) -> UpdateConfig:
+    """How a run updates its networks.
+
+    Raises:
+      UsageError: the implementation cannot compute the network.
+    """
+    updates = config.updates
+    try:
+        network = nnx.eval_shape(
+            lambda: make_network(config.network, nnx.Rngs(0), config.implementation)
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return UpdateConfig(
+        graph=nnx.graphdef(network),
+        optimizer=make_optimizer(config.optimizer, updates.num_training_iterations),
+        batch_size=updates.batch_size,
+        gradient=GradientOptions(updates.gradient_accumulation, updates.truncation, devices),
+        num_seeds=updates.num_seeds,
+        skip_spikes=updates.skip_spikes,
+        weight_average=config.optimizer.weight_average,
+    )
+
+
+def first_state(config: RunConfig, update: UpdateConfig) -> TrainState:
+    """The state of a run before its first iteration."""
+    averages = update.weight_average > 0
+
+    def one(seed: int) -> TrainState:
+        network = make_network(config.network, nnx.Rngs(params=stream(seed, WEIGHTS)))
+        params = nnx.to_pure_dict(nnx.state(network))
+        return initial_state(params, update.optimizer, averages=averages)
+
+    first = config.updates.seed
+    states = [one(seed) for seed in range(first, first + config.updates.num_seeds)]
+    state = jax.tree.map(lambda *x: jnp.stack(x), *states) if len(states) > 1 else states[0]
+    devices = update.gradient.devices
+    return devices.place(state) if devices else state
+
+
+def restore(
+    checkpoint: Checkpoint, template: TrainState, devices: Devices | None = None
+) -> TrainState:
+    """The state in a checkpoint.
+
+    Args:
+      checkpoint: intact.
+      template: the shapes of the run's first state.
+      devices: to which the arrays go; None: the first one.
+    """
+    if checkpoint.manifest.progress.validation is not None:
+        template = template._replace(best=template.params)
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    if devices:
+        sharding = devices.everywhere
+    placed = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), template
+    )
+    return checkpoints.load(checkpoint, placed)
+
+
+def claim_run_dir(
     settings: TrainSettings[Any],
     population: Population,
     start: Start,
     locks: Locks,
-    reporter: Reporter,
+    report: Callable[[str], object],
 ) -> None:
     """Makes the run directory that of this run, as it is where it begins."""
-    run, reached = settings.run, start.state.reached
+    run, reached = settings.run, start.progress.iteration
     for folder in own_folders(run):
         make_folder(folder)
     locks.take(own_folders(run))
-    for aside in checkpoints.move_aside(start.broken):
-        reporter.say(f"a skipped checkpoint is in {aside} now")
-    run_id = start.description["id"] if start.found else None
-    make_room(run, population.folders, run_id, reached, reporter)
-    population.write_configs(start.description)
+    for aside in checkpoints.move_aside(start.corrupt):
+        report(f"the corrupt checkpoint is in {aside} now")
+    run_id = start.config.id if start.checkpoint else None
+    make_room(run, population.folders, run_id, reached, report)
+    population.write_configs(start.config)
     population.keep_metrics_up_to(reached)
 
 
-def _fresh(settings: TrainSettings[Any], model: dict[str, Any]) -> tuple[Recipe, TrainState]:
-    """How to train, and the state before the first iteration."""
-    run, scale = settings.run, settings.scale
-    devices = find_devices(scale, run.batch_size, model["memory_size"])
-    optimizer = make_optimizer(settings.optimizer, run.num_training_iterations)
-    seeds = population_of(settings).seeds
-    split = [nnx.split(_network(settings, model, seed)) for seed in seeds]
-    graph, averages = split[0][0], settings.optimizer.weight_average > 0
-    states = [
-        initial_state(nnx.to_pure_dict(params), optimizer, averages=averages) for _, params in split
-    ]
-    state = jax.tree.map(lambda *x: jnp.stack(x), *states) if len(states) > 1 else states[0]
-    if run.validation_interval > 0:
-        state = state._replace(best=copied(state.params))
-    recipe = Recipe(
-        graph=graph,
-        optimizer=optimizer,
-        batch_size=run.batch_size,
-        plan=Plan(scale.gradient_accumulation, scale.truncation, devices),
-        num_seeds=scale.num_seeds,
-        max_skipped_updates=run.max_skipped_updates,
-        skip_spikes=run.skip_spikes,
-        weight_average=settings.optimizer.weight_average,
-    )
-    return recipe, devices.place(state) if devices else state
+def _check_memory_devices(settings: TrainSettings[Any], network: NetworkConfig) -> None:
+    columns = settings.scale.memory_devices
+    if columns > 1 and network.kind != "dnc":
+        raise UsageError(f"memory_devices={columns}: only with model=dnc, not {network.kind}")
+    if columns > 1 and settings.implementation == "native":
+        raise UsageError(f"memory_devices={columns}: not with implementation=native")
 
 
-def _check_lesson(task: Judge, description: dict[str, Any]) -> None:
-    lesson = description.get("lesson", 0)
-    if isinstance(task, Course) and lesson > task.num_lessons:
+def _check_lesson(task: Judge, progress: Progress) -> None:
+    if isinstance(task, Course) and progress.lesson > task.num_lessons:
         raise UsageError(
-            f"the run is in lesson {lesson} already, and the task ends with {task.num_lessons}; "
-            "give another --run_dir, or --no-resume to start anew"
+            f"the run is in lesson {progress.lesson} already, and the task ends with lesson "
+            f"{task.num_lessons}; give another --run_dir, or --no-resume to start anew"
         )
 
 
 def check_task(settings: TrainSettings[Any], task: Judge) -> None:
-    """Refuses what a task cannot be asked for."""
-    examined = isinstance(task, Examined) and any(True for _ in task.episodes("validation", 1))
-    if settings.run.validation_interval > 0 and not examined:
-        raise UsageError(f"validation_interval: {settings.task_name} has no validation set")
+    """Refuses settings that the task cannot be trained with."""
+    if settings.run.validation_interval > 0:
+        has_sequences = isinstance(task, Examined) and any(
+            True for _ in task.episodes("validation", 1)
+        )
+        if not has_sequences:
+            raise UsageError(f"validation_interval: {settings.task_name} has no validation set")
     if settings.scale.num_seeds == 1:
         return
     if settings.run.validation_interval > 0:
         raise UsageError("num_seeds: with validation, train one seed after the other")
     if isinstance(task, Course):
         raise UsageError(
-            f"num_seeds: {settings.task_name} is learned in lessons, which each seed ends at "
-            "another iteration; train one seed after the other"
+            f"num_seeds: each seed would end the lessons of {settings.task_name} at another "
+            "iteration; train one seed after the other"
         )
-
-
-def _network(settings: TrainSettings[Any], model: dict[str, Any], seed: int) -> Network:
-    columns, form = settings.scale.memory_devices, settings.implementation
-    if columns > 1 and (model["name"] != "dnc" or form == "native"):
-        what = f"model={model['name']}" if model["name"] != "dnc" else "implementation=native"
-        raise UsageError(f"memory_devices={columns}: not with {what}")
-    try:
-        return make_network(model, nnx.Rngs(params=stream(seed, WEIGHTS)), form)
-    except ValueError as error:  # it cannot be computed so
-        raise UsageError(str(error)) from error

@@ -1,7 +1,7 @@
 """The compiled part of training: draw a batch, take the gradient, update; many times a call."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,29 +12,38 @@ from jaxtyping import Array, Float, Int
 
 from dncx.runs.state import TrainState
 from dncx.tasks.base import Bucketed, Episode, Judge, Task
-from dncx.training.gradient import ALONE, Plan, keys_for, loss_and_gradient
+from dncx.training.batches import batch_key, keys_for, on_drawn_source
+from dncx.training.gradient import DEFAULT, GradientOptions, loss_and_gradient
 
-# What else than `Task.sample` the key of a batch is used for; a task's own splits of it count
-# from 0 on.
-BUCKET = 2**31 - 2
 _USUAL = 0.99  # decay of the running average of the loss
 
 
-class Recipe(NamedTuple):
-    """How a run trains."""
+class UpdateConfig(NamedTuple):
+    """How an iteration changes the network.
+
+    Attributes:
+      graph: the network without its parameters.
+      optimizer: makes an update of a gradient.
+      batch_size: sequences an iteration.
+      gradient: how the gradient is computed.
+      num_seeds: networks trained at once.
+      max_skipped_updates: non-finite updates in a row that end a call.
+      skip_spikes: an update is skipped if the loss exceeds the usual one this many times; 0: never.
+      weight_average: decay of the running average of the parameters; 0: none.
+    """
 
     graph: nnx.GraphDef
     optimizer: optax.GradientTransformation
     batch_size: int
-    plan: Plan = ALONE
-    num_seeds: int = 1  # networks trained at once
-    max_skipped_updates: int = 10  # that end a call
-    skip_spikes: float = 0.0  # times the usual loss; 0: no update is skipped for its loss
-    weight_average: float = 0.0  # decay; 0: no average
+    gradient: GradientOptions = DEFAULT
+    num_seeds: int = 1
+    max_skipped_updates: int = 10
+    skip_spikes: float = 0.0
+    weight_average: float = 0.0
 
 
 class Attempt(NamedTuple):
-    """An update, before it is known whether it is made."""
+    """An update before the decision whether to make it."""
 
     loss: Float[Array, ""]
     gradient: Any
@@ -48,29 +57,30 @@ class Attempt(NamedTuple):
         return {"loss": self.loss} | jax.tree.map(lambda x: jnp.linalg.norm(x.ravel()), trees)
 
 
-def attempt(state: TrainState, recipe: Recipe, task: Task, episode: Episode, key: Array) -> Attempt:
-    """The update that a batch asks for; `key` is the batch's."""
-    devices = recipe.plan.devices
+def attempt(
+    state: TrainState, config: UpdateConfig, task: Task, episode: Episode, key: Array
+) -> Attempt:
+    """The update that a batch leads to; `key` is the batch's."""
+    devices = config.gradient.devices
     episode = devices.spread(episode) if devices else episode
     loss, gradient = loss_and_gradient(
-        recipe.graph, state.params, task, episode, keys_for(episode, key), recipe.plan
+        config.graph, state.params, task, episode, keys_for(episode, key), config.gradient
     )
-    change, opt_state = recipe.optimizer.update(gradient, state.opt_state, state.params)
+    change, opt_state = config.optimizer.update(gradient, state.opt_state, state.params)
     return Attempt(loss, gradient, change, optax.apply_updates(state.params, change), opt_state)
 
 
 def update(
-    state: TrainState, recipe: Recipe, task: Task, episode: Episode, key: Array
+    state: TrainState, config: UpdateConfig, task: Task, episode: Episode, key: Array
 ) -> TrainState:
     """One iteration.
 
-    Where anything is not finite, or the loss is a spike, parameters and optimiser stay as they
-    were.
+    Parameters and optimiser stay as they were if anything is non-finite or the loss is a spike.
     """
-    loss, gradient, _, params, opt_state = attempt(state, recipe, task, episode, key)
+    loss, gradient, _, params, opt_state = attempt(state, config, task, episode, key)
     norm = optax.tree.norm(gradient)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(params))
-    spike, usual = _spike(state, loss, recipe.skip_spikes)
+    spike, usual = _spike(state, loss, config.skip_spikes)
     state = state._replace(iteration=state.iteration + 1)
     new = state._replace(
         params=params,
@@ -79,7 +89,7 @@ def update(
         grad_norm_max=jnp.maximum(state.grad_norm_max, norm),
         skipped_in_a_row=jnp.zeros_like(state.skipped_in_a_row),
         usual_loss=usual,
-        average=_averaged(state, params, recipe.weight_average),
+        average=_averaged(state, params, config.weight_average),
     )
     leaping = state._replace(
         spikes=state.spikes + 1,
@@ -89,7 +99,7 @@ def update(
     skipping = state._replace(
         skipped=state.skipped + 1, skipped_in_a_row=state.skipped_in_a_row + 1
     )
-    if recipe.skip_spikes:
+    if config.skip_spikes:
         new = _where(spike, leaping, new)
     return _where(finite, new, skipping)
 
@@ -101,9 +111,9 @@ def _where(condition: Array, yes: Any, no: Any) -> Any:
 def _spike(
     state: TrainState, loss: Float[Array, ""], limit: float
 ) -> tuple[Array, Float[Array, ""]]:
-    """Whether a loss is more than `limit` times the usual one, and what is usual from now on.
+    """Whether a loss is more than `limit` times the usual one, and the new usual loss.
 
-    A spike counts as no more than the limit, so that one of them tells little; the usual loss
+    A spike enters the average as the limit, so that a single one changes little: the usual loss
     grows by a factor of at most 1 + (1 - decay) (limit - 1) an iteration.
     """
     usual = state.usual_loss
@@ -116,7 +126,10 @@ def _spike(
 
 
 def _averaged(state: TrainState, params: Any, decay: float) -> Any:
-    """The running average of the parameters, which at first follows them more closely."""
+    """The running average of the parameters.
+
+    The decay grows from 0.1 to its final value, so the random first weights are soon forgotten.
+    """
     if not state.average:
         return ()
     dtype = jax.tree.leaves(params)[0].dtype
@@ -125,67 +138,62 @@ def _averaged(state: TrainState, params: Any, decay: float) -> Any:
     return optax.incremental_update(params, state.average, weight)
 
 
-def _of_one_seed(recipe: Recipe) -> Recipe:
-    """That of a seed of a population, which has one device to itself."""
-    return recipe._replace(num_seeds=1, plan=recipe.plan._replace(devices=None))
+def _of_one_seed(config: UpdateConfig) -> UpdateConfig:
+    """The configuration for one seed of a population, which has a device to itself."""
+    return config._replace(num_seeds=1, gradient=config.gradient._replace(devices=None))
 
 
-def _on_batch(task: Judge, recipe: Recipe, act: Callable[..., Any]) -> Callable[..., Any]:
-    """A function (state, data key, `data_of` the task) -> `act`(state, recipe, task, episode, key).
+def _on_batch(task: Judge, config: UpdateConfig, act: Callable[..., Any]) -> Callable[..., Any]:
+    """A function (state, data key, `data_of` the task) -> `act`(state, config, task, episode, key).
 
-    The episode is the batch of the state's iteration, which it and the key alone determine.
+    The episode is the batch of the state's iteration.
     """
 
-    def act_on(source: Task) -> Callable[[TrainState, Array], Any]:
-        def act_now(state: TrainState, key: Array) -> Any:
-            return act(state, recipe, source, source.sample(key, recipe.batch_size), key)
-
-        return act_now
-
     def step(state: TrainState, key: Array, data: Any) -> Any:
-        now = jax.random.fold_in(key, state.iteration)
-        if not isinstance(task, Bucketed):
-            return act_on(cast(Task, task))(state, now)
-        which = jax.random.fold_in(now, BUCKET)
-        bucket = jax.random.choice(which, len(data), p=jnp.asarray(task.shares))
-        return jax.lax.switch(bucket, [act_on(bucket) for bucket in data], state, now)
+        now = batch_key(key, state.iteration)
+
+        def act_on(source: Task) -> Any:
+            return act(state, config, source, source.sample(now, config.batch_size), now)
+
+        return on_drawn_source(task, data, now, act_on)
 
     return step
 
 
-def make_train(recipe: Recipe, task: Judge) -> Wrapped:
+def make_train(config: UpdateConfig, task: Judge) -> Wrapped:
     """A compiled function (state, data key, last iteration, `data_of` the task) -> state.
 
-    It runs iterations up to the last one, or until so many updates in a row were skipped, all
-    within one call on the device. How iterations are shared out over calls changes nothing in the
-    result: the batch of an iteration depends on the key and its number alone.
+    One call runs all iterations up to the last one, or until `max_skipped_updates` in a row were
+    skipped. How iterations are divided into calls does not change the result: the batch of an
+    iteration depends on the key and its number alone.
 
-    Of a population states and keys have the seeds in front, and each seed goes on to the last.
+    States and keys of a population have a leading axis of seeds; every seed runs to the last
+    iteration.
     """
-    devices = recipe.plan.devices
-    step = _on_batch(task, recipe, update)
+    devices = config.gradient.devices
+    step = _on_batch(task, config, update)
 
     def train(state: TrainState, key: Array, last: Int[Array, ""], data: Any) -> TrainState:
         def more(state: TrainState) -> Array:
-            fine = state.skipped_in_a_row < recipe.max_skipped_updates
+            fine = state.skipped_in_a_row < config.max_skipped_updates
             return (state.iteration < last) & fine
 
         return jax.lax.while_loop(more, lambda state: step(state, key, data), state)
 
-    if recipe.num_seeds > 1:
-        train = _population(recipe, task)
+    if config.num_seeds > 1:
+        train = _population(config, task)
     if not devices:
         return jax.jit(train, donate_argnums=0)
     return jax.jit(train, donate_argnums=0, out_shardings=devices.everywhere)
 
 
-def _population(recipe: Recipe, task: Judge) -> Callable[..., TrainState]:
+def _population(config: UpdateConfig, task: Judge) -> Callable[..., TrainState]:
     """Training of all seeds at once."""
-    devices, step = recipe.plan.devices, _on_batch(task, _of_one_seed(recipe), update)
+    devices, step = config.gradient.devices, _on_batch(task, _of_one_seed(config), update)
 
     def train(states: TrainState, keys: Array, last: Int[Array, ""], data: Any) -> TrainState:
         def all_seeds(states: TrainState) -> TrainState:
-            if isinstance(task, Bucketed):  # each seed has a bucket of its own: one after the other
+            if isinstance(task, Bucketed):  # seeds draw different buckets: one after the other
                 return jax.lax.map(lambda seed: step(*seed, data), (states, keys))
             return jax.vmap(step, in_axes=(0, 0, None))(states, keys, data)
 
@@ -194,10 +202,10 @@ def _population(recipe: Recipe, task: Judge) -> Callable[..., TrainState]:
     return devices.over_seeds(train) if devices else train
 
 
-def make_diagnosis(recipe: Recipe, task: Judge) -> Wrapped:
+def make_diagnosis(config: UpdateConfig, task: Judge) -> Wrapped:
     """A compiled function (state, data key, `data_of` the task) -> `Attempt.norms` of the update.
 
-    Of a population it is for one seed.
+    It takes the state of one network, also of a population.
     """
-    alone = _of_one_seed(recipe) if recipe.num_seeds > 1 else recipe
+    alone = _of_one_seed(config) if config.num_seeds > 1 else config
     return jax.jit(_on_batch(task, alone, lambda *given: attempt(*given).norms()))

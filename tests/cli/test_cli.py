@@ -10,11 +10,11 @@ from typing import ClassVar
 import pytest
 
 from dncx.cli.main import main, train_main
-from dncx.cli.main import main as cli
+from dncx.cli import main as cli
 from dncx.config import DNCConfig
-from dncx.networks.build import describe_network
+from dncx.networks.config import NetworkConfig, network_config
 from dncx.runs import directory as runs
-from dncx.runs.config import MODELS
+from dncx.runs.paths import SHIPPED
 from dncx.settings.presets import DEFAULTS
 from dncx.tasks.registry import TASKS, make_task
 from dncx.tasks.repeat_copy import RepeatCopy
@@ -27,7 +27,7 @@ ORIGINAL_FLAGS = {
     "word_size": (16, 8, "model"),
     "num_write_heads": (1, 2, "model"),
     "num_read_heads": (4, 2, "model"),
-    "clip_value": (20, 5, "model"),
+    "clip_value": (None, 5, "model"),
     "max_grad_norm": (50, 5, "optimizer"),
     "learning_rate": (1e-4, 1e-3, "optimizer"),
     "optimizer_epsilon": (1e-10, 1e-8, "optimizer"),
@@ -87,8 +87,9 @@ def test_flag_reaches_the_network_or_the_task(flag, parsed):
     _, value, group = FLAGS[flag]
     limits = {"max_length": 6, "max_repeats": 6, flag: value}
     settings = parsed([f"--{name}={number}" for name, number in limits.items()])
-    task = make_task(settings.task_name, vars(settings.task))
-    model = describe_network(settings.model, task)
+    task = make_task(settings.task_name, settings.task)
+    network = network_config(settings.model, task.input_size, task.output_size)
+    model = vars(network) | vars(network.cell)
     if flag == "equations":
         assert vars(DNCConfig.nature()).items() <= model.items()
     else:
@@ -109,9 +110,7 @@ def test_checkpoints_go_into_the_run_directory(parsed):
 def test_defaults_are_those_of_the_library():
     defaults = DEFAULTS["repeat-copy"]
     assert vars(defaults.task).items() <= vars(RepeatCopy()).items()
-    own = ("equations", "model", "controller", "controller_dtype", "embedding_size")
-    sizes = {k: v for k, v in vars(defaults.model).items() if k not in own}
-    assert sizes.items() <= vars(DNCConfig()).items()
+    assert network_config(defaults.model, 6, 5) == NetworkConfig(input_size=6, output_size=5)
 
 
 def run(*command, folder, unset="", **environment):
@@ -228,9 +227,9 @@ PLACES = {
     ("--run_dir=file",): "--run_dir: file is not a directory",
     ("--run_dir=file/below",): "file is not a directory",
     ("--run_dir=foreign",): "foreign/config.json is not the configuration of a dncx run",
-    ("--run_dir=broken",): "cannot read broken/config.json",
+    ("--run_dir=broken",): "broken/config.json",
     ("--run_dir=" + 300 * "x",): "File name too long",
-    ("--equations=nature", "--clip_value=5"): "clip_value: the paper's equations",
+    ("--equations=nature", "--clip_value=5"): "clip_value=5.0: the paper's equations",
     ("--run_dir=new", "--checkpoint_dir=file"): "file is not a directory",
     ("--run_dir=new", "--checkpoint_dir=file/below"): "file is not a directory",
 }
@@ -261,9 +260,9 @@ def test_a_place_without_permission(flag, tmp_path, monkeypatch, capsys):
 
 
 EVALS = {
-    ("nowhere",): "there is no run nowhere, nor a model of this name that ships with dncx: ",
-    ("empty",): "empty is not a finished run",
-    ("file",): "file is not a finished run",
+    ("nowhere",): "there is no run nowhere",
+    ("empty",): "empty is not a run directory",
+    ("file",): "file is not a run directory",
 }
 
 
@@ -345,7 +344,7 @@ def test_a_reader_that_has_seen_enough():
     """As in `dncx runs | head`: no message, and the shell's code for a broken pipe."""
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "dncx", "runs", str(MODELS)]
+    command = [sys.executable, "-m", "dncx", "runs", str(SHIPPED)]
     result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     os.close(write)
     assert (result.returncode, result.stderr) == (141, "")

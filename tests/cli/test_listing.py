@@ -10,22 +10,23 @@ from pathlib import Path
 import pytest
 
 from dncx.cli.main import main
-from dncx.runs.config import CONFIG, FAILURE, METRICS, MODEL, MODELS
 from dncx.runs.lock import LOCK
+from dncx.runs.paths import CONFIG, FAILURE, METRICS, MODEL, SHIPPED
 
 ROOT = Path(__file__).parents[2]
 
 
-def make_run(run, *, trained=None, reports=(), age=0, **changes):
+def make_run(run, *, trained=None, reports=(), age=0, **progress):
     """A run directory with the configuration of one that ships."""
     run.mkdir(parents=True)
-    config = json.loads((MODELS / "memory-reuse" / CONFIG).read_text())
-    config["training"]["num_training_iterations"] = 100
-    (run / CONFIG).write_text(json.dumps(config | changes))
+    config = json.loads((SHIPPED / "memory-reuse" / CONFIG).read_text())
+    config["updates"]["num_training_iterations"] = 100
+    (run / CONFIG).write_text(json.dumps(config))
     if reports:
         (run / METRICS).write_text("".join(json.dumps(line) + "\n" for line in reports))
     if trained is not None:
-        header = json.dumps({"__metadata__": {"iteration": str(trained)}}).encode()
+        progress = json.dumps({"iteration": trained} | progress)
+        header = json.dumps({"__metadata__": {"progress": progress}}).encode()
         (run / MODEL).write_bytes(len(header).to_bytes(8, "little") + header)
     for path in run.iterdir():
         os.utime(path, (path.stat().st_mtime - age,) * 2)
@@ -48,7 +49,7 @@ def folder(tmp_path):
     worse, runs = {"error": 3.5, "iteration": 40, "worse": 2}, tmp_path / "runs"
     make_run(runs / "done", trained=100, reports=[report(50), report(100, 0.25)], age=200)
     make_run(runs / "early", trained=60, reports=[report(60), {"iteration": 60}], validation=worse)
-    make_run(runs / "cut", reports=[report(50), report(70)], lesson=4, age=7300)
+    make_run(runs / "cut", reports=[report(50), report(70) | {"lesson": 4}], age=7300)
     make_run(runs / "more", trained=60, reports=[report(80)], age=90_000)
     make_run(runs / "seeds" / "seed-1", reports=[report(10, None), report(20, None)], age=20)
     make_run(runs / "fresh", age=40)
@@ -68,7 +69,10 @@ def test_states(folder, capsys):
         "fresh": ("interrupted", 0),
         "bad": ("failed", 30),
     }
-    assert rows["early"]["best"] == {"error": 3.5, "iteration": 40}
+    assert (rows["early"]["best_validation_error"], rows["early"]["best_validation_iteration"]) == (
+        3.5,
+        40,
+    )
     assert rows["early"]["loss"] == 2.5
     assert rows["seeds/seed-1"]["loss"] is None
     assert (rows["cut"]["lesson"], rows["done"]["lesson"]) == (4, 0)

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dncx.cli.main import main as cli
+from dncx.cli import main as cli
 from dncx.cli.main import parsing as commands
 from dncx.errors import UsageError
-from dncx.networks.build import describe_network
+from dncx.networks.config import network_config
 from dncx.settings import presets
 from dncx.tasks.registry import make_task
 
@@ -116,7 +116,8 @@ def test_what_is_asked_for_is_a_task_and_a_network_or_refused(folder, line):
         try:
             asked = commands.parse(presets.DEFAULTS, line, "dncx")
             asked.check()
-            return describe_network(asked.model, make_task(asked.task_name, vars(asked.task)))
+            task = make_task(asked.task_name, asked.task)
+            return network_config(asked.model, task.input_size, task.output_size)
         except UsageError as error:
             return error
 

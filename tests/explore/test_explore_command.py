@@ -12,7 +12,7 @@ import pytest
 from dncx import explore
 from dncx.cli.main import main
 from dncx.explore import command
-from dncx.runs.config import MODELS
+from dncx.runs.paths import SHIPPED
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,7 +52,7 @@ def test_without_a_run_it_shows_a_model_that_ships(here, capsys):
 
 
 def test_a_run_keeps_them_itself_with_figures(here, capsys):
-    shutil.copytree(MODELS / "memory-reuse", here / "mine")
+    shutil.copytree(SHIPPED / "memory-reuse", here / "mine")
     (here / "mine" / "metrics.jsonl").write_text('{"iteration": 1, "loss": 2.0}\n')
     assert main(["explore", "mine", "--num_sequences=2", "--num_episodes=1"]) == 0
     drawn = {name.split("/")[1] for name in files(here / "mine" / "explore") if "/" in name}
@@ -134,7 +134,7 @@ def test_a_trace_of_another_version(here, capsys, kept):
 
 def test_a_run_without_a_model(here, capsys):
     (here / "run").mkdir()
-    shutil.copy(MODELS / "memory-reuse" / "config.json", here / "run")
+    shutil.copy(SHIPPED / "memory-reuse" / "config.json", here / "run")
     assert "run is not a finished run: it has no model.safetensors" in refused(capsys, "run")
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from dncx.errors import UsageError
 from dncx.explore import EpisodeTrace, plots
 from dncx.explore.plots import panels
-from dncx.runs.config import MODELS
+from dncx.runs.paths import SHIPPED
 from dncx.tasks.babi import report
 from dncx.tasks.babi.judge import Tally
 from dncx.tasks.base import Words
@@ -223,7 +223,7 @@ def test_outputs_have_a_colour_bar():
 
 def run(folder, losses, **described):
     folder.mkdir()
-    config = json.loads((MODELS / "memory-reuse" / "config.json").read_text())
+    config = json.loads((SHIPPED / "memory-reuse" / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | described))
     lines = [{"iteration": 10 * (n + 1), "loss": loss} for n, loss in enumerate(losses)]
     lines.append({"iteration": 15, "lesson": 1, "sequence_error": 0.0})

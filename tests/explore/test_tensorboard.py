@@ -1,5 +1,6 @@
 """What TensorBoard is given, and what the loggers in docs/watching.md give to others."""
 
+import dataclasses
 import json
 import re
 import resource
@@ -21,11 +22,11 @@ from dncx.explore import tensorboard
 from dncx.explore.record import AXES, EpisodeTrace, Trace
 from dncx.explore.tensorboard import TensorBoard, check_installed
 from dncx.reporting.loggers import numbers
-from dncx.runs.config import CONFIG, METRICS, MODELS
 from dncx.runs.metrics import read_metrics
+from dncx.runs.paths import CONFIG, METRICS, SHIPPED
 
 PAGE = (Path(__file__).parents[2] / "docs" / "watching.md").read_text()
-DESCRIPTION = json.loads((MODELS / "traversal" / CONFIG).read_text())
+RUN = read_config(SHIPPED / "traversal" / CONFIG)
 
 
 def trace():
@@ -95,7 +96,7 @@ def test_numbers_of_a_line():
 
 def test_every_line_is_on_the_disk_at_once(tmp_path):
     """What kill -9 leaves: the file is read while it is still open."""
-    with TensorBoard(tmp_path, DESCRIPTION, 0) as board:
+    with TensorBoard(tmp_path, RUN, 0) as board:
         for iteration in (100, 200):
             board(report(iteration))
             assert scalars(tmp_path)["loss"][-1] == (iteration, iteration / 4)
@@ -112,7 +113,9 @@ def test_every_line_is_on_the_disk_at_once(tmp_path):
 
 def test_settings(tmp_path):
     """Flat, in the run itself; no description of an experiment, which would be of one run only."""
-    description = DESCRIPTION | {"task": {"name": "own", "parts": [1, 2], "last": None, "on": True}}
+    description = dataclasses.replace(
+        RUN, task=TaskConfig(name="own", settings={"parts": [1, 2], "last": None, "on": True})
+    )
     with TensorBoard(tmp_path, description, 0):
         assert set(hparams(tmp_path)) == {"session_start_info"}
     found = hparams(tmp_path)
@@ -121,14 +124,14 @@ def test_settings(tmp_path):
     assert settings["task.name"].string_value == "own"
     assert settings["task.parts"].string_value == "[1, 2]"
     assert settings["task.on"].bool_value is True
-    assert settings["model.memory_size"].number_value == 64
+    assert settings["network.memory_size"].number_value == 64
     assert settings["optimizer.optimizer_epsilon"].number_value == 1e-10
-    assert settings["training.num_training_iterations"].number_value == 38000
-    assert {"task.last", "model.controller_gradient_clip"} & set(settings) == set()  # null
+    assert settings["updates.num_training_iterations"].number_value == 38000
+    assert {"task.last", "network.controller_gradient_clip"} & set(settings) == set()  # null
 
 
 def test_an_interrupted_training_is_no_success(tmp_path):
-    with pytest.raises(KeyboardInterrupt), TensorBoard(tmp_path, DESCRIPTION, 0):
+    with pytest.raises(KeyboardInterrupt), TensorBoard(tmp_path, RUN, 0):
         raise KeyboardInterrupt
     assert set(hparams(tmp_path)) == {"session_start_info"}
 
@@ -138,7 +141,7 @@ def test_a_resume_shows_no_line_twice(tmp_path, monkeypatch):
     monkeypatch.setattr(tensorboard, "_draw", lambda _: b"a PNG with a header of 24 bytes")
     for start, now in ((0, 1000), (200, 1000), (100, 1), (300, 1)):
         monkeypatch.setattr("time.time", lambda now=now: now)
-        with TensorBoard(tmp_path, DESCRIPTION, start) as board:
+        with TensorBoard(tmp_path, RUN, start) as board:
             for iteration in (start + 100, start + 200):
                 board(report(iteration))
                 board.picture(trace, iteration)
@@ -150,11 +153,11 @@ def test_a_resume_shows_no_line_twice(tmp_path, monkeypatch):
 
 def test_a_killed_writer_leaves_what_is_whole(tmp_path):
     """A record that was cut short is in the way of nothing that is written later."""
-    with TensorBoard(tmp_path, DESCRIPTION, 0) as board:
+    with TensorBoard(tmp_path, RUN, 0) as board:
         board(report(100))
     (path,) = files(tmp_path)
     path.write_bytes(path.read_bytes()[:-5])
-    with TensorBoard(tmp_path, DESCRIPTION, 100) as board:
+    with TensorBoard(tmp_path, RUN, 100) as board:
         board(report(200))
     assert [step for step, _ in scalars(tmp_path)["loss"]] == [100, 200]
 
@@ -164,13 +167,13 @@ def test_a_run_that_had_none_so_far(tmp_path):
     lines = "".join(json.dumps(report(iteration)) + "\n" for iteration in (100, 200, 300))
     (tmp_path / METRICS).write_text(lines)
     for start in (200, 300):
-        with TensorBoard(tmp_path, DESCRIPTION, start) as board:
+        with TensorBoard(tmp_path, RUN, start) as board:
             board(report(start + 100))
     assert [step for step, _ in scalars(tmp_path)["loss"]] == [100, 200, 300, 400]
 
 
 def test_pictures(tmp_path):
-    with TensorBoard(tmp_path, DESCRIPTION, 0) as board:
+    with TensorBoard(tmp_path, RUN, 0) as board:
         board.picture(trace, 100)
         ((step, value),) = shown(tmp_path)["memory"]  # while the file is open
     (tmp_path / "memory.png").write_bytes(value.image.encoded_image_string)
@@ -185,7 +188,7 @@ def test_pictures(tmp_path):
 
 def test_a_picture_that_fails_is_said_once_and_ends_nothing(tmp_path, monkeypatch):
     said = []
-    with TensorBoard(tmp_path, DESCRIPTION, 0, said.append) as board:
+    with TensorBoard(tmp_path, RUN, 0, said.append) as board:
         with monkeypatch.context() as patch:
             patch.setattr("dncx.explore.plots.overview", MagicMock(side_effect=KeyError("odd")))
             board.picture(trace, 100)
@@ -207,7 +210,7 @@ def limit():
 
 def test_a_full_disk_is_told(tmp_path, limit):
     """By an OSError, as of every other file; the writer closes after it without a second one."""
-    board = TensorBoard(tmp_path, DESCRIPTION, 0)
+    board = TensorBoard(tmp_path, RUN, 0)
     board(report(100))
     limit(files(tmp_path)[0].stat().st_size + 10)
     with pytest.raises(OSError, match="too large"):
@@ -221,7 +224,7 @@ def test_what_is_not_installed_is_said_before_anything_is_written(name, tmp_path
     check_installed()
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UsageError, match=rf"needs {name}: pip install 'dncx\[tensorboard\]'"):
-        TensorBoard(tmp_path / "run", DESCRIPTION, 0)
+        TensorBoard(tmp_path / "run", RUN, 0)
     assert not (tmp_path / "run").exists()
 
 

@@ -1,7 +1,5 @@
 """A controller that multiplies in bfloat16, in a network that else computes in float32."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,13 +9,15 @@ from jaxtyping import config as jaxtyping_config
 from test_golden_models import model
 
 from dncx import DNC, DNCConfig, export, unroll
-from dncx.controllers import product_in
+from dncx.controllers import dot_general_in
 from dncx.interop.deepmind import to_variables
 from dncx.kernels import recurrence
-from dncx.networks.build import describe_network, make_network
+from dncx.networks.build import make_network
+from dncx.networks.config import network_config
 from dncx.runs import directory as runs
-from dncx.runs.config import MODELS as SHIPPED
-from dncx.runs.config import write_config
+from dncx.runs.config import read_config, run_config, write_config
+from dncx.runs.paths import SHIPPED
+from dncx.runs.progress import Progress
 from dncx.settings.training import ModelSettings, TrainSettings
 from dncx.tasks.copy import Copy
 from dncx.tasks.settings import CopySettings
@@ -71,7 +71,9 @@ def test_only_what_is_multiplied_is_rounded():
         jax.random.normal(key, shape)
         for key, shape in zip(keys[:3], ((7, 50), (50, 20), (7, 20)), strict=True)
     )
-    layer = nnx.Linear(50, 20, dot_general=product_in("bfloat16", jnp.float32), rngs=nnx.Rngs(0))
+    layer = nnx.Linear(
+        50, 20, dot_general=dot_general_in("bfloat16", jnp.float32), rngs=nnx.Rngs(0)
+    )
     layer.kernel[...] = weights
     bias = jax.random.normal(keys[3], (20,))
     layer.bias[...] = bias
@@ -134,13 +136,13 @@ def test_every_way_to_run_it_agrees():
 
 def test_the_kernel_of_whole_sequences_is_not_for_it():
     """It multiplies in one dtype; a product or layer of another kind is not taken for ours."""
-    assert recurrence.suits(make(controller_dtype=None))
-    assert recurrence.suits(make(controller_dtype="float32"))
-    assert not recurrence.suits(make())
-    assert not recurrence.suits(make("deep_lstm"))
+    assert recurrence.supports_sequence_kernel(make(controller_dtype=None))
+    assert recurrence.supports_sequence_kernel(make(controller_dtype="float32"))
+    assert not recurrence.supports_sequence_kernel(make())
+    assert not recurrence.supports_sequence_kernel(make("deep_lstm"))
     cell = make(controller_dtype=None)
     cell.controller.gates.dtype = jnp.bfloat16  # of flax's own, which rounds the bias as well
-    assert not recurrence.suits(cell)
+    assert not recurrence.supports_sequence_kernel(cell)
 
 
 def test_the_dtype_of_the_variables_changes_nothing():
@@ -163,7 +165,7 @@ def test_effect_on_the_goldens(name, bound, golden):
     """Beside the original's numbers: outputs by the largest, gradients by the norm of all."""
     file = golden(name)
     arrays, cell = file.arrays, model(file, np.float32)
-    cell.controller.gates.dot_general = product_in("bfloat16", jnp.float32)
+    cell.controller.gates.dot_general = dot_general_in("bfloat16", jnp.float32)
     graph, params = nnx.split(cell)
 
     def loss(params, inputs):
@@ -188,12 +190,13 @@ def test_a_run_saved_loaded_and_exported(tmp_path, without_type_checks):
     """The exported program, and the network that is loaded, give what the saved one gives."""
     sizes = ModelSettings(controller="deep_lstm", num_layers=2, **SIZES, **LOW)
     settings = TrainSettings(task=CopySettings(), model=sizes)
-    description = describe_network(sizes, Copy())
-    network = make_network(description, nnx.Rngs(3))
-    write_config(tmp_path, runs.describe(settings, description, "bits"))
-    runs.save_model(tmp_path, nnx.to_pure_dict(nnx.state(network)), 7)
+    config = network_config(sizes, Copy().input_size, Copy().output_size)
+    network = make_network(config, nnx.Rngs(3))
+    write_config(tmp_path, run_config(settings, config, "bits"))
+    params = nnx.to_pure_dict(nnx.state(network))
+    runs.save_model(tmp_path, params, Progress(iteration=7))
     _, loaded, config = runs.load_run(tmp_path)
-    assert config["model"]["controller_dtype"] == "bfloat16"
+    assert config.network.cell.controller_dtype == "bfloat16"
     assert nnx.graphdef(loaded) == nnx.graphdef(network)
     inputs = jax.random.normal(jax.random.key(0), (2, 5, network.input_size))
     expected, _ = jax.jit(unroll)(network, inputs)
@@ -205,15 +208,15 @@ def test_a_run_saved_loaded_and_exported(tmp_path, without_type_checks):
 
 
 def test_flag_reaches_the_network():
-    description = describe_network(ModelSettings(**SIZES, **LOW), Copy())
-    assert description["controller_dtype"] == "bfloat16"
-    as_ever = describe_network(ModelSettings(**SIZES), Copy())
-    assert as_ever["controller_dtype"] is None  # as if config.json did not say
+    low, default = (network_config(ModelSettings(**SIZES, **kind), 3, 2) for kind in (LOW, {}))
+    assert low.cell.controller_dtype == "bfloat16"
+    assert default.cell.controller_dtype is None
 
 
-def test_config_files_from_before_it():
+def test_models_that_ship_compute_in_the_dtype_of_their_weights():
     for path in SHIPPED.glob("*/config.json"):
-        description = json.loads(path.read_text())["model"]
-        assert "controller_dtype" not in description
-        network = make_network(description, nnx.Rngs(0))
-        assert recurrence.suits(network) == (description["controller"] != "feedforward")
+        config = read_config(path).network
+        assert config.cell.controller_dtype is None
+        network = make_network(config, nnx.Rngs(0))
+        fast = config.cell.controller != "feedforward"
+        assert recurrence.supports_sequence_kernel(network) == fast

@@ -274,12 +274,12 @@ def test_states_that_do_not_fit_are_refused():
 def test_parts_that_look_alike_are_not_taken_for_ours():
     """A layer of another kind in the place of ours is computed by itself, not by the kernel."""
     cell = make("deepmind", None)
-    assert recurrence.suits(cell)
+    assert recurrence.supports_sequence_kernel(cell)
     gates = cell.controller.gates
     cell.controller.gates = nnx.LoRALinear(
         gates.in_features, gates.out_features, lora_rank=2, rngs=nnx.Rngs(0)
     )
-    assert not recurrence.suits(cell)
+    assert not recurrence.supports_sequence_kernel(cell)
     outputs, _ = jax.jit(unroll)(cell, jnp.ones((2, 3, INPUTS)))
     assert np.isfinite(outputs).all()
 

@@ -15,6 +15,7 @@ from dncx.cli.main import main
 from dncx.runs import checkpoints
 from dncx.runs.config import METRICS
 from dncx.runs.metrics import read_metrics
+from dncx.runs.summary import trained_progress
 from dncx.tasks.babi.buckets import best_widths, pad, share_out
 from dncx.tasks.babi.data import Gap
 from dncx.tasks.babi.files import NAMES
@@ -631,9 +632,9 @@ def test_the_tiny_twin_of_its_preset(model, folder, tmp_path, capsys):
     lines = read_metrics(run_dir / "metrics.jsonl")
     errors = {x["iteration"]: x["validation_error"] for x in lines if "validation_error" in x}
     assert list(errors) == [2, 4, 6]
-    config = json.loads((run_dir / "config.json").read_text())
-    assert config["validation"]["error"] == min(errors.values())
-    assert errors[config["validation"]["iteration"]] == min(errors.values())
+    validation = trained_progress(run_dir).validation
+    assert validation.error == min(errors.values())
+    assert errors[validation.iteration] == min(errors.values())
     kept = load_file(run_dir / "model.safetensors")
     assert kept["embedding.kernel"].shape == (159, 6)
     capsys.readouterr()
@@ -686,7 +687,7 @@ def test_a_validated_run_resumes_with_its_best_model(folder, tmp_path):
     assert best[0] == best[1]
     models = [(run / "model.safetensors").read_bytes() for run in (whole, cut)]
     assert models[0] == models[1]
-    newest, _ = checkpoints.newest_whole(cut / "checkpoints")
+    newest, _ = checkpoints.newest_intact(cut / "checkpoints")
     errors = [x["validation_error"] for x in read_metrics(cut / METRICS) if "validation_error" in x]
     assert newest.score == ("validation error", errors[-1])
     # without validation it goes on from the last parameters, and keeps the last

@@ -16,17 +16,16 @@ from flax import nnx
 
 from dncx import DNCConfig, unroll
 from dncx.cli.main import main, task_main, train_main
-from dncx.networks.build import describe_network
+from dncx.networks.config import network_config
 from dncx.networks.lstm import LSTMNetwork
 from dncx.runs import directory as runs
-from dncx.runs.config import MODELS, shipped_models
 from dncx.runs.metrics import read_metrics
+from dncx.runs.paths import SHIPPED, shipped_models
 from dncx.settings.presets import PRESETS
 from dncx.tasks.associative_recall import AssociativeRecall
 from dncx.tasks.base import Bucketed, Episode, Task
 from dncx.tasks.copy import Copy
 from dncx.tasks.curriculum import Course, Gate, draw_lessons
-from dncx.tasks.registry import make_task
 from dncx.tasks.repeat_copy import RepeatCopy
 
 SIZES = ["--hidden_size=8", "--memory_size=6", "--word_size=4", "--num_read_heads=2"]
@@ -423,9 +422,11 @@ def test_the_tiny_twin_of_a_preset(preset, tmp_path, capsys):
     assert main(["train", task, *flags]) == 0
     assert main(["eval", str(tmp_path / "run"), "--num_episodes=4", "--batch_size=2"]) == 0
     _, _, config = runs.load_run(tmp_path / "run")
-    asked = make_task(task, vars(PRESETS[preset].settings.task))
-    full = describe_network(PRESETS[preset].settings.model, asked)
-    assert {name for name in full if config["model"][name] != full[name]} <= {
+    model, sizes = PRESETS[preset].settings.model, config.network
+    full = network_config(model, sizes.input_size, sizes.output_size)
+    assert (full.kind, full.embedding_size) == (sizes.kind, sizes.embedding_size)
+    trained = vars(sizes.cell)
+    assert {name for name, value in vars(full.cell).items() if trained[name] != value} <= {
         "hidden_size", "memory_size", "word_size", "num_read_heads"
     }  # fmt: skip
 
@@ -434,7 +435,7 @@ def test_the_tiny_twin_of_a_preset(preset, tmp_path, capsys):
 @pytest.mark.parametrize("name", shipped_models())
 def test_a_model_that_ships_has_learned_its_task(name, capsys):
     """Small, and right in most of its episodes; a guess is always wrong."""
-    assert (MODELS / name / "model.safetensors").stat().st_size < 2e6
+    assert (SHIPPED / name / "model.safetensors").stat().st_size < 2e6
     out = ["--num_episodes=50", "--batch_size=50"]
     assert main(["eval", name, *out]) == 0
     error = re.search(r"sequence error +([\d.]+)%", capsys.readouterr().out)
@@ -470,4 +471,4 @@ def test_repeat_copy_with_the_baseline_and_a_feedforward_controller(tmp_path):
         assert main(["train", "repeat-copy", *flags]) == 0
         task, cell, config = runs.load_run(tmp_path / flag)
         assert isinstance(task, RepeatCopy)
-        assert isinstance(cell, LSTMNetwork) is (config["model"]["name"] == "lstm")
+        assert isinstance(cell, LSTMNetwork) is (config.network.kind == "lstm")

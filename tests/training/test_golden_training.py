@@ -14,7 +14,7 @@ from dncx.settings.training import OptimizerSettings
 from dncx.tasks.base import Episode
 from dncx.tasks.bits import masked_cross_entropy
 from dncx.tasks.repeat_copy import RepeatCopy
-from dncx.training.update import Recipe, update
+from dncx.training.update import UpdateConfig, update
 
 
 def to_float32(value):
@@ -43,7 +43,7 @@ def test_training_steps(run, golden, x64):
         decay=to_float32(parameters["decay"]),
     )
     state = initial_state(nnx.to_pure_dict(params), optimizer)
-    recipe = Recipe(graph, optimizer, batch_size=16)
+    recipe = UpdateConfig(graph, optimizer, batch_size=16)
     step = jax.jit(lambda state, episode: update(state, recipe, task, episode, jax.random.key(0)))
 
     losses, norms = file.arrays[f"{run}/losses"], file.arrays[f"{run}/global_norms"]

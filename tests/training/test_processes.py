@@ -116,9 +116,9 @@ def assert_same_run(run_dir, other):
 
 def test_only_the_errors_of_jax_are_lost_processes(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(RuntimeError, match="a logger's"), processes.losses_told(str):
+    with pytest.raises(RuntimeError, match="a logger's"), processes.losses_reported(str):
         raise RuntimeError("a logger's")
-    with pytest.raises(TrainingError, match="was lost, or"), processes.losses_told(str):
+    with pytest.raises(TrainingError, match="was lost, or"), processes.losses_reported(str):
         raise jax.errors.JaxRuntimeError
 
 
@@ -127,9 +127,9 @@ def test_a_process_lost_in_a_save_is_no_broken_disk(monkeypatch, tmp_path):
         raise ValueError("UNKNOWN: Gloo AllGather failed: Connection reset by peer")
 
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(processes, "in_first", refuse)
+    monkeypatch.setattr(processes, "on_primary", refuse)
     state = initial_state({"w": jnp.zeros(3)}, optax.sgd(0.1))
-    with pytest.raises(TrainingError, match="was lost, or"), processes.losses_told(str):
+    with pytest.raises(TrainingError, match="was lost, or"), processes.losses_reported(str):
         checkpoints.save(tmp_path, state, {}, checkpoints.ALL)
 
 

@@ -21,8 +21,9 @@ from dncx.cli.main import main, train_main
 from dncx.config import DNCConfig
 from dncx.dnc import DNC
 from dncx.errors import UsageError
+from dncx.networks.config import NetworkConfig
 from dncx.runs import checkpoints
-from dncx.runs.config import compare_configs
+from dncx.runs.config import Changes, RunConfig, TaskConfig, UpdatesConfig
 from dncx.runs.directory import load_model
 from dncx.runs.integrity import Score, score_of
 from dncx.runs.metrics import read_metrics
@@ -34,8 +35,9 @@ from dncx.tasks.copy import Copy
 from dncx.tasks.repeat_copy import RepeatCopy
 from dncx.training import loop
 from dncx.training import setup as beginning
-from dncx.training.gradient import Plan, keys_for, loss_and_gradient, unroll_truncated
-from dncx.training.update import Recipe, make_diagnosis, make_train, update
+from dncx.training.batches import keys_for
+from dncx.training.gradient import GradientOptions, loss_and_gradient, unroll_truncated
+from dncx.training.update import UpdateConfig, make_diagnosis, make_train, update
 
 SIZES = ["--hidden_size=8", "--memory_size=8", "--word_size=4", "--num_read_heads=2"]
 TRAIN = [*SIZES, "--batch_size=8", "--report_interval=10", "--learning_rate=1e-3"]
@@ -103,7 +105,7 @@ def test_accumulated_gradients_are_those_of_the_batch(task, small):
 
     @partial(jax.jit, static_argnums=0)
     def gradient(parts, params):
-        plan = Plan(accumulation=parts)
+        plan = GradientOptions(accumulation=parts)
         return loss_and_gradient(graph, params, task, episode, keys, plan)
 
     expected = gradient(1, params)
@@ -176,7 +178,11 @@ def test_a_dialogue_is_truncated_and_accumulated_too():
     def gradient(plan, params):
         return loss_and_gradient(graph, params, task, episode, keys, plan)
 
-    plans = Plan(), Plan(accumulation=2, truncation=10**6), Plan(truncation=2)
+    plans = (
+        GradientOptions(),
+        GradientOptions(accumulation=2, truncation=10**6),
+        GradientOptions(truncation=2),
+    )
     params = nnx.to_pure_dict(params)
     (loss, expected), same, short = (gradient(plan, params) for plan in plans)
     assert_relative(same[0], loss, 1e-5)
@@ -194,17 +200,19 @@ def test_a_window_longer_than_the_sequence_costs_nothing():
     arguments = nnx.to_pure_dict(params), task, episode, keys_for(episode, jax.random.key(2))
 
     def temporary(plan):
-        gradient = jax.jit(partial(loss_and_gradient, graph, plan=plan), static_argnums=1)
+        gradient = jax.jit(partial(loss_and_gradient, graph, options=plan), static_argnums=1)
         return gradient.lower(*arguments).compile().memory_analysis().temp_size_in_bytes
 
-    assert temporary(Plan(truncation=1000)) == temporary(Plan())
+    assert temporary(GradientOptions(truncation=1000)) == temporary(GradientOptions())
 
 
 def test_the_diagnosis_is_of_the_gradient_that_was_taken():
     task, config = RepeatCopy(max_length=2), DNCConfig(memory_size=4, word_size=4, num_read_heads=1)
     graph, params = nnx.split(DNC(task.input_size, task.output_size, config, rngs=nnx.Rngs(0)))
     params, optimizer, key = nnx.to_pure_dict(params), optax.sgd(1e-3), jax.random.key(1)
-    recipe = Recipe(graph, optimizer, batch_size=4, plan=Plan(accumulation=2, truncation=2))
+    recipe = UpdateConfig(
+        graph, optimizer, batch_size=4, gradient=GradientOptions(accumulation=2, truncation=2)
+    )
     norms = make_diagnosis(recipe, task)(initial_state(params, optimizer), key, ())
     state = make_train(recipe, task)(initial_state(params, optimizer), key, jnp.int32(1), ())
     assert_relative(optax.tree.norm(norms["gradient"]), state.grad_norm_max, 1e-5)
@@ -232,8 +240,8 @@ def test_a_seed_of_a_population_is_the_run_of_this_seed(population, whole, tmp_p
     assert train(tmp_path / "alone", "--seed=2") == 0
     assert_same_run(population / "seed-2", tmp_path / "alone")
     config = json.loads((population / "seed-2" / "config.json").read_text())
-    assert config["training"]["seed"] == 2
-    assert config["training"]["num_seeds"] == 1
+    assert config["updates"]["seed"] == 2
+    assert config["updates"]["num_seeds"] == 1
 
 
 def test_what_a_population_says(population, capsys):
@@ -275,10 +283,18 @@ def test_other_seeds_are_another_run(changed, message, population, tmp_path, cap
 
 def test_the_settings_of_a_task_are_its_own():
     """Whatever they are called."""
-    saved: dict = {"model": {}, "optimizer": {}, "training": {"num_seeds": 1}}
-    tasks = [{"name": "mine", "seed": n, "momentum": n} for n in (0, 1)]
-    fixed, changed = compare_configs(*({**saved, "task": task} for task in tasks))
-    assert (len(fixed), len(changed)) == (0, 2)
+    configs = [
+        RunConfig(
+            id="",
+            task=TaskConfig(name="mine", settings={"seed": n, "momentum": n, "memory_size": n}),
+            network=NetworkConfig(input_size=1, output_size=1),
+            updates=UpdatesConfig(batch_size=1, num_training_iterations=1, seed=0, num_seeds=2),
+            loss_unit="",
+        )
+        for n in (0, 1)
+    ]
+    changes = Changes(*configs)
+    assert (len(changes.fixed), len(changes.free)) == (0, 3)
 
 
 TWO = ["--num_processes=2", "--process_id=2"]
@@ -333,7 +349,8 @@ from flax import nnx
 import dncx
 from dncx.tasks.repeat_copy import RepeatCopy
 from dncx.training.devices import find_devices
-from dncx.training.gradient import Plan, keys_for, loss_and_gradient
+from dncx.training.batches import keys_for
+from dncx.training.gradient import GradientOptions, loss_and_gradient
 from dncx.training.scoring import make_answer, make_measure
 from dncx.settings.training import ScaleSettings
 
@@ -345,7 +362,7 @@ episode = task.sample(jax.random.key(0), 8)
 
 @jax.jit
 def gradient(params, episode, keys):
-    return loss_and_gradient(graph, params, task, episode, keys, Plan(devices=devices))
+    return loss_and_gradient(graph, params, task, episode, keys, GradientOptions(devices=devices))
 
 arguments = devices.place((nnx.to_pure_dict(params), episode, keys_for(episode, jax.random.key(0))))
 print(gradient.lower(*arguments).compile().as_text())
@@ -405,7 +422,7 @@ def updates(recipe_options, values, optimizer=None):
     cell = DNC(task.input_size, task.output_size, DNCConfig(hidden_size=4), rngs=nnx.Rngs(0))
     graph, params = nnx.split(cell)
     optimizer = optimizer or make_optimizer(OptimizerSettings(learning_rate=1e-3))
-    recipe = Recipe(graph, optimizer, batch_size=2, **recipe_options)
+    recipe = UpdateConfig(graph, optimizer, batch_size=2, **recipe_options)
     average = recipe.weight_average > 0
     state = initial_state(nnx.to_pure_dict(params), optimizer, averages=average)
     episode, states = task.sample(jax.random.key(0), 2), [state]

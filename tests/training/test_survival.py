@@ -263,7 +263,7 @@ def flip(path):
 
 def largest(folder):
     return max(
-        (p for p in folder.rglob("*") if p.is_file() and p.name != "seal"),
+        (p for p in folder.rglob("*") if p.is_file() and p.name != "manifest"),
         key=lambda p: p.stat().st_size,
     )
 
@@ -284,20 +284,20 @@ def foreign(path):
 
 
 def of_another_time(path):
-    """The seal of one checkpoint on the state of another."""
-    shutil.copy(path.with_name("14") / "seal", path)
+    """The manifest of one checkpoint on the state of another."""
+    shutil.copy(path.with_name("14") / "manifest", path)
 
 
 BROKEN = {
-    "flipped": (lambda p: flip(largest(p)), "is not as it was written (checksum)"),
-    "cut short": (lambda p: os.truncate(largest(p), 9), "is not as it was written (checksum)"),
+    "flipped": (lambda p: flip(largest(p)), "is corrupt"),
+    "cut short": (lambda p: os.truncate(largest(p), 9), "is corrupt"),
     "deleted": (lambda p: largest(p).unlink(), "is missing"),
-    "seal flipped": (lambda p: flip(p / "seal"), "its seal is not as it was written (checksum)"),
-    "seal empty": (lambda p: os.truncate(p / "seal", 0), "its seal is not as it was written"),
+    "manifest flipped": (lambda p: flip(p / "manifest"), "its manifest is corrupt"),
+    "manifest empty": (lambda p: os.truncate(p / "manifest", 0), "its manifest is corrupt"),
     "of another time": (of_another_time, "17: state/"),
-    "an empty folder": (stray_folder, "it has no seal, so it was not written to its end"),
+    "an empty folder": (stray_folder, "it has no manifest"),
     "a file": (stray_file, "it is not a folder"),
-    "foreign": (foreign, "it has no seal"),
+    "foreign": (foreign, "it has no manifest"),
 }
 
 
@@ -309,14 +309,14 @@ def test_training_goes_back_to_the_newest_whole_checkpoint(
     damage, reason = BROKEN[kind]
     folder = run_dir / "checkpoints"
     damage(folder / "17")
-    (folder / "broken-17").mkdir()  # of an earlier time
+    (folder / "corrupt-17").mkdir()  # of an earlier time
     kept = files(folder / "17") or (folder / "17").is_file()
     assert train(run_dir) == 0
     told = capsys.readouterr().out
     assert f"skipping the checkpoint {folder / '17'}: " in told
     assert reason in told
     assert f"resuming from {folder / '14'}" in told
-    aside = folder / "broken-17-2"
+    aside = folder / "corrupt-17-2"
     assert (files(aside) or aside.is_file()) == kept
     assert left(run_dir) == left(untouched)
 
@@ -325,12 +325,12 @@ def test_where_no_checkpoint_is_whole_it_stops(run_dir, capsys):
     """A run must not begin again by itself, nor change anything."""
     folder = run_dir / "checkpoints"
     for name in ("7", "14", "17"):
-        flip(folder / name / "seal")
+        flip(folder / name / "manifest")
     before = files(run_dir)
     assert train(run_dir) == 2
     message = capsys.readouterr().err
-    assert f"no checkpoint in {folder} is whole:" in message
-    assert all(f"  {name}: its seal is not as it was" in message for name in ("7", "14", "17"))
+    assert f"no checkpoint in {folder} is intact:" in message
+    assert all(f"  {name}: its manifest is corrupt" in message for name in ("7", "14", "17"))
     assert files(run_dir) == before
     assert train(run_dir, "--no-resume") == 0
     assert sorted(p.name for p in (run_dir / "earlier-1" / "checkpoints").iterdir()) == [
@@ -683,9 +683,9 @@ def test_too_many_in_a_row_stop_with_what_was_seen(tmp_path, capsys):
         )
         assert "; the last good checkpoint is " in message
         assert (tmp_path / "run" / f"earlier-{time - 1}" / "failure").exists() is (time == 2)
-    found, broken = checkpoints.newest_whole(failure)
+    found, broken = checkpoints.newest_intact(failure)
     assert not broken
-    assert np.isnan(found.config["failure"]["gradient"]["controller.gates.kernel"])
+    assert found.manifest.failure.gradient["controller.gates.kernel"] == "nan"
     saved = checkpoints.saved_iterations(tmp_path / "run" / "checkpoints")
     assert saved[-1] in (first - 1, first)
     # as a checkpoint, it leads there again

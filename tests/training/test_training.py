@@ -19,6 +19,8 @@ from dncx.reporting.console import Reporter
 from dncx.runs import checkpoints
 from dncx.runs import directory as runs
 from dncx.runs.metrics import read_metrics
+from dncx.runs.progress import Resumption
+from dncx.runs.summary import trained_progress
 from dncx.tasks.repeat_copy import RepeatCopy
 
 SIZES = ["--hidden_size=8", "--memory_size=6", "--word_size=4", "--num_read_heads=2"]
@@ -66,9 +68,9 @@ def test_what_a_run_leaves(straight):
     assert all(line["iterations_per_second"] > 0 for line in lines)
     config = json.loads((straight / "config.json").read_text())
     assert config["task"]["name"] == "repeat-copy"
-    assert config["model"]["memory_size"] == 6
+    assert config["network"]["cell"]["memory_size"] == 6
     given = {"batch_size": 4, "seed": 3, "num_training_iterations": 35, "num_seeds": 1}
-    assert config["training"].items() >= given.items()
+    assert config["updates"].items() >= given.items()
     assert config["loss_unit"] == "nats per sequence"
     model = safetensors.numpy.load_file(straight / "model.safetensors")
     assert model["controller.gates.kernel"].shape == (6 + 2 * 4 + 8, 4 * 8)
@@ -182,8 +184,10 @@ def test_resuming_with_other_settings_says_and_records_them(copy_of_checkpointed
         "batch_size: 4 in the checkpoint, 5 asked for",
     ]
     assert all(line in out for line in changed)
-    config = json.loads((copy_of_checkpointed / "config.json").read_text())
-    assert config["resumed"] == [{"iteration": 14, "changed": changed}]
+    progress = trained_progress(copy_of_checkpointed)
+    assert progress.resumed == (Resumption(iteration=14, changed=tuple(changed)),)
+    updates = json.loads((copy_of_checkpointed / "config.json").read_text())["updates"]
+    assert updates["batch_size"] == 5
 
 
 def test_a_finished_run_is_not_trained_again(copy_of_checkpointed, capsys):
@@ -200,7 +204,7 @@ def test_a_model_trained_further_than_the_checkpoint_is_moved_aside(copy_of_chec
     assert train(copy_of_checkpointed, 20) == 0
     further = files(copy_of_checkpointed)
     assert train(copy_of_checkpointed, 16) == 0
-    assert runs.trained_iterations(copy_of_checkpointed) == 16
+    assert trained_progress(copy_of_checkpointed).iteration == 16
     aside = copy_of_checkpointed / "earlier-1"
     for name in ("config.json", "metrics.jsonl", "model.safetensors"):
         assert (aside / name).read_bytes() == further[Path(name)]
@@ -268,7 +272,7 @@ def test_an_update_that_is_not_finite_stops_with_the_last_good_checkpoint(
     assert train(copy_of_checkpointed, 35, "--learning_rate=3e38") == 1
     message = capsys.readouterr().err
     assert "10 updates in a row are not finite, in iterations 15 to 24" in message
-    assert "norms of parameters after the update that are not finite: " in message
+    assert "non-finite norms of parameters after the update: " in message
     assert f"the last good checkpoint is {copy_of_checkpointed / 'checkpoints' / '14'}" in message
     assert "--learning_rate" in message
     assert files(copy_of_checkpointed / "checkpoints") == before
@@ -284,7 +288,7 @@ def test_a_run_loads_from_python(straight):
     task, cell, config = runs.load_run(straight)
     assert isinstance(task, RepeatCopy)
     assert isinstance(cell, DNC)
-    assert config["training"]["seed"] == 3
+    assert config.updates.seed == 3
     episode = task.sample(jax.random.key(0), 5)
     outputs, _ = unroll(cell, episode.inputs)
     assert outputs.shape == (5, task.time_steps, 5)

@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from dncx.errors import UsageError
 from dncx.explore.plots.panels import whole_numbers
 from dncx.explore.plots.style import LINES, Drawing, Width, new, styled
-from dncx.runs.config import CONFIG, METRICS, read_config
 from dncx.runs.metrics import losses, read_metrics
+from dncx.runs.paths import METRICS
+from dncx.runs.summary import read_summary
 
 
 @styled()
@@ -80,7 +81,7 @@ def colours(count: int) -> Sequence[str]:
 
 def _unit(run: Path) -> str:
     """Of a run's losses; empty where it is not known."""
-    return str(read_config(run / CONFIG).get("loss_unit", ""))
+    return read_summary(run).loss_unit
 
 
 def _metrics(run: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,80 @@
+"""What a network is: one frozen record, made from the flags in one place."""
+
+import dataclasses
+from typing import Any, Literal
+
+from dncx.config import DNCConfig
+from dncx.errors import UsageError
+from dncx.settings.training import ModelSettings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Everything that defines a network of the trainer but its weights.
+
+    Attributes:
+      kind: "dnc", or a baseline: "lstm" (no memory) or "ntm".
+      input_size: features of a step's inputs.
+      output_size: features of a step's outputs.
+      embedding_size: numbers that a learned matrix makes of each input vector before the cell sees
+        it; 0: the cell sees the inputs.
+      cell: sizes and equations. The baselines use the fields that they need.
+    """
+
+    kind: Literal["dnc", "lstm", "ntm"] = "dnc"
+    input_size: int
+    output_size: int
+    embedding_size: int = 0
+    cell: DNCConfig = dataclasses.field(default_factory=DNCConfig)
+
+    @property
+    def memory_size(self) -> int | None:
+        """Slots of the memory; None for a network without one."""
+        return None if self.kind == "lstm" else self.cell.memory_size
+
+    def with_memory_size(self, memory_size: int) -> "NetworkConfig":
+        """The same network with another number of slots: its weights fit any."""
+        return dataclasses.replace(
+            self, cell=dataclasses.replace(self.cell, memory_size=memory_size)
+        )
+
+
+def network_config(settings: ModelSettings, input_size: int, output_size: int) -> NetworkConfig:
+    """The network that the flags ask for. No other function reads `ModelSettings`.
+
+    Raises:
+      UsageError: there is no such network.
+    """
+    if settings.embedding_size < 0:
+        raise UsageError(f"embedding_size={settings.embedding_size}: must be at least 0")
+    if settings.equations == "nature" and settings.clip_value is not None:
+        raise UsageError(
+            f"clip_value={settings.clip_value}: the paper's equations (--equations=nature) do not "
+            "clip; leave it out"
+        )
+    fields: dict[str, Any] = dict(
+        memory_size=settings.memory_size,
+        word_size=settings.word_size,
+        num_read_heads=settings.num_read_heads,
+        num_write_heads=settings.num_write_heads,
+        hidden_size=settings.hidden_size,
+        num_layers=settings.num_layers,
+    )
+    if settings.controller != "default":
+        fields["controller"] = settings.controller
+    if settings.controller_dtype != "float32":  # None: the dtype of the weights
+        fields["controller_dtype"] = settings.controller_dtype
+    if settings.clip_value is not None:
+        fields["clip_value"] = settings.clip_value
+    make = DNCConfig.nature if settings.equations == "nature" else DNCConfig.deepmind
+    try:
+        cell = make(**fields)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return NetworkConfig(
+        kind=settings.model,
+        input_size=input_size,
+        output_size=output_size,
+        embedding_size=settings.embedding_size,
+        cell=cell,
+    )

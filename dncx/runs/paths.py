@@ -1,0 +1,34 @@
+"""Where a run and its files are. No JAX here, as the command line reads it, too."""
+
+from pathlib import Path
+
+from dncx.errors import UsageError
+
+CONFIG = "config.json"  # what was asked of the run
+METRICS = "metrics.jsonl"  # one line per report
+MODEL = "model.safetensors"  # the trained parameters
+FAILURE = "failure"  # folder: the state before updates that were not finite
+SHIPPED = Path(__file__).parent.parent / "models"  # trained models that ship with dncx
+
+
+def seed_dir(run_dir: Path, seed: int) -> Path:
+    """The run directory of one network of a population."""
+    return run_dir / f"seed-{seed}"
+
+
+def find_run(run: Path) -> Path:
+    """The run directory `run`, or the shipped model of that name if there is no such directory.
+
+    Raises:
+      UsageError: the system refuses the name, or to look there.
+    """
+    shipped = SHIPPED / run
+    try:
+        return shipped if not run.exists() and (shipped / CONFIG).exists() else run
+    except OSError as error:
+        raise UsageError(f"{str(run)[:300]}: {error.strerror}") from error
+
+
+def shipped_models() -> list[str]:
+    """The names of the models that ship with dncx."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG}"))

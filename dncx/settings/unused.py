@@ -1,0 +1,67 @@
+"""Flags that the chosen network or task does not use. No JAX here.
+
+Such a flag is refused when it is given: a person who sets a memory size expects it to matter.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from dncx.errors import UsageError
+from dncx.settings.commands import EvalSettings, ExploreSettings, ExportSettings
+from dncx.settings.training import TrainSettings
+
+_MEMORY = ("memory_size", "word_size", "num_read_heads", "num_write_heads")
+
+
+def refuse_unused(settings: Any, arguments: Sequence[str], kind: str | None = None) -> None:
+    """Refuses the flags on a command line that have no effect.
+
+    Args:
+      settings: what the command line asks for.
+      arguments: the command line.
+      kind: of a trained network (`NetworkConfig.kind`), for the commands about a run.
+
+    Raises:
+      UsageError: names the flag, and why it has no effect.
+    """
+    given = given_flags(arguments)
+    for flag, reason in unused_flags(settings, kind).items():
+        if flag in given:
+            raise UsageError(f"--{flag}: {reason}; leave it out")
+
+
+def given_flags(arguments: Sequence[str]) -> Collection[str]:
+    """The names of the flags on a command line, with underscores."""
+    names = [word[2:].partition("=")[0] for word in arguments if word.startswith("--")]
+    return {name.replace("-", "_") for name in names}
+
+
+def unused_flags(settings: Any, kind: str | None = None) -> Mapping[str, str]:
+    """The flags that have no effect with these settings, and why; see `refuse_unused`."""
+    if isinstance(settings, TrainSettings):
+        return _in_training(settings)
+    found: dict[str, str] = {}
+    if isinstance(settings, EvalSettings | ExploreSettings | ExportSettings) and kind == "lstm":
+        found["memory_size"] = "this model is an LSTM without a memory"
+    if isinstance(settings, EvalSettings | ExploreSettings):
+        for name in getattr(settings.task, "training_only", ()):
+            found[name] = "it changes training only"
+    if isinstance(settings, EvalSettings) and hasattr(settings.task, "has_test_set"):
+        for name in ("num_episodes", "seed"):
+            found[name] = "this task is measured on all of its test set"
+    if isinstance(settings, ExploreSettings) and settings.run_dir.suffix == ".npz":
+        for name in ("num_episodes", "seed", "memory_size"):
+            found[name] = f"{settings.run_dir} holds its episodes"
+    return found
+
+
+def _in_training(settings: TrainSettings[Any]) -> dict[str, str]:
+    model, found = settings.model, {}
+    if model.model == "lstm":
+        reason = "model=lstm has no memory"
+        found |= dict.fromkeys(_MEMORY, reason)
+        found["controller"] = "model=lstm is a deep LSTM"
+        found["clip_value"] = "model=lstm does not clip"
+    if model.model != "dnc":
+        found["implementation"] = f"model={model.model} has a single implementation"
+    return found

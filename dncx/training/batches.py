@@ -1,0 +1,60 @@
+"""How a batch is drawn: the one place, for training, scores, traces and debugging."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from dncx.tasks.base import Bucketed, Episode, Judge, Task
+
+R = TypeVar("R")
+
+# The key of a batch serves several purposes. A task's own splits of it count up from 0; these two
+# numbers, from the other end, never meet them.
+_ANSWERS = 2**31 - 1  # what happens while the network answers
+_BUCKET = 2**31 - 2  # the choice of a bucket
+
+
+def data_of(task: Judge) -> Any:
+    """The arrays that programs of a task take as an argument, so that they are no constants."""
+    return task.buckets if isinstance(task, Bucketed) else ()
+
+
+def sources(task: Judge, data: Any) -> tuple[Task, ...]:
+    """What batches are drawn from: the buckets in `data`, or the task itself."""
+    return data if isinstance(task, Bucketed) else (cast(Task, task),)
+
+
+def batch_key(key: Array, iteration: int | Int[Array, ""]) -> Array:
+    """The key of an iteration's batch, which depends on the run's key and the number alone."""
+    return jax.random.fold_in(key, iteration)
+
+
+def drawn_bucket(task: Judge, key: Array) -> Int[Array, ""]:
+    """The number of the bucket that a batch is drawn from, by the buckets' shares."""
+    if not isinstance(task, Bucketed):
+        return jnp.int32(0)
+    which = jax.random.fold_in(key, _BUCKET)
+    return jax.random.choice(which, len(task.shares), p=jnp.asarray(task.shares))
+
+
+def on_drawn_source(task: Judge, data: Any, key: Array, act: Callable[[Task], R]) -> R:
+    """`act` on the source that a batch is drawn from, inside jit.
+
+    Args:
+      task: of the batch.
+      data: `data_of` the task.
+      key: of the batch.
+      act: is compiled once per bucket, as these differ in length; its results are of one shape.
+    """
+    if not isinstance(task, Bucketed):
+        return act(cast(Task, task))
+    branches = [lambda bucket=bucket: act(bucket) for bucket in sources(task, data)]
+    return jax.lax.switch(drawn_bucket(task, key), branches)
+
+
+def keys_for(episode: Episode, key: Array) -> Array:
+    """A key for what happens while each sequence of a batch is answered, from the batch's key."""
+    return jax.random.split(jax.random.fold_in(key, _ANSWERS), len(episode.inputs))
