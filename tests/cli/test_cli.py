@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import pytest
 
-from dncx.cli.main import main, train_main
 from dncx.cli import main as cli
+from dncx.cli.main import main, train_main
 from dncx.config import DNCConfig
 from dncx.networks.config import NetworkConfig, network_config
 from dncx.runs import directory as runs

@@ -13,8 +13,8 @@ from safetensors.numpy import load_file
 
 from dncx.cli.main import main
 from dncx.runs import checkpoints
-from dncx.runs.config import METRICS
 from dncx.runs.metrics import read_metrics
+from dncx.runs.paths import METRICS
 from dncx.runs.summary import trained_progress
 from dncx.tasks.babi.buckets import best_widths, pad, share_out
 from dncx.tasks.babi.data import Gap

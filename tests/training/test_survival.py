@@ -25,12 +25,15 @@ import pytest
 
 from dncx.cli.main import task_main, train_main
 from dncx.errors import TrainingError, UsageError
+from dncx.networks.config import NetworkConfig
 from dncx.reporting.console import Reporter
 from dncx.reporting.output import Output
 from dncx.runs import checkpoints, processes
+from dncx.runs.config import RunConfig, TaskConfig, UpdatesConfig
 from dncx.runs.files import write_whole
 from dncx.runs.lock import Locks
 from dncx.runs.metrics import Metrics, read_metrics
+from dncx.runs.progress import Progress
 from dncx.runs.state import DATA, initial_state, stream
 from dncx.tasks.repeat_copy import RepeatCopy
 from dncx.training import loop
@@ -38,6 +41,13 @@ from dncx.training import loop
 SIZES = ["--hidden_size=8", "--memory_size=6", "--word_size=4", "--num_read_heads=2"]
 TRAIN = [*SIZES, "--batch_size=4", "--report_interval=10", "--seed=3", "--learning_rate=1e-3"]
 ITERATIONS = "--num_training_iterations=35"
+
+CONFIG = RunConfig(
+    task=TaskConfig(name="none", settings={}),
+    network=NetworkConfig(input_size=1, output_size=1),
+    updates=UpdatesConfig(batch_size=1, num_training_iterations=1, seed=0),
+    loss_unit="",
+)
 
 
 def train(run_dir, *more):
@@ -112,7 +122,7 @@ def test_a_signal_stops_with_a_checkpoint(number, code, untouched, tmp_path, mon
         assert train(tmp_path / "run") == code
     assert [signal.getsignal(n) for n, _ in CODES] == before
     path = tmp_path / "run" / "checkpoints" / "17"
-    message = f"stopped after iteration 17; the same command goes on from the checkpoint {path}"
+    message = f"stopped after iteration 17; the same command resumes from the checkpoint {path}"
     assert message in capsys.readouterr().err
     assert train(tmp_path / "run") == 0
     assert left(tmp_path / "run") == left(untouched)
@@ -191,7 +201,7 @@ def test_a_reader_that_goes_away(way, untouched, tmp_path, monkeypatch, capsys):
             leave()
         assert place(run) == (129 if stopped else 0)
     error, path = capsys.readouterr().err, tmp_path / "run" / "checkpoints" / str(stopped)
-    left_off = f"dncx: stopped after iteration {stopped}; the same command goes on from the "
+    left_off = f"dncx: stopped after iteration {stopped}; the same command resumes from the "
     assert error == (f"{left_off}checkpoint {path}\n" if stopped else "")
     assert run() == 0
     assert left(tmp_path / "run") == left(untouched)
@@ -534,7 +544,7 @@ def test_why_a_save_failed(error, free, reason, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", usage)
     state = initial_state({"w": jnp.zeros(3)}, optax.sgd(0.1))
     with pytest.raises(TrainingError, match=re.escape(f"checkpoint {tmp_path / '0'}: {reason}")):
-        checkpoints.save(tmp_path, state, {}, checkpoints.ALL)
+        checkpoints.save(tmp_path, state, CONFIG, Progress(), checkpoints.ALL)
 
 
 def test_a_read_only_disk_is_refused_at_the_start(disk, capsys):
@@ -674,7 +684,7 @@ def test_too_many_in_a_row_stop_with_what_was_seen(tmp_path, capsys):
         assert train_poisoned(tmp_path / "run", *flags) == 1
         message = capsys.readouterr().err
         assert f"not finite, in iterations {first} to {first + 1}" in message
-        assert "the loss is nan; norms of gradients that are not finite: " in message
+        assert "the loss is nan; non-finite norms of gradients: " in message
         assert "controller.gates.kernel (nan)" in message
         failure = tmp_path / "run" / "failure"
         assert (
@@ -708,7 +718,7 @@ def test_too_many_in_a_row_stop_with_what_was_seen(tmp_path, capsys):
 def test_a_failure_that_cannot_be_saved(error, reason, tmp_path, monkeypatch, capsys):
     """What was seen is said all the same."""
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise error
 
     monkeypatch.setattr(processes, "of_a_loss", lambda error: "Gloo" in str(error))
@@ -716,7 +726,7 @@ def test_a_failure_that_cannot_be_saved(error, reason, tmp_path, monkeypatch, ca
     assert train_poisoned(tmp_path / "run", "--max_skipped_updates=2") == 1
     message = capsys.readouterr().err
     assert "2 updates in a row are not finite" in message
-    assert "norms of gradients that are not finite: " in message
+    assert "non-finite norms of gradients: " in message
     assert f"The state before it could not be saved ({reason}" in message
     assert "); there is no checkpoint yet" in message
 
