@@ -126,8 +126,10 @@ def _run_command(word: str, kind: Any, tasks: Mapping[str, Any], arguments: Sequ
             "trained it"
         )
     task = type(tasks[name].task)
+    has_memory = summary.network.kind != "lstm"
     default = kind(
         run_dir=place,
+        memory_size=summary.network.cell.memory_size if has_memory else None,
         task=from_plain(summary.task.settings, task, f"the settings of {place}"),
     )
     return Annotated[kind[task], tyro.conf.subcommand(word, default=default)]

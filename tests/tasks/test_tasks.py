@@ -21,6 +21,7 @@ from dncx.networks.lstm import LSTMNetwork
 from dncx.runs import directory as runs
 from dncx.runs.metrics import read_metrics
 from dncx.runs.paths import SHIPPED, shipped_models
+from dncx.runs.summary import trained_progress
 from dncx.settings.presets import PRESETS
 from dncx.tasks.associative_recall import AssociativeRecall
 from dncx.tasks.base import Bucketed, Episode, Task
@@ -175,7 +176,7 @@ def test_lessons_follow_each_other(grown):
         (6, 1), (10, 2), (12, 2), (20, 3)
     ]  # fmt: skip
     assert [line["iteration"] for line in lines if "sequence_error" in line] == [6, 12]
-    assert json.loads((grown / "config.json").read_text())["lesson"] == 3
+    assert trained_progress(grown).lesson == 3
 
 
 def test_a_run_resumed_in_mid_lesson_equals_an_uninterrupted_one(grown, tmp_path):
@@ -209,7 +210,9 @@ def test_a_task_of_ones_own_refuses_as_ours_do(tmp_path, capsys):
 def test_a_run_cannot_end_before_the_lesson_it_is_in(grown, tmp_path, capsys):
     run_dir = shutil.copytree(grown, tmp_path / "run")
     assert train(Growing, run_dir, 30, "--last_lesson=2") == 2
-    assert "the run is in lesson 3 already, and the task ends with 2" in capsys.readouterr().err
+    assert (
+        "the run is in lesson 3 already, and the task ends with lesson 2" in capsys.readouterr().err
+    )
 
 
 def test_another_task_of_the_same_sizes_does_not_go_on(grown, tmp_path, capsys):
@@ -337,12 +340,12 @@ def copied(tmp_path_factory):
 def test_a_memory_too_small_is_said(tmp_path, capsys):
     flags = [*TRAIN, "--num_training_iterations=3", "--batch_size=2"]
     assert main(["train", "copy", *flags, "--max_length=7", f"--run_dir={tmp_path / 'a'}"]) == 0
-    assert "memory_size=6, and sequences may have 7 vectors" in capsys.readouterr().out
+    assert "memory_size=6, but a sequence may have 7 vectors" in capsys.readouterr().out
     assert main(["train", "copy", *flags, "--max_length=6", f"--run_dir={tmp_path / 'b'}"]) == 0
     assert main(["eval", str(tmp_path / "b"), "--num_episodes=2"]) == 0
     assert "warning" not in capsys.readouterr().out
     assert main(["eval", str(tmp_path / "b"), "--num_episodes=2", "--memory_size=5"]) == 0
-    assert "warning: memory_size=5, and sequences may have 6 vec" in capsys.readouterr().out
+    assert "warning: memory_size=5, but a sequence may have 6 vec" in capsys.readouterr().out
 
 
 def test_a_sweep_is_a_table(copied, tmp_path, capsys):

@@ -303,7 +303,7 @@ TWO = ["--num_processes=2", "--process_id=2"]
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["train", "traversal", "--num_seeds=2"], "learned in lessons"),
+        (["train", "traversal", "--num_seeds=2"], "num_seeds: each seed would end the lessons"),
         (["train", "repeat-copy", "--gradient_accumulation=3"], "must divide batch_size"),
         (["train", "repeat-copy", "--num_devices=7"], "num_devices=7"),
         (["train", "repeat-copy", "--memory_devices=2"], "there is 1 device"),

@@ -688,7 +688,7 @@ def test_too_many_in_a_row_stop_with_what_was_seen(tmp_path, capsys):
         assert "controller.gates.kernel (nan)" in message
         failure = tmp_path / "run" / "failure"
         assert (
-            f"The state before it is {failure / str(first - 1)}, and `python your_task.py debug "
+            f"The state before it is in {failure / str(first - 1)}; `python your_task.py debug "
             in message
         )
         assert "; the last good checkpoint is " in message
