@@ -27,7 +27,7 @@ class EvalSettings(Generic[TaskT]):
     """A directory with model.safetensors and config.json, or a model that ships with dncx."""
     task: TaskT
     memory_size: int | None = None
-    """Memory slots; by default those of the run."""
+    """Memory slots."""
     num_episodes: int = 1000
     """Sequences to measure on; of a task with a test set always all of it."""
     batch_size: int = 100
@@ -68,7 +68,7 @@ class ExploreSettings(Generic[TaskT]):
     """A run directory, a model that ships with dncx, or a trace.npz."""
     task: TaskT
     memory_size: int | None = None
-    """Memory slots; by default those of the run."""
+    """Memory slots."""
     num_episodes: int = 2
     """Sequences to show."""
     seed: int = 1
