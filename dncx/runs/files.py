@@ -1,4 +1,4 @@
-"""Writing without ever losing or half writing anything."""
+"""Writing files without ever losing one or leaving it half written."""
 
 import contextlib
 import errno
@@ -11,12 +11,12 @@ from dncx.errors import UsageError
 
 
 def check_folder(folder: Path, flag: str) -> None:
-    """Refuses a folder that could not be made, read or written; makes nothing itself."""
+    """Refuses a folder that cannot be made, read or written. Makes nothing."""
     existing = folder
     try:
         while not os.path.lexists(existing):
             existing = existing.parent
-        folder.exists()  # where the system refuses even to look, or the name, it says why
+        folder.exists()  # raises if the system refuses the name, or even to look
     except OSError as error:
         raise UsageError(f"--{flag}: {folder}: {error.strerror}") from error
     if not existing.is_dir():
@@ -28,7 +28,10 @@ def check_folder(folder: Path, flag: str) -> None:
 
 
 def set_aside(folder: Path, names: Iterable[str]) -> Path | None:
-    """Moves what is there of `names` to a new folder earlier-1, earlier-2, ... beside them."""
+    """Moves the files and folders called `names` to a new folder earlier-1, earlier-2, ... here.
+
+    Returns the new folder; None if none of them exists.
+    """
     present = [folder / name for name in names if (folder / name).exists()]
     if not present:
         return None
@@ -43,25 +46,25 @@ def set_aside(folder: Path, names: Iterable[str]) -> Path | None:
 
 
 def free_path(path: Path) -> Path:
-    """The path, or with -2, -3, ... behind its name: the first at which there is nothing."""
+    """The path, or the first of path-2, path-3, ... that does not exist."""
     others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
     return next(one for one in itertools.chain([path], others) if not os.path.lexists(one))
 
 
 def write_new(path: Path, content: bytes, force: bool) -> Path:
-    """As `write_whole`; in the place of a file that is there only with `force`.
+    """`write_whole`, which replaces an existing file only with `force`.
 
     Raises:
-      UsageError: there is a file, and no `force`.
+      UsageError: the file exists, and `force` is not set.
     """
     if path.exists() and not force:
-        raise UsageError(f"{path} exists; it is replaced with force only")
+        raise UsageError(f"{path} exists; force=True replaces it")
     write_whole(path, content)
     return path
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that at any moment the old or the new one is there, complete."""
+    """Writes a file so that at any moment either the old or the new one is there, complete."""
     beside = path.with_name(path.name + ".tmp")
     try:
         with beside.open("wb") as file:
@@ -77,7 +80,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and those above it, where they are not; they would outlast a power cut."""
+    """Makes a folder and its parents if they do not exist; they would survive a power cut."""
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
@@ -85,17 +88,17 @@ def make_folder(path: Path) -> None:
 
 
 def on_disk(path: Path) -> None:
-    """Waits until a file, or the names in a folder, would outlast a power cut."""
+    """Waits until a file, or the names in a folder, would survive a power cut."""
     try:
         file = os.open(path, os.O_RDONLY)
     except PermissionError:
-        if path.is_dir():  # into which files may be put, but whose names may not be read
+        if path.is_dir():  # a folder that may be written to but not listed
             return
         raise
     try:
         os.fsync(file)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a disk that cannot, for folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # disks that cannot sync folders
             raise
     finally:
         os.close(file)

@@ -1,4 +1,4 @@
-"""metrics.jsonl: what training tells programs. No JAX here."""
+"""metrics.jsonl: what training reports to programs. No JAX here."""
 
 import json
 from collections.abc import Iterable
@@ -9,37 +9,37 @@ from dncx.runs.files import on_disk, write_whole
 
 
 class Metrics:
-    """metrics.jsonl: one JSON object a line, appended report by report."""
+    """metrics.jsonl: one JSON object per line, appended with each report."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def keep_up_to(self, iteration: int) -> None:
-        """Drops the lines after the iteration from which training goes on."""
+        """Drops the lines after the iteration from which training continues."""
         if self.path.exists():
             kept = [line for line in read_metrics(self.path) if line["iteration"] <= iteration]
             text = "".join(json.dumps(line) + "\n" for line in kept)
             write_whole(self.path, text.encode())
 
     def append(self, line: dict[str, Any]) -> None:
-        """Adds a line; it is in the file when this returns."""
+        """Appends a line; it is in the file when this returns."""
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def to_disk(self) -> None:
-        """Waits until the lines would outlast a power cut, as a checkpoint after them does."""
+        """Waits until the lines would survive a power cut, as the checkpoint after them does."""
         if self.path.exists():
             on_disk(self.path)
             on_disk(self.path.parent)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; what is none, cut off by a crash, is left out."""
+    """The lines of a metrics.jsonl, without those that a crash has cut off."""
     return parse_lines(path.read_bytes())
 
 
 def parse_lines(text: bytes) -> list[dict[str, Any]]:
-    """Those of a part of a metrics.jsonl."""
+    """The valid lines in a part of a metrics.jsonl."""
     lines = []
     for one in text.splitlines():
         try:
@@ -52,6 +52,6 @@ def parse_lines(text: bytes) -> list[dict[str, Any]]:
 
 
 def losses(lines: Iterable[dict[str, Any]]) -> dict[int, float]:
-    """The loss of each report by its iteration; of those before which an update was made."""
+    """The loss of each report by its iteration, without reports that had no update."""
     found = {line["iteration"]: line.get("loss") for line in lines}
     return {iteration: loss for iteration, loss in found.items() if loss is not None}

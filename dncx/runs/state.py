@@ -1,4 +1,4 @@
-"""What training carries on from iteration to iteration."""
+"""What training carries from iteration to iteration."""
 
 from typing import Any, NamedTuple
 
@@ -10,50 +10,50 @@ from jaxtyping import Array, Float, Int
 
 from dncx.settings.training import OptimizerSettings
 
-# What the one seed of a run is used for; each has a stream of random numbers of its own.
+# The purposes of a run's seed. Each has its own stream of random numbers.
 WEIGHTS, DATA, SAMPLES, EVALUATION, GATE = range(5)
 
 
 def stream(seed: int, purpose: int) -> Array:
-    """The random key of a seed for one of the purposes above."""
+    """The random key of a seed for one of these purposes."""
     return jax.random.fold_in(jax.random.key(seed), purpose)
 
 
 class TrainState(NamedTuple):
-    """All that training carries on: with the seed, it determines the rest of the run.
+    """Everything that training carries: with the seed, it determines the rest of the run.
 
-    Of a population every array has an axis of its seeds in front.
+    The arrays of a population have a leading axis of seeds.
     """
 
-    iteration: Int[Array, "*seeds"]  # batches drawn
+    iteration: Int[Array, "*seeds"]  # batches drawn so far
     params: Any
     opt_state: Any
     reported: Int[Array, "*seeds"]  # iteration of the last report
-    loss_sum: Float[Array, "*seeds"]  # over the updates since then
-    grad_norm_max: Float[Array, "*seeds"]  # likewise, before clipping
-    skipped: Int[Array, "*seeds"]  # updates since then that were not finite, and not made
-    spikes: Int[Array, "*seeds"]  # likewise those not made for their loss
-    skipped_in_a_row: Int[Array, "*seeds"]  # up to now, as they were not finite
-    usual_loss: Float[Array, "*seeds"]  # a running average; 0: not known
-    average: Any = ()  # that of the parameters, where it is the model
-    best: Any = ()  # the parameters that were best in validation, where there is any
+    loss_sum: Float[Array, "*seeds"]  # sum over the updates since the last report
+    grad_norm_max: Float[Array, "*seeds"]  # the largest since then, before clipping
+    skipped: Int[Array, "*seeds"]  # non-finite updates since then, which were skipped
+    spikes: Int[Array, "*seeds"]  # updates skipped for their loss since then
+    skipped_in_a_row: Int[Array, "*seeds"]  # non-finite updates up to now
+    usual_loss: Float[Array, "*seeds"]  # running average; 0: not known yet
+    average: Any = ()  # running average of the parameters, if it is the model
+    best: Any = ()  # the parameters with the best validation, if any
 
     @property
     def reached(self) -> int:
-        """The iteration, of a population that of all its seeds."""
+        """The iteration; all seeds of a population are at the same one."""
         return int(np.max(np.asarray(self.iteration)))
 
     @property
     def model(self) -> Any:
-        """The parameters that are measured and saved."""
+        """The parameters to measure and to save."""
         return self.average or self.params
 
     def one(self, seed: int) -> "TrainState":
-        """Of a population the state of a network, by its number from 0."""
+        """The state of one network of a population, by its number from 0."""
         return jax.tree.map(lambda x: x[seed], self)
 
     def reported_now(self) -> "TrainState":
-        """The same, with the averages begun anew."""
+        """The same, with the sums since the last report at 0."""
         return self._replace(
             reported=jnp.copy(self.iteration),
             loss_sum=jnp.zeros_like(self.loss_sum),
@@ -63,7 +63,7 @@ class TrainState(NamedTuple):
         )
 
     def at_new_lesson(self) -> "TrainState":
-        """The same, where what was a usual loss says nothing any longer."""
+        """The same, without a usual loss: that of the lesson before says nothing about the next."""
         return self._replace(usual_loss=jnp.zeros_like(self.usual_loss))
 
 
@@ -90,7 +90,7 @@ def initial_state(
 
 
 def copied(tree: Any) -> Any:
-    """A tree with arrays of its own: those of a state are given away when it is trained on."""
+    """A tree with copies of the arrays: training donates those of its state to the next."""
     return jax.tree.map(jnp.copy, tree)
 
 
@@ -101,7 +101,7 @@ def make_optimizer(
 
     Args:
       settings: its numbers.
-      iterations: those in which the learning rate follows its schedule.
+      iterations: over which the learning rate follows its schedule.
       decay: of the mean square.
     """
     return optax.chain(

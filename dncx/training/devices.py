@@ -1,4 +1,4 @@
-"""Several devices for one run: they share the batch, or the seeds, and the slots of a memory."""
+"""Several devices for one run: they share the batch or the seeds, and the slots of a memory."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,33 +15,35 @@ BATCH, MEMORY = "batch", "memory"
 
 
 class Devices(NamedTuple):
-    """A mesh of devices: its rows share the batch, those in a row the slots of each memory."""
+    """A mesh of devices: rows share the batch, the devices in a row share the slots of a memory."""
 
     mesh: Mesh
 
     @property
     def everywhere(self) -> NamedSharding:
-        """Of an array that each device has as a whole."""
+        """The sharding of an array that every device holds completely."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     def place(self, tree: Any) -> Any:
-        """The same arrays, on each device."""
+        """The same arrays on every device."""
 
         def put(x: jax.Array) -> jax.Array:
-            if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):  # cannot go to other processes
+            if jnp.issubdtype(
+                x.dtype, jax.dtypes.prng_key
+            ):  # JAX cannot send keys to other processes
                 return jax.random.wrap_key_data(put(jax.random.key_data(x)))
             return jax.device_put(x, self.everywhere)
 
         return jax.tree.map(put, tree)
 
     def spread(self, batch: Any) -> Any:
-        """A batch made inside jit: each row of devices makes its own part."""
+        """A batch made inside jit, of which each row of devices makes its part."""
         return jax.lax.with_sharding_constraint(
             batch, NamedSharding(self.mesh, PartitionSpec(BATCH))
         )
 
     def mean_over_batch(self, gradient: Callable[..., Any]) -> Callable[..., Any]:
-        """A function (params, *batch) as the mean of what each row gives for its part."""
+        """A function (params, *batch), as the mean of its results for the parts of the batch."""
 
         def mean(params: Any, *part: Any) -> Any:
             return jax.lax.pmean(gradient(params, *part), BATCH)
@@ -53,7 +55,7 @@ class Devices(NamedTuple):
         return shared
 
     def over_seeds(self, train: Callable[..., Any]) -> Callable[..., Any]:
-        """A function (states, keys, ...) of a population, each row with its part of the seeds."""
+        """A function (states, keys, ...) of a population, for which each row takes some seeds."""
         seeds, whole = PartitionSpec(BATCH), PartitionSpec()
 
         def shared(states: Any, keys: Any, *rest: Any) -> Any:
@@ -63,10 +65,10 @@ class Devices(NamedTuple):
         return shared
 
     def share_memory(self, state: Any) -> Any:
-        """A first state whose slots are shared; so are those of the states that follow from it."""
+        """A first state whose slots are shared, and with it the states that follow from it."""
         if self.mesh.shape[MEMORY] == 1 or not isinstance(state, DNCState):
             return state
-        here = jax.sharding.get_abstract_mesh()  # in which the batch may be divided already
+        here = jax.sharding.get_abstract_mesh()  # inside shard_map, which has divided the batch
         here = self.mesh if here.empty else here
         access = state.access_state
         linkage = jax.lax.with_sharding_constraint(
@@ -90,15 +92,15 @@ class Devices(NamedTuple):
 
 
 def find_devices(settings: ScaleSettings, batch_size: int, memory_size: int) -> Devices | None:
-    """The devices that a run uses; None where it is one.
+    """The devices that a run uses; None for a single one.
 
     Args:
-      settings: how many are asked for.
-      batch_size: of a run.
-      memory_size: its slots.
+      settings: how many devices to use.
+      batch_size: of the run.
+      memory_size: slots of its memory.
 
     Raises:
-      UsageError: there are not so many, or the work cannot be divided among them.
+      UsageError: there are too few devices, or the work cannot be divided among them.
     """
     shares = _shares(settings, batch_size)
     there, columns = jax.devices(), settings.memory_devices
@@ -137,7 +139,7 @@ def find_devices(settings: ScaleSettings, batch_size: int, memory_size: int) -> 
 
 
 def in_words(devices: Devices | None) -> str:
-    """What a run computes on: "cpu", or "2 of 8 devices (cpu)"."""
+    """The devices of a run in words: "cpu", or "2 of 8 devices (cpu)"."""
     there, used = jax.devices(), devices.mesh.size if devices else 1
     if len(there) == 1:
         return there[0].platform
