@@ -77,6 +77,49 @@ def test_tasks_know_nothing_of_the_network(path):
     assert all(module.startswith(("dncx.tasks", "dncx.errors")) for module in own)
 
 
+def modules_imported(path):
+    """The modules of dncx that a file imports, also inside of functions."""
+    known = {module_name(source) for source in SOURCES}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from known.intersection(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in known else node.module for name in inside)
+
+
+def module_name(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def circle_in(graph):
+    """The modules of one import circle, or an empty list."""
+    left = dict(graph)
+    while free := [module for module, others in left.items() if not others & left.keys()]:
+        for module in free:
+            del left[module]
+    if not left:
+        return []
+    path = [min(left)]
+    while path.count(path[-1]) == 1:
+        path.append(min(left[path[-1]] & left.keys()))
+    return path[path.index(path[-1]) :]
+
+
+def test_no_import_circle():
+    """Imports that wait inside of a function count, too. `dncx` itself only passes names on."""
+    graph = {module_name(path): set(modules_imported(path)) for path in SOURCES}
+    del graph["dncx"]
+    assert "dncx.explore.command" in graph["dncx.cli.main"]  # which waits inside of a function
+    assert circle_in(graph) == []
+
+
+def test_a_circle_is_found():
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}) == ["b", "c", "b"]
+    assert circle_in({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
 def test_only_one_module_knows_orbax():
     users = {path.name for path in SOURCES if any(m.startswith("orbax") for m in imports(path))}
     assert users == {"checkpoints.py"}

@@ -154,7 +154,13 @@ def _train(settings: TrainSettings[Any]) -> None:
     with _ctrl_c_ends_at_once():
         from dncx.training.loop import train
 
-    train(settings)
+    if not settings.run.tensorboard:
+        train(settings)
+        return
+    from dncx.explore.tensorboard import TensorBoard
+
+    with TensorBoard(settings.run.run_dir) as board:
+        train(settings, loggers=[board], picture=board.picture)
 
 
 def _eval(settings: EvalSettings[Any]) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from dncx.errors import UsageError
-from dncx.explore.archive import load
+from dncx.explore.archive import load, save
 from dncx.explore.record import Trace
 from dncx.explore.tracing import trace_run
+from dncx.explore.webpage import page
 from dncx.runs.directory import task_of
 from dncx.runs.files import check_folder, free_path
 from dncx.runs.metrics import losses, read_metrics
@@ -23,10 +24,10 @@ FILES = ("memory.html", "trace.npz", "compared.npz")
 
 
 def explore(settings: ExploreSettings[Any]) -> Iterator[str]:
-    """Writes memory.html, trace.npz and figures/, and says where, line by line.
+    """Writes memory.html, trace.npz and figures/, and yields a line of text on each.
 
     Raises:
-      UsageError: there is no such run, or there are files already; nothing is written then.
+      UsageError: if there is no such run, or files are in the way; nothing is written then.
     """
     settings.check()
     out = _folder(settings)
@@ -39,16 +40,16 @@ def explore(settings: ExploreSettings[Any]) -> Iterator[str]:
     out.mkdir(parents=True, exist_ok=True)
     for name in FILES if settings.force else ():
         (out / name).unlink(missing_ok=True)
-    page = trace.page(out / "memory.html", compared=compared, force=settings.force)
-    yield f"the explorer, to open in a browser: {page.resolve()}"
+    file = page(trace, out / "memory.html", compared=compared, force=settings.force)
+    yield f"the explorer, to open in a browser: {file.resolve()}"
     for name, one in traces.items():
-        yield f"every number of it: {one.save(out / name, force=settings.force)}"
+        yield f"all its numbers: {save(one, out / name, force=settings.force)}"
     if settings.figures:
         yield _draw(trace, settings.run_dir / METRICS, out / "figures")
 
 
 def _folder(settings: ExploreSettings[Any]) -> Path:
-    """Where the files go, where there are no other ones."""
+    """The folder for the files, checked."""
     run, out = settings.run_dir, settings.out
     if out is None:
         place = run if (run / CONFIG).exists() else Path("explore")
@@ -67,32 +68,32 @@ def _folder(settings: ExploreSettings[Any]) -> Path:
 
 
 def _trace(run: Path, settings: ExploreSettings[Any], changes: dict[str, Any]) -> Trace:
-    """Of a run, or from a file."""
+    """A trace of a run, or one from a file."""
     if run.suffix != ".npz":
         episodes = {"num_episodes": settings.num_episodes, "seed": settings.seed}
         return trace_run(run, **episodes, memory_size=settings.memory_size, **changes)
     for name in ("num_episodes", "seed", "memory_size"):
         if getattr(settings, name) != getattr(ExploreSettings, name):
-            raise UsageError(f"--{name}: {run} holds its episodes; this is for a run")
+            raise UsageError(f"--{name}: needs a run; {run} holds a fixed set of episodes")
     return load(run)
 
 
-def _compared(run: Path, settings: ExploreSettings[Any], beside: Trace) -> Trace:
-    """The other one; of the same task on the same episodes."""
+def _compared(run: Path, settings: ExploreSettings[Any], first: Trace) -> Trace:
+    """The other trace; if its task is the same, of the same episodes."""
     if run.suffix == ".npz":
         return load(run)
-    seed, task = beside.about.get("seed"), beside.about.get("task", {})
+    seed, task = first.about.get("seed"), first.about.get("task", {})
     seed = seed if isinstance(seed, int) else settings.seed
     name = read_finished(find_run(run)).task.name
     changes = {}
     if name == task.get("name") and name in TASKS:
         traced = {field: value for field, value in task.items() if field != "name"}
         changes = fields_of(task_of(run, name, traced))
-    return trace_run(run, num_episodes=len(beside), seed=seed, **changes)
+    return trace_run(run, num_episodes=len(first), seed=seed, **changes)
 
 
 def _about(trace: Trace) -> str:
-    """A line on a trace, and those on what it leaves out."""
+    """A line on a trace, and notes on what it leaves out."""
     steps = ", ".join(str(episode.num_steps) for episode in trace.episodes)
     line = f"{trace.title}: {trace[0].num_slots} slots; episodes of {steps} steps"
     scores = ", ".join(f"{name.replace('_', ' ')} {x:.2%}" for name, x in trace[0].scores.items())
@@ -100,7 +101,7 @@ def _about(trace: Trace) -> str:
 
 
 def _draw(trace: Trace, metrics: Path, folder: Path) -> str:
-    """Writes the figures of the first episode, and the learning curve where there is one."""
+    """Writes the figures of the first episode, and the learning curve if there are metrics."""
     if find_spec("matplotlib") is None:
         return 'no figures, they need matplotlib: pip install "dncx[plots]"'
     from dncx.explore import plots
@@ -122,6 +123,6 @@ def _draw(trace: Trace, metrics: Path, folder: Path) -> str:
         try:
             plots.save(figure(), folder / name)
             drawn.append(name)
-        except UsageError as error:  # there is nothing in it to show
+        except UsageError as error:  # the episode has nothing that this figure shows
             failed += f"\n  no {name}: {error}"
     return f"figures of the first episode ({', '.join(drawn)}): {folder}{failed}"

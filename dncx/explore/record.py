@@ -1,9 +1,8 @@
-"""What a trace is: every array of every step, by name, with its shape and its meaning."""
+"""What a trace holds: every array of every step, by name, with its shape and its meaning."""
 
 import dataclasses
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from types import NoneType
 from typing import Any, ClassVar, get_args
 
@@ -19,32 +18,32 @@ class EpisodeTrace:
 
     All arrays are float32. Letters and names are those of `dncx.glossary`. Weightings, gates,
     modes and usage have no unit and lie between 0 and 1; strengths are at least 0; memory, keys
-    and vectors are in the model's own units. What a step computed stands beside the state that it
-    left: `read_weights[t]` is where step t read, `usage[t]` what it found before writing.
+    and vectors are in the model's own units. `read_weights[t]` is where step t read, `memory[t]`
+    what it left, `usage[t]` what it found before writing.
 
     Raises:
-      ValueError: an array of another shape, or the words of another number of steps.
+      ValueError: if an array has another shape, or the words another number of steps.
     """
 
-    __no_type_check__: ClassVar = True  # its own checks, below, say more than a checker's
+    __no_type_check__: ClassVar = True  # the checks below give clearer messages
 
     inputs: Float32[np.ndarray, "T F"]
-    """What the network saw (before an embedding)."""
+    """What the network received (before an embedding)."""
     outputs: Float32[np.ndarray, "T O"]
-    """What it gave out."""
+    """What it returned."""
     targets: Float32[np.ndarray, "T O"] | None = None
-    """What it should have, where that is known."""
+    """What it should have returned, if that is known."""
     mask: Float32[np.ndarray, " T"] | None = None
-    """1 at the steps that counted."""
+    """1 at the steps that count in the loss."""
 
     memory: Float32[np.ndarray, "T N W"]
     """Contents after the write."""
     usage: Float32[np.ndarray, "T N"]
-    """How far each slot was in use when the step chose where to write."""
+    """How much each slot was in use when the step chose where to write."""
     write_gate: Float32[np.ndarray, "T M"]
-    """How far each head wrote at all."""
+    """How much each head wrote: 0 nothing, 1 fully."""
     allocation_gate: Float32[np.ndarray, "T M"]
-    """How far to free slots (1), or by content (0)."""
+    """Whether the write went to free slots (1) or by content (0)."""
     write_strengths: Float32[np.ndarray, "T M"]
     """Sharpness of the write's content lookup."""
     write_weights: Float32[np.ndarray, "T M N"]
@@ -52,45 +51,45 @@ class EpisodeTrace:
     allocation_weights: Float32[np.ndarray, "T M N"]
     """The free slots it could have written to."""
     write_content_weights: Float32[np.ndarray, "T M N"]
-    """The slots like the write key."""
+    """The slots similar to the write key."""
     write_keys: Float32[np.ndarray, "T M W"]
-    """What the write looked for."""
+    """What the write searched for."""
     erase_vectors: Float32[np.ndarray, "T M W"]
-    """How far each number of the slots written to was erased, 0 to 1."""
+    """How much of each number in the slots was erased, 0 to 1."""
     write_vectors: Float32[np.ndarray, "T M W"]
     """What was written."""
 
     free_gate: Float32[np.ndarray, "T R"]
-    """How far the slots that the step before had read were freed."""
+    """How much the slots read at the previous step were freed."""
     read_strengths: Float32[np.ndarray, "T R"]
     """Sharpness of the read's content lookup."""
     read_mode: Float32[np.ndarray, "T R 1+2*M"]
-    """Shares of the ways of reading: backward x M, forward x M, content."""
+    """Shares of the three ways of reading: backward x M, forward x M, content."""
     read_weights: Float32[np.ndarray, "T R N"]
     """Where it read."""
     read_content_weights: Float32[np.ndarray, "T R N"]
-    """The slots like the read key."""
+    """The slots similar to the read key."""
     forward_weights: Float32[np.ndarray, "T R M N"]
-    """The slots written after those that the step before had read."""
+    """The slots written after those read at the previous step."""
     backward_weights: Float32[np.ndarray, "T R M N"]
-    """The slots written before those that the step before had read."""
+    """The slots written before those read at the previous step."""
     read_keys: Float32[np.ndarray, "T R W"]
-    """What the read looked for."""
+    """What the read searched for."""
     read_words: Float32[np.ndarray, "T R W"]
     """What was read."""
 
     precedence_weights: Float32[np.ndarray, "T M N"] | None = None
-    """How far each slot was the last one written to; of a linkage of one's own, none."""
+    """How far each slot was the last one written to; missing for a custom linkage."""
     link: Float32[np.ndarray, "T M N N"] | None = None
-    """link[t, m, i, j]: how far slot i was written right after slot j; left out of long traces of
-    large memories."""
+    """link[t, m, i, j]: how far slot i was written right after slot j; left out if the trace is
+    long and the memory large."""
     controller_output: Float32[np.ndarray, "T H"]
-    """h, what the controller gave out."""
+    """h, the controller's output."""
 
     words: Words | None = None
     """The sequence in the task's own words."""
     scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """How wrong the outputs were, shares by name: 0 is perfect."""
+    """Shares of errors by name, 0 to 1: 0 is perfect."""
 
     def __post_init__(self) -> None:
         with jaxtyped("context"):  # letters stand for the same sizes throughout
@@ -99,13 +98,13 @@ class EpisodeTrace:
                 if not isinstance(array, kinds):
                     found = f"{getattr(array, 'dtype', '')} {getattr(array, 'shape', array)}"
                     raise ValueError(
-                        f"{name}: must be float32 [{AXES[name]}], with the sizes that the arrays "
-                        f"before it have; got {found}"
+                        f"{name}: must be float32 [{AXES[name]}], with the same sizes as the "
+                        f"arrays before it; got {found}"
                     )
         if not self.num_steps:
             raise ValueError("inputs: an episode has at least one step")
         if self.words and {len(said) for said in self.words} != {self.num_steps}:
-            raise ValueError(f"words: must be of {self.num_steps} steps each")
+            raise ValueError(f"words: must have {self.num_steps} steps each")
         if self.words and not all(isinstance(word, str) for said in self.words for word in said):
             raise ValueError("words: must be texts")
         if not all(isinstance(score, int | float) for score in self.scores.values()):
@@ -138,13 +137,13 @@ class EpisodeTrace:
         return self.write_weights.shape[1]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Those that are there, by name."""
+        """The arrays that are present, by name."""
         found = {name: getattr(self, name) for name in KINDS}
         return {name: array for name, array in found.items() if array is not None}
 
 
 def _kinds() -> dict[str, tuple[Any, ...]]:
-    """What each array may be."""
+    """The types that each array may have."""
     given = {n: get_args(hint) or (hint,) for n, hint in EpisodeTrace.__annotations__.items()}
     return {name: kinds for name, kinds in given.items() if hasattr(kinds[0], "dim_str")}
 
@@ -156,17 +155,17 @@ OPTIONAL = {name for name, kinds in KINDS.items() if NoneType in kinds}
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Trace:
-    """Episodes of one model. `trace[0]` is the first; in a notebook a trace shows itself.
+    """Episodes of one model. `trace[0]` is the first; a notebook shows a trace as its page.
 
     Attributes:
-      episodes: at least one.
-      title: whose they are.
-      about: what else is to say, as plain JSON; of a run "run", "seed", and "task" and "model" as
-        in config.json.
+      episodes: one or more.
+      title: the name of the model.
+      about: more about it, as plain JSON; for a run "run", "seed", and "task" and "model" as in
+        config.json.
       notes: what was left out, in words.
 
     Raises:
-      ValueError: there is no episode, or `about` is not plain JSON.
+      ValueError: if there is no episode, or `about` is not plain JSON.
     """
 
     episodes: tuple[EpisodeTrace, ...]
@@ -194,35 +193,3 @@ class Trace:
 
     def __len__(self) -> int:
         return len(self.episodes)
-
-    def save(self, path: Path | str, *, force: bool = False) -> Path:
-        """Writes trace.npz (see `dncx.explore.archive`), whole or not at all.
-
-        Raises:
-          UsageError: there is such a file, and no `force`.
-        """
-        from dncx.explore.archive import save
-
-        return save(self, Path(path), force)
-
-    def page(
-        self, path: Path | str, *, compared: "Trace | None" = None, force: bool = False
-    ) -> Path:
-        """Writes the explorer, one HTML file that needs nothing else.
-
-        Args:
-          path: where to.
-          compared: another trace, to see beside this one.
-          force: whether to replace a file that is there.
-
-        Raises:
-          UsageError: there is such a file, and no `force`.
-        """
-        from dncx.explore.page import write
-
-        return write(Path(path), self, compared, force)
-
-    def _repr_html_(self) -> str:
-        from dncx.explore.page import frame
-
-        return frame(self)

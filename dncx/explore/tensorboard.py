@@ -1,28 +1,21 @@
-"""What training writes for TensorBoard: metrics, settings, and pictures of the memory.
+"""TensorBoard: the numbers of metrics.jsonl, the settings, and pictures of the memory.
 
-tensorboardX has the formats and a `RecordWriter`. Its `SummaryWriter` writes from a thread: kill -9
-after a flush loses the last event, and on a full disk training would wait forever. tensorboardX and
-matplotlib are loaded only when they are needed.
+tensorboardX and matplotlib are loaded only when they are needed.
 """
 
 import contextlib
 import importlib.util
 import io
 import json
-import socket
-import struct
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dncx.errors import UsageError
-from dncx.explore.record import Trace
+from dncx.explore.tracing import trace_task
 from dncx.reporting.loggers import numbers
-from dncx.runs.codec import to_plain
-from dncx.runs.config import RunConfig
+from dncx.runs.config import CONFIG, METRICS
 from dncx.runs.metrics import read_metrics
-from dncx.runs.paths import METRICS
 
 FOLDER = "tensorboard"  # in the run directory
 PICTURE = "memory"  # the tag
@@ -30,10 +23,10 @@ DPI = 100  # 720 pixels wide
 
 
 def check_installed() -> None:
-    """Refuses to begin without the libraries, before anything is written.
+    """Checks that the libraries are installed, before anything is written.
 
     Raises:
-      UsageError: one of them is not installed.
+      UsageError: if one of them is missing.
     """
     for name in ("tensorboardX", "matplotlib"):
         if importlib.util.find_spec(name) is None:
@@ -41,138 +34,114 @@ def check_installed() -> None:
 
 
 class TensorBoard:
-    """Writes tensorboard/ in a run directory, and is a logger of `train`.
+    """A logger for `train` that writes tensorboard/ in a run directory.
 
-    What it is given is on the disk when the call returns. Where training goes back to an iteration,
-    TensorBoard forgets what came after it; where a run that goes on has had no TensorBoard so far,
-    it begins with the lines in metrics.jsonl.
+    It opens its file at the first line that it gets. If training has resumed, TensorBoard hides
+    what was written after the checkpoint; if the run had no TensorBoard before, the earlier lines
+    of metrics.jsonl are added.
 
     Args:
       run_dir: the run directory.
-      config: of the run.
-      iteration: from where training goes on; 0 at first.
-      say: is told if a picture cannot be drawn, once.
+      say: called once if a picture cannot be drawn.
 
     Raises:
       UsageError: see `check_installed`.
-      OSError: the disk refuses; also from the methods.
+      OSError: if the disk is full or read-only; also from the methods.
 
     Example:
-      >>> with TensorBoard(run_dir, config, 0) as board:  # doctest: +SKIP
-      ...     board({"iteration": 100, "loss": 0.5})
+      >>> with TensorBoard(run_dir) as board:  # doctest: +SKIP
+      ...     train(settings, loggers=[board], picture=board.picture)
     """
 
-    def __init__(
-        self,
-        run_dir: Path,
-        config: RunConfig,
-        iteration: int,
-        say: Callable[[str], object] = print,
-    ):
+    def __init__(self, run_dir: Path, say: Callable[[str], object] = print):
         check_installed()
-        from tensorboardX import RecordWriter
-        from tensorboardX.summary import hparams
-
-        folder, metrics = run_dir / FOLDER, run_dir / METRICS
-        folder.mkdir(parents=True, exist_ok=True)
-        path, is_first = _next_file(folder)
-        self._say, self._told, self._iteration = say, False, iteration
-        # Not the description of an experiment: TensorBoard would show only the settings and
-        # metrics of one run of several. Without, it finds all of them by itself.
-        _, settings, self._success = hparams(_flat(config), {})
-        events = [
-            _event(0, file_version="brain.Event:2"),
-            _event(iteration + 1, session_log={"status": "START"}),  # forget this step and later
-            _event(iteration, summary=settings),
-        ]
-        if is_first and metrics.exists():
-            lines = read_metrics(metrics)
-            events += [_scalars(line) for line in lines if line["iteration"] <= iteration]
-        self._file = RecordWriter(str(path.absolute()))  # what is not absolute may be an URL to it
-        self._write(*events)
+        self._run_dir, self._say = run_dir, say
+        self._writer: Any = None
+        self._has_failed = False  # to draw a picture
 
     def __enter__(self) -> "TensorBoard":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._writer is None:
+            return
         if kind is None:
-            self._write(_event(self._iteration, summary=self._success))
-        self._file.close()
+            self._writer.file_writer.add_summary(self._success)
+            self._writer.close()
+            return
+        with contextlib.suppress(OSError):  # the first error says more
+            self._writer.close()
 
     def __call__(self, line: Mapping[str, Any]) -> None:
         """Writes the numbers of a line of metrics.jsonl (see `numbers`)."""
-        self._iteration = line["iteration"]
-        self._write(_scalars(line))
+        if self._writer is None:
+            self._open()
+        self._add(line)
+        self._writer.flush()
 
-    def picture(self, trace: Callable[[], Trace], iteration: int) -> None:
-        """Draws the first sequence of what `trace` gives; where that fails, says so once."""
+    def picture(self, task: Any, network: Any, iteration: int) -> None:
+        """Draws what the memory does on a fresh sequence of the task, always the same one.
+
+        An error is reported once and does not end the training: parts of the network, and the
+        task, may be the user's.
+        """
+        from matplotlib.image import imread
+
         try:
-            png = _draw(trace())
-        except Exception as error:  # of whatever kind, as parts and tasks may be a user's own
-            if not self._told:
+            pixels = imread(_draw(trace_task(task, network, num_episodes=1)))
+        except Exception as error:
+            if not self._has_failed:
                 self._say(f"no picture for TensorBoard: {type(error).__name__}: {error}")
-            self._told = True
+            self._has_failed = True
             return
-        self._write(_image(png, iteration))
+        self._writer.add_image(PICTURE, pixels, iteration, dataformats="HWC")
+        self._writer.flush()
 
-    def _write(self, *events: Any) -> None:
-        """Writes events and waits until the disk has them."""
-        try:
-            for event in events:
-                self._file.write(event.SerializeToString())
-            self._file.flush()
-        except OSError:
-            with contextlib.suppress(OSError):
-                self._file.close()
-            raise
+    def _open(self) -> None:
+        from tensorboardX import SummaryWriter
+        from tensorboardX.summary import hparams
 
+        folder, metrics = self._run_dir / FOLDER, self._run_dir / METRICS
+        is_new = not folder.exists()
+        # The last line is the one that is being logged.
+        earlier = read_metrics(metrics)[:-1] if metrics.exists() else []
+        kept = earlier[-1]["iteration"] if earlier else 0
+        self._writer = SummaryWriter(
+            str(folder.absolute()),  # a relative path may be taken for a URL
+            purge_step=None if is_new else kept + 1,
+            # A thread writes the events, and ends if the disk is full. A limited queue would then
+            # make training wait for that thread forever.
+            max_queue=0,
+            flush_secs=1,
+        )
+        config = json.loads((self._run_dir / CONFIG).read_bytes())
+        # Without the description of an experiment, which would be of one run only, TensorBoard
+        # finds the settings of all runs on its own.
+        _, settings, self._success = hparams(_flat(config), {})
+        self._writer.file_writer.add_summary(settings, kept)
+        for line in earlier if is_new else ():
+            self._add(line)
 
-def _next_file(folder: Path) -> tuple[Path, bool]:
-    """Where to write next, and whether it is the first: TensorBoard reads in the order of names."""
-    names = [path.name.split(".") for path in folder.glob("events.out.tfevents.*")]
-    seconds = [int(name[3]) for name in names if name[3].isdecimal()]
-    now = max(int(time.time()), *(second + 1 for second in seconds), 0)
-    return folder / f"events.out.tfevents.{now:010d}.{socket.gethostname()}", not names
-
-
-def _event(step: int, **content: Any) -> Any:
-    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
-
-    return Event(wall_time=time.time(), step=step, **content)
-
-
-def _scalars(line: Mapping[str, Any]) -> Any:
-    values = [{"tag": tag, "simple_value": number} for tag, number in numbers(line).items()]
-    return _event(line["iteration"], summary={"value": values})
-
-
-def _image(png: bytes, iteration: int) -> Any:
-    width, height = struct.unpack(">II", png[16:24])  # of its header
-    image = {"width": width, "height": height, "colorspace": 4, "encoded_image_string": png}
-    return _event(iteration, summary={"value": [{"tag": PICTURE, "image": image}]})
+    def _add(self, line: Mapping[str, Any]) -> None:
+        for tag, number in numbers(line).items():
+            self._writer.add_scalar(tag, number, line["iteration"])
 
 
-def _draw(trace: Trace) -> bytes:
+def _draw(trace: Any) -> io.BytesIO:
     """A PNG of what the memory did."""
     from dncx.explore import plots
 
     file = io.BytesIO()
     plots.overview(trace[0]).savefig(file, format="png", dpi=DPI)
-    return file.getvalue()
+    file.seek(0)
+    return file
 
 
-def _flat(config: RunConfig) -> dict[str, Any]:
-    """The settings by name, "task.num_bits" and so on, as the HParams tab can show them."""
-    plain = to_plain(config)
-    sections = {
-        "task": plain["task"]["settings"],
-        "network": plain["network"] | plain["network"].pop("cell"),
-        "optimizer": plain["optimizer"],
-        "updates": plain["updates"],
-    }
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings by name, "model.memory_size" and so on, as the HParams tab can show them."""
     return {
-        f"{section}.{name}": value if isinstance(value, str | int | float) else json.dumps(value)
-        for section, settings in sections.items()
-        for name, value in settings.items()
+        f"{part}.{name}": value if isinstance(value, str | int | float) else json.dumps(value)
+        for part in ("task", "model", "optimizer", "training")
+        for name, value in config[part].items()
         if value is not None
     }

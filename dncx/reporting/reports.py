@@ -1,13 +1,10 @@
 """What a run tells while it trains: lines for people, metrics.jsonl, and loggers."""
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from dncx.explore.tensorboard import TensorBoard
 from dncx.reporting.console import Reporter
-from dncx.runs.config import RunConfig
 from dncx.runs.metrics import Metrics
 from dncx.runs.paths import METRICS
 from dncx.runs.population import Population
@@ -16,7 +13,6 @@ from dncx.runs.state import TrainState
 from dncx.settings.training import RunSettings
 
 Logger = Callable[[dict[str, Any]], object]
-_PICTURES = 9  # in a whole training, and one at its first report
 
 
 class Reports:
@@ -42,19 +38,7 @@ class Reports:
         self._population = population
         self._loss_unit = loss_unit
         self._reporter = reporter
-        self._loggers = list(loggers)
-        self._board: TensorBoard | None = None
-
-    @contextmanager
-    def open(self, config: RunConfig, iteration: int) -> Iterator[None]:
-        """While it lasts there are reports, from an iteration on; to TensorBoard if asked for."""
-        if not self._run.tensorboard or not is_primary():
-            yield
-            return
-        with TensorBoard(self._run.run_dir, config, iteration, self._reporter.say) as board:
-            self._board = board
-            self._loggers.append(board)
-            yield
+        self._loggers = loggers
 
     def note(self, line: dict[str, Any], text: str) -> None:
         """A line of metrics.jsonl, and what it says in words."""
@@ -69,14 +53,7 @@ class Reports:
         if is_primary():
             self._population.metrics_to_disk()
 
-    def report(
-        self,
-        state: TrainState,
-        lesson: int,
-        speed: float,
-        sample: str,
-        trace: Callable[[], Any],
-    ) -> float | None:
+    def report(self, state: TrainState, lesson: int, speed: float, sample: str) -> float | None:
         """Reports of the state.
 
         Args:
@@ -84,7 +61,6 @@ class Reports:
           lesson: the present one; 0: there are none.
           speed: iterations a second.
           sample: an answer of the network in print.
-          trace: gives a `dncx.explore.Trace` of the network, for a picture now and then.
 
         Returns:
           The average loss, of a population the median of those.
@@ -104,13 +80,6 @@ class Reports:
             + (f"{self._loss(line)}, " if line["loss"] is not None else "")
             + f"{speed:.0f} iterations/s\n{sample}",
         )
-        before, total = (
-            int(self._population.first(state).reported),
-            self._run.num_training_iterations,
-        )
-        tenths = [_PICTURES * iteration // total for iteration in (before, line["iteration"])]
-        if self._board and (before == 0 or tenths[0] != tenths[1]):
-            self._board.picture(trace, line["iteration"])
         return line["loss"]
 
     def _line(self, state: TrainState, lesson: int, speed: float) -> dict[str, Any]:

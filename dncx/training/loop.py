@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from dncx.errors import TrainingError
-from dncx.explore import tensorboard
+from dncx.errors import TrainingError, UsageError
 from dncx.networks.build import small_memory_warning
 from dncx.networks.config import network_config
 from dncx.reporting.console import Reporter
@@ -39,14 +38,23 @@ from dncx.training.update import UpdateConfig
 
 CALL_SECONDS = 1.0  # an interruption waits about this long for the device, at most
 VALIDATED_AT_ONCE = 32  # sequences of the validation set in a batch
+PICTURES = 9  # in a whole training, and one at its first report
+
+Picture = Callable[[Any, Any, int], object]  # of the task, the network and the iteration
 
 
-def train(settings: TrainSettings[Any], loggers: Sequence[Logger] = ()) -> Path:
+def train(
+    settings: TrainSettings[Any],
+    loggers: Sequence[Logger] = (),
+    picture: Picture | None = None,
+) -> Path:
     """Trains as the settings say, and leaves a run directory (runs/directory.py).
 
     Args:
       settings: all of them.
       loggers: functions that are called with each line of metrics.jsonl, a dictionary.
+      picture: called at ten of the reports, after the loggers, with the task, the network and the
+        iteration; for example `TensorBoard.picture`.
 
     Returns:
       The run directory.
@@ -65,8 +73,11 @@ def train(settings: TrainSettings[Any], loggers: Sequence[Logger] = ()) -> Path:
     check_task(settings, task)
     directory.check_run_dir(run.run_dir)
     check_folder(run.checkpoints, "checkpoint_dir")
-    if run.tensorboard:
-        tensorboard.check_installed()
+    if run.tensorboard and picture is None:
+        raise UsageError(
+            "tensorboard: in Python, give train its logger: with TensorBoard(run_dir) as board: "
+            "train(settings, loggers=[board], picture=board.picture)"
+        )
 
     population, quiet = population_of(settings), not processes.is_primary()
     with (
@@ -86,7 +97,7 @@ def train(settings: TrainSettings[Any], loggers: Sequence[Logger] = ()) -> Path:
             return run.run_dir
         _report_resume(start, reporter)
         reports = Reports(run, population, task.loss_unit, reporter, loggers)
-        loop = _Loop(run, task, start.update, population, start.config, reporter, reports)
+        loop = _Loop(run, task, start.update, population, start.config, reporter, reports, picture)
         loop.progress = start.progress
         loop.score = start.checkpoint.manifest.score if start.checkpoint else None
         state = start.state
@@ -98,8 +109,7 @@ def train(settings: TrainSettings[Any], loggers: Sequence[Logger] = ()) -> Path:
                 lambda: claim_run_dir(settings, population, start, locks, reporter.say)
             )
             if action is NextAction.TRAIN:
-                with reports.open(start.config, state.reached):
-                    state = loop.run(state, interruption)
+                state = loop.run(state, interruption)
             processes.on_primary(lambda: loop.finish(state))
     return run.run_dir
 
@@ -134,6 +144,7 @@ class _Loop:
     config: RunConfig
     reporter: Reporter
     reports: Reports
+    picture: Picture | None = None
     programs: Programs = dataclasses.field(init=False)
     progress: Progress = dataclasses.field(default_factory=Progress)
     evaluate_split: Any = None
@@ -289,13 +300,15 @@ class _Loop:
     def _report(self, state: TrainState, speed: float) -> None:
         one, lesson = self.population.first(state), self.progress.lesson
         sample = self.task.render(*self.programs.answer(one))
-        loss = self.reports.report(state, lesson, speed, sample, lambda: self._trace(one))
+        loss = self.reports.report(state, lesson, speed, sample)
+        self._draw(one)
         if self.progress.validation is None and loss is not None:
             self.score = Score(f"loss in lesson {lesson}" if lesson else "loss", loss)
 
-    def _trace(self, state: TrainState) -> Any:
-        """What the memory does in a fresh sequence, always the same one."""
-        from dncx.explore.tracing import trace_task  # only pictures need it
-
-        network = nnx.merge(self.update.graph, state.model)
-        return trace_task(self._present_task(), network, num_episodes=1)
+    def _draw(self, state: TrainState) -> None:
+        """Has a picture drawn now and then, of the network as it is in this report."""
+        before, now = int(state.reported), state.reached
+        total = self.settings.num_training_iterations
+        due = before == 0 or PICTURES * before // total != PICTURES * now // total
+        if self.picture and due and processes.is_primary():
+            self.picture(self._present_task(), nnx.merge(self.update.graph, state.model), now)

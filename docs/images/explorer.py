@@ -22,7 +22,7 @@ def main() -> None:
     graph = {"graph": "underground", "path_length": 5, "memory_size": 128}
     trace = explore.trace_run("traversal", seed=1, **graph)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        page = trace.page(Path(folder) / "memory.html")
+        page = explore.page(trace, Path(folder) / "memory.html")
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )

@@ -38,7 +38,7 @@ def refused(capsys, *arguments):
 def kept(tmp_path_factory):
     """A trace.npz of two episodes."""
     path = tmp_path_factory.mktemp("kept") / "trace.npz"
-    return explore.trace_run("memory-reuse", num_episodes=2, num_sequences=2).save(path)
+    return explore.save(explore.trace_run("memory-reuse", num_episodes=2, num_sequences=2), path)
 
 
 def test_without_a_run_it_shows_a_model_that_ships(here, capsys):

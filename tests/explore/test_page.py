@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dncx.errors import UsageError
-from dncx.explore import decoding, page
+from dncx.explore import decoding, page, webpage
 from dncx.explore.record import EpisodeTrace, Trace
 
 
@@ -62,7 +62,7 @@ def trace():
 def shown(episode):
     """The arrays that a page has of an episode."""
     ways = {"read_ways": np.moveaxis(decoding.read_ways(episode), 0, 1)}
-    arrays = {name: x for name, x in episode.arrays().items() if name in page.SHOWN}
+    arrays = {name: x for name, x in episode.arrays().items() if name in webpage.SHOWN}
     return arrays | ways
 
 
@@ -81,7 +81,7 @@ def decoded(header, blob):
 )
 def test_codes_are_within_half_a_scale(kind, low, high):
     array = np.random.default_rng(0).uniform(low, high, (50, 7)).astype(np.float32)
-    codes, start, scale = page.quantise(array, kind)
+    codes, start, scale = webpage.quantise(array, kind)
     assert codes.dtype == kind
     error = np.abs(start + scale * codes.astype(np.float64) - array).max()
     assert error <= scale / 2 * (1 + 1e-6)
@@ -93,16 +93,16 @@ def test_codes_are_within_half_a_scale(kind, low, high):
 def test_what_is_not_finite_is_said():
     memory = made().memory.copy()
     memory[3, 2, 1], memory[4, 0, 0] = np.nan, np.inf
-    header, blob = page.encode(Trace((made(memory=memory),)))
+    header, blob = webpage.encode(Trace((made(memory=memory),)))
     recording = header["recordings"][0]
-    assert "memory: 2 numbers are not finite, and shown as 0." in recording["notes"]
+    assert "memory: 2 numbers are not finite and are shown as 0." in recording["notes"]
     arrays = {name: array for name, _, array in decoded(recording, blob)}
     assert abs(arrays["memory"][3, 2, 1]) < 0.02
     json.dumps(header, allow_nan=False)
 
 
 def test_the_header_tells_how_to_read_every_array(trace):
-    header, blob = page.encode(trace)
+    header, blob = webpage.encode(trace)
     assert [one["label"] for one in header["recordings"]] == [
         "memory-reuse, episode 0",
         "memory-reuse, episode 1",
@@ -111,7 +111,7 @@ def test_the_header_tells_how_to_read_every_array(trace):
         expected = shown(episode)
         assert set(recording["arrays"]) == set(expected)
         for name, told, array in decoded(recording, blob):
-            assert told["bits"] == (8 if name in page.BYTES else 16)
+            assert told["bits"] == (8 if name in webpage.BYTES else 16)
             assert np.abs(array - expected[name]).max() <= told["scale"] * 0.501, name
         assert recording["lifetimes"] == [
             {**life._asdict(), "read": life.read} for life in decoding.lifetimes(episode)
@@ -119,8 +119,8 @@ def test_the_header_tells_how_to_read_every_array(trace):
 
 
 def test_the_parts_of_the_page_are_what_encode_gives(trace):
-    text = page.html(trace)
-    header, blob = page.encode(trace)
+    text = webpage.html(trace)
+    header, blob = webpage.encode(trace)
     found = re.search(r'id="header">(.*?)</script>', text, re.S)[1]
     assert json.loads(found) == json.loads(json.dumps(header))
     packed = re.search(r'id="blob">(.*?)</script>', text, re.S)[1]
@@ -128,7 +128,7 @@ def test_the_parts_of_the_page_are_what_encode_gives(trace):
 
 
 def test_a_title_twice_is_told_apart(trace):
-    header, _ = page.encode(trace, trace)
+    header, _ = webpage.encode(trace, trace)
     labels = [one["label"] for one in header["recordings"]]
     assert len(set(labels)) == 4
     assert labels[2] == "memory-reuse (compared), episode 0"
@@ -136,11 +136,11 @@ def test_a_title_twice_is_told_apart(trace):
 
 def test_a_file_is_replaced_with_force_only(tmp_path):
     trace = Trace((made(),))
-    path = trace.page(tmp_path / "memory.html")
+    path = page(trace, tmp_path / "memory.html")
     whole = path.read_bytes()
     with pytest.raises(UsageError, match="force"):
-        trace.page(path)
-    assert trace.page(path, force=True).read_bytes() == whole
+        page(trace, path)
+    assert page(trace, path, force=True).read_bytes() == whole
     assert [one.name for one in tmp_path.iterdir()] == ["memory.html"]
 
 
@@ -152,8 +152,8 @@ def test_a_notebook_gets_a_frame():
 
 
 def test_memory_of_some_steps(monkeypatch):
-    monkeypatch.setattr(page, "MEMORY_NUMBERS", 100)
-    header, _ = page.encode(Trace((made(),)))
+    monkeypatch.setattr(webpage, "MEMORY_NUMBERS", 100)
+    header, _ = webpage.encode(Trace((made(),)))
     recording = header["recordings"][0]
     assert recording["memory_every"] == 4
     assert recording["arrays"]["memory"]["shape"] == (3, 6, 5)
@@ -165,4 +165,4 @@ def test_size():
     link = np.random.default_rng(1).random((100, 1, 64, 64), np.float32)
     precedence = made(100, 64).usage[:, None]
     episode = made(100, 64, 32, 4, link=link, precedence_weights=precedence)
-    assert len(page.html(Trace((episode,)))) < 1_500_000
+    assert len(webpage.html(Trace((episode,)))) < 1_500_000

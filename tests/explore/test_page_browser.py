@@ -55,11 +55,11 @@ def browser():
 
 @pytest.fixture(scope="module")
 def open_page(browser, tmp_path_factory):
-    """open_page(trace) -> a page that shows it; what went wrong is in `page.said`."""
+    """open_page(trace) -> a page that shows it; errors are in `page.said`."""
 
     def open_(trace, compared=None, **context):
         path = tmp_path_factory.mktemp("page") / "memory.html"
-        trace.page(path, compared=compared)
+        explore.page(trace, path, compared=compared)
         size = context.pop("viewport", {"width": 1280, "height": 800})
         tab = browser.new_context(viewport=size, **context).new_page()
         tab.said, tab.requests = [], []

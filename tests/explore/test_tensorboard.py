@@ -1,39 +1,41 @@
 """What TensorBoard is given, and what the loggers in docs/watching.md give to others."""
 
-import dataclasses
+import contextlib
+import io
 import json
 import re
 import resource
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from unittest.mock import MagicMock
 
+import matplotlib
 import matplotlib.image
 import matplotlib.pyplot as plt
-import numpy as np
 import pytest
+from flax import nnx
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
+from dncx import DNC, DNCConfig
+from dncx.cli.main import main
 from dncx.errors import UsageError
 from dncx.explore import tensorboard
-from dncx.explore.record import AXES, EpisodeTrace, Trace
 from dncx.explore.tensorboard import TensorBoard, check_installed
 from dncx.reporting.loggers import numbers
-from dncx.runs.metrics import read_metrics
-from dncx.runs.paths import CONFIG, METRICS, SHIPPED
+from dncx.runs.config import CONFIG, METRICS, MODELS
+from dncx.runs.metrics import Metrics, read_metrics
+from dncx.settings.training import RunSettings, TrainSettings
+from dncx.tasks.repeat_copy import RepeatCopy
+from dncx.tasks.settings import RepeatCopySettings
+from dncx.training.loop import train
 
 PAGE = (Path(__file__).parents[2] / "docs" / "watching.md").read_text()
-RUN = read_config(SHIPPED / "traversal" / CONFIG)
-
-
-def trace():
-    sizes = {"T": 7, "N": 4, "W": 3, "R": 2, "M": 1, "F": 3, "O": 2, "H": 5, "1+2*M": 3}
-    shapes = {name: [sizes[axis] for axis in axes.split()] for name, axes in AXES.items()}
-    arrays = {name: np.full(shape, 0.25, np.float32) for name, shape in shapes.items()}
-    return Trace((EpisodeTrace(**arrays),))
+SMALL_PNG = next(Path(matplotlib.get_data_path(), "images").glob("*.png"))
+DESCRIPTION = json.loads((MODELS / "traversal" / CONFIG).read_text())
 
 
 def report(iteration):
@@ -94,110 +96,174 @@ def test_numbers_of_a_line():
     assert numbers(line) == {"losses/0": 1.0, "losses/2": 0.5, "skipped": 2.0}
 
 
-def test_every_line_is_on_the_disk_at_once(tmp_path):
-    """What kill -9 leaves: the file is read while it is still open."""
-    with TensorBoard(tmp_path, RUN, 0) as board:
-        for iteration in (100, 200):
-            board(report(iteration))
-            assert scalars(tmp_path)["loss"][-1] == (iteration, iteration / 4)
-        board({"iteration": 300, "loss": None, "grad_norm_max": float("inf"), "losses": [1, None]})
-    assert scalars(tmp_path) == {
+@pytest.fixture
+def run(tmp_path):
+    """A run directory without metrics."""
+    (tmp_path / CONFIG).write_text(json.dumps(DESCRIPTION))
+    return tmp_path
+
+
+def log(board, run, *lines):
+    """As training does: a line is in the file before the logger gets it."""
+    for line in lines:
+        Metrics(run / METRICS).append(line)
+        board(line)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return DNC(6, 5, DNCConfig(memory_size=4, word_size=3, hidden_size=5), rngs=nnx.Rngs(0))
+
+
+def test_every_number_of_a_line(run):
+    losses = {"iteration": 300, "loss": None, "grad_norm_max": float("inf"), "losses": [1, None]}
+    with TensorBoard(run) as board:
+        log(board, run, report(100), report(200), losses)
+    assert scalars(run) == {
         "loss": [(100, 25), (200, 50)],
         "skipped": [(100, 0), (200, 0)],
         "grad_norm_max": [(300, float("inf"))],
         "losses/0": [(300, 1)],
     }
-    assert len(files(tmp_path)) == 1
-    assert events(files(tmp_path)[0])[0].file_version == "brain.Event:2"
+    assert len(files(run)) == 1
+    assert events(files(run)[0])[0].file_version == "brain.Event:2"
 
 
-def test_settings(tmp_path):
+def test_a_report_is_soon_on_the_disk(run):
+    """While the file is still open, within the time that the writing thread has."""
+    with TensorBoard(run) as board:
+        log(board, run, report(100))
+        for _ in range(100):
+            if "loss" in scalars(run):
+                break
+            time.sleep(0.05)
+        assert scalars(run)["loss"] == [(100, 25)]
+
+
+def test_settings(run):
     """Flat, in the run itself; no description of an experiment, which would be of one run only."""
-    description = dataclasses.replace(
-        RUN, task=TaskConfig(name="own", settings={"parts": [1, 2], "last": None, "on": True})
-    )
-    with TensorBoard(tmp_path, description, 0):
-        assert set(hparams(tmp_path)) == {"session_start_info"}
-    found = hparams(tmp_path)
+    description = DESCRIPTION | {"task": {"name": "own", "parts": [1, 2], "last": None, "on": True}}
+    (run / CONFIG).write_text(json.dumps(description))
+    with TensorBoard(run) as board:
+        log(board, run, report(100))
+    found = hparams(run)
     assert set(found) == {"session_start_info", "session_end_info"}
     settings = found["session_start_info"].session_start_info.hparams
     assert settings["task.name"].string_value == "own"
     assert settings["task.parts"].string_value == "[1, 2]"
     assert settings["task.on"].bool_value is True
-    assert settings["network.memory_size"].number_value == 64
+    assert settings["model.memory_size"].number_value == 64
     assert settings["optimizer.optimizer_epsilon"].number_value == 1e-10
-    assert settings["updates.num_training_iterations"].number_value == 38000
-    assert {"task.last", "network.controller_gradient_clip"} & set(settings) == set()  # null
+    assert settings["training.num_training_iterations"].number_value == 38000
+    assert {"task.last", "model.controller_gradient_clip"} & set(settings) == set()  # null
 
 
-def test_an_interrupted_training_is_no_success(tmp_path):
-    with pytest.raises(KeyboardInterrupt), TensorBoard(tmp_path, RUN, 0):
+def test_an_interrupted_training_keeps_its_reports_and_is_no_success(run):
+    with contextlib.suppress(KeyboardInterrupt), TensorBoard(run) as board:
+        log(board, run, report(100))
         raise KeyboardInterrupt
-    assert set(hparams(tmp_path)) == {"session_start_info"}
+    assert scalars(run)["loss"] == [(100, 25)]
+    assert set(hparams(run)) == {"session_start_info"}
 
 
-def test_a_resume_shows_no_line_twice(tmp_path, monkeypatch):
-    """From the iteration of its checkpoint on; even where clocks go back, or starts are quick."""
-    monkeypatch.setattr(tensorboard, "_draw", lambda _: b"a PNG with a header of 24 bytes")
-    for start, now in ((0, 1000), (200, 1000), (100, 1), (300, 1)):
-        monkeypatch.setattr("time.time", lambda now=now: now)
-        with TensorBoard(tmp_path, RUN, start) as board:
+def test_without_a_report_nothing_is_written(run):
+    with TensorBoard(run):
+        pass
+    assert [path.name for path in run.iterdir()] == [CONFIG]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Pictures are of nothing, and quick."""
+    monkeypatch.setattr(tensorboard, "trace_task", lambda *_, **__: [None])
+    monkeypatch.setattr(tensorboard, "_draw", lambda _: io.BytesIO(SMALL_PNG.read_bytes()))
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """later() -> it is one second later, which gives the next file another name."""
+    clock = [1000]
+    monkeypatch.setattr("time.time", lambda: clock[0])
+
+    def wait():
+        clock[0] += 1
+
+    return wait
+
+
+def test_a_resume_shows_no_line_twice(run, later, drawn):
+    """Training drops the lines after its checkpoint; TensorBoard hides what belongs to them."""
+    for start in (0, 200, 100, 300):
+        later()
+        Metrics(run / METRICS).keep_up_to(start)
+        with TensorBoard(run) as board:
             for iteration in (start + 100, start + 200):
-                board(report(iteration))
-                board.picture(trace, iteration)
+                log(board, run, report(iteration))
+                board.picture(None, None, iteration)
     steps = [100, 200, 300, 400, 500]
-    assert [step for step, _ in scalars(tmp_path)["loss"]] == steps
-    assert [step for step, _ in shown(tmp_path)["memory"]] == steps
-    assert len(files(tmp_path)) == 4
+    assert [step for step, _ in scalars(run)["loss"]] == steps
+    assert [step for step, _ in shown(run)["memory"]] == steps
+    assert len(files(run)) == 4
 
 
-def test_a_killed_writer_leaves_what_is_whole(tmp_path):
-    """A record that was cut short is in the way of nothing that is written later."""
-    with TensorBoard(tmp_path, RUN, 0) as board:
-        board(report(100))
-    (path,) = files(tmp_path)
-    path.write_bytes(path.read_bytes()[:-5])
-    with TensorBoard(tmp_path, RUN, 100) as board:
-        board(report(200))
-    assert [step for step, _ in scalars(tmp_path)["loss"]] == [100, 200]
-
-
-def test_a_run_that_had_none_so_far(tmp_path):
-    """Its earlier lines come along, but for those that come again; and only once."""
-    lines = "".join(json.dumps(report(iteration)) + "\n" for iteration in (100, 200, 300))
-    (tmp_path / METRICS).write_text(lines)
+def test_a_run_that_had_none_so_far(run, later):
+    """Its earlier lines are added, except those that training repeats; and only once."""
+    for iteration in (100, 200, 300):
+        Metrics(run / METRICS).append(report(iteration))
     for start in (200, 300):
-        with TensorBoard(tmp_path, RUN, start) as board:
-            board(report(start + 100))
-    assert [step for step, _ in scalars(tmp_path)["loss"]] == [100, 200, 300, 400]
+        later()
+        Metrics(run / METRICS).keep_up_to(start)
+        with TensorBoard(run) as board:
+            log(board, run, report(start + 100))
+    assert [step for step, _ in scalars(run)["loss"]] == [100, 200, 300, 400]
 
 
-def test_pictures(tmp_path):
-    with TensorBoard(tmp_path, RUN, 0) as board:
-        board.picture(trace, 100)
-        ((step, value),) = shown(tmp_path)["memory"]  # while the file is open
-    (tmp_path / "memory.png").write_bytes(value.image.encoded_image_string)
-    pixels = matplotlib.image.imread(tmp_path / "memory.png")
+def test_pictures(run, network):
+    with TensorBoard(run) as board:
+        log(board, run, report(100))
+        board.picture(RepeatCopy(), network, 100)
+    ((step, value),) = shown(run)["memory"]
+    (run / "memory.png").write_bytes(value.image.encoded_image_string)
+    pixels = matplotlib.image.imread(run / "memory.png")
     assert step == 100
-    assert pixels.shape == (value.image.height, value.image.width, 4)
+    assert pixels.shape[:2] == (value.image.height, value.image.width)
     assert value.image.width == 720
     assert 200 < value.image.height < 1000
     assert pixels.std() > 0.05  # there is something on it
     assert plt.get_fignums() == []
 
 
-def test_a_picture_that_fails_is_said_once_and_ends_nothing(tmp_path, monkeypatch):
+def test_a_picture_that_fails_is_reported_once_and_ends_nothing(run, drawn, monkeypatch):
     said = []
-    with TensorBoard(tmp_path, RUN, 0, said.append) as board:
+    with TensorBoard(run, said.append) as board:
+        log(board, run, report(100))
         with monkeypatch.context() as patch:
-            patch.setattr("dncx.explore.plots.overview", MagicMock(side_effect=KeyError("odd")))
-            board.picture(trace, 100)
-            board.picture(trace, 200)
-        board(report(200))
-        board.picture(trace, 300)
+            patch.setattr(tensorboard, "trace_task", MagicMock(side_effect=KeyError("odd")))
+            board.picture(None, None, 100)
+            board.picture(None, None, 200)
+        log(board, run, report(200))
+        board.picture(None, None, 300)
     assert said == ["no picture for TensorBoard: KeyError: 'odd'"]
-    assert [step for step, _ in shown(tmp_path)["memory"]] == [300]
-    assert scalars(tmp_path)["loss"] == [(200, 50)]
+    assert [step for step, _ in shown(run)["memory"]] == [300]
+    assert scalars(run)["loss"] == [(100, 25), (200, 50)]
+
+
+def test_the_flag_needs_its_logger_in_python(tmp_path):
+    """No flag is ignored: the command gives `train` a TensorBoard, a program must do so itself."""
+    run = RunSettings(run_dir=tmp_path / "run", tensorboard=True)
+    with pytest.raises(UsageError, match="tensorboard"):
+        train(TrainSettings(task=RepeatCopySettings(), run=run))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_flag(tmp_path, drawn):
+    """Every report, and a picture at ten of them."""
+    flags = ["--hidden_size=4", "--memory_size=4", "--word_size=3", "--batch_size=2"]
+    flags += ["--num_training_iterations=20", "--report_interval=1", "--tensorboard"]
+    assert main(["train", "repeat-copy", *flags, f"--run_dir={tmp_path / 'run'}"]) == 0
+    assert [step for step, _ in scalars(tmp_path / "run")["loss"]] == [*range(1, 21)]
+    steps = [step for step, _ in shown(tmp_path / "run")["memory"]]
+    assert (len(steps), steps[0], steps[-1]) == (10, 1, 20)
 
 
 @pytest.fixture
@@ -208,15 +274,20 @@ def limit():
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_is_told(tmp_path, limit):
-    """By an OSError, as of every other file; the writer closes after it without a second one."""
-    board = TensorBoard(tmp_path, RUN, 0)
-    board(report(100))
-    limit(files(tmp_path)[0].stat().st_size + 10)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_training_does_not_hang_on_a_full_disk(run, limit):
+    """The writing thread ends; an OSError follows, and neither a report nor the end waits."""
+
+    def reports():
+        with TensorBoard(run) as board:
+            log(board, run, report(100))
+            limit(2**16)
+            for iteration in range(200, 200_000, 100):
+                board(report(iteration))
+
     with pytest.raises(OSError, match="too large"):
-        board(report(200))
-    board.__exit__(OSError)
-    assert scalars(tmp_path)["loss"] == [(100, 25)]
+        reports()
+    assert [step for step, _ in scalars(run)["loss"]][:2] == [100, 200]
 
 
 @pytest.mark.parametrize("name", ["tensorboardX", "matplotlib"])
@@ -224,20 +295,17 @@ def test_what_is_not_installed_is_said_before_anything_is_written(name, tmp_path
     check_installed()
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UsageError, match=rf"needs {name}: pip install 'dncx\[tensorboard\]'"):
-        TensorBoard(tmp_path / "run", RUN, 0)
+        TensorBoard(tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_libraries_are_loaded_when_they_are_needed():
-    """None to train without it, and matplotlib not before the first picture."""
     code = (
-        "import sys, tempfile, pathlib, dncx.training.loop, dncx.explore.tensorboard as t\n"
-        "t.check_installed()\n"
+        "import sys, pathlib, dncx.training.loop\n"
+        "assert not [name for name in sys.modules if name.startswith('dncx.explore')]\n"
+        "import dncx.explore.tensorboard as t\n"
+        "t.TensorBoard(pathlib.Path('run'))\n"
         "assert not {'tensorboardX', 'matplotlib'} & set(sys.modules)\n"
-        "parts = dict.fromkeys(('task', 'model', 'optimizer', 'training'), {})\n"
-        "with tempfile.TemporaryDirectory() as d, t.TensorBoard(pathlib.Path(d), parts, 0) as b:\n"
-        "    b({'iteration': 1, 'loss': 1.0})\n"
-        "assert 'matplotlib' not in sys.modules\n"
     )
     command = [sys.executable, "-W", "error", "-c", code]
     result = subprocess.run(command, capture_output=True, text=True)

@@ -164,7 +164,7 @@ def trace():
     words = Words(("a", "b", "c"), ("", "", "d"), ("", "", "e"))
     made = Trace((EpisodeTrace(**arrays, words=words, scores={"error": 0.5}),), "one", {"seed": 3})
     with tempfile.TemporaryDirectory() as folder:
-        return made, made.save(Path(folder) / "t.npz").read_bytes()
+        return made, explore.save(made, Path(folder) / "t.npz").read_bytes()
 
 
 @functools.cache

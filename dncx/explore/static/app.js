@@ -188,8 +188,6 @@ class App {
     on("last", "click", () => this.go(this.last));
     on("speed", "change", () => this.timer && (this.pause(), this.play()));
     on("save-picture", "click", () => savePicture(this));
-    on("save-csv", "click", () => saveCsv(this));
-    on("save-npz", "click", () => saveNpz(this));
     on("theme", "click", () =>
       this.setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"),
     );

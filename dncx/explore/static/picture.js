@@ -1,5 +1,5 @@
 "use strict";
-// What can be saved: the view as a picture, the numbers as CSV or npz.
+// Saving the view as a picture.
 
 function download(name, blob) {
   const link = element("a", { href: URL.createObjectURL(blob), download: name });
@@ -88,55 +88,4 @@ function savePicture(app) {
   const canvas = picture(views);
   views.classList.remove("saving");
   canvas.toBlob((blob) => download(fileName(app.recording, "png"), blob));
-}
-
-/** The arrays of a recording by name, with their shapes. */
-function namesToSave(recording) {
-  return Object.entries(recording.arrays).map(([name, { shape }]) => [name, shape]);
-}
-
-/** One row a step, one column a number of every array but the memory and the links. */
-function csv(recording) {
-  const small = namesToSave(recording).filter(([name]) => !["memory", "link"].includes(name));
-  const arrays = small.map(([name, shape]) => ({
-    numbers: recording.numbers(name),
-    columns: columnNames(name, shape.slice(1)),
-  }));
-  const head = ["step", ...arrays.flatMap(({ columns }) => columns)];
-  const lines = Array.from({ length: recording.sizes.steps }, (_, step) => {
-    const row = arrays.flatMap(({ numbers, columns: { length } }) =>
-      Array.from(numbers.subarray(step * length, (step + 1) * length), (x) =>
-        Number(x.toPrecision(7)),
-      ),
-    );
-    return [step, ...row].join(",");
-  });
-  return `${[head.map((name) => `"${name}"`).join(","), ...lines].join("\n")}\n`;
-}
-
-/** name[0,0], name[0,1], ... for all axes but time; of an array with no other axis, the name. */
-function columnNames(name, axes) {
-  if (!axes.length) return [name];
-  let places = [[]];
-  for (const size of axes) {
-    places = places.flatMap((place) => Array.from({ length: size }, (_, i) => [...place, i]));
-  }
-  return places.map((place) => `${name}[${place.join(",")}]`);
-}
-
-/** One file for each recording in sight. */
-function saveCsv({ inSight }) {
-  for (const recording of inSight)
-    download(fileName(recording, "csv"), new Blob([csv(recording)], { type: "text/csv" }));
-}
-
-/** One file for each recording in sight. */
-function saveNpz({ inSight }) {
-  for (const recording of inSight) {
-    const files = namesToSave(recording).map(([name, shape]) => [
-      `${name}.npy`,
-      npy(recording.numbers(name), shape),
-    ]);
-    download(fileName(recording, "npz"), zip(files));
-  }
 }

@@ -1,8 +1,8 @@
-"""The explorer: one HTML file that shows recordings of a DNC's memory, and needs nothing else.
+"""The explorer: one HTML file that shows recordings of a DNC's memory and needs nothing else.
 
-The page is `static/page.html` with the style, the scripts and the recordings put in. Arrays travel
-as whole numbers, `low + scale * code`, all in one gzipped blob; their places, lows and scales, and
-what `decoding` found, stand in a header of JSON.
+The page is `static/page.html` with the style, the scripts and the recordings filled in. Arrays are
+stored as integer codes, `low + scale * code`, all in one gzipped blob. A header in JSON holds their
+places, lows and scales, and what `decoding` found.
 """
 
 import base64
@@ -20,21 +20,11 @@ import numpy as np
 from dncx.explore import decoding
 from dncx.explore.record import EpisodeTrace, Trace
 from dncx.runs.files import write_new
+from dncx.settings.presets import DEFAULTS
 
 STATIC = Path(__file__).parent / "static"
-SCRIPTS = (
-    "data",
-    "colours",
-    "words",
-    "panel",
-    "time",
-    "step",
-    "links",
-    "view",
-    "zip",
-    "export",
-    "app",
-)
+# In the order of use: they share one scope.
+SCRIPTS = ("data", "colours", "words", "panel", "time", "step", "links", "view", "picture", "app")
 SHOWN = (
     "inputs",
     "targets",
@@ -53,28 +43,44 @@ SHOWN = (
     "read_mode",
     "link",
 )
-BYTES = {"memory", "link", "read_ways"}  # kept with one byte a number, all others with two
-LINK_NUMBERS = 8_000_000  # of one recording; above, the page has no link matrix
-MEMORY_NUMBERS = 16_000_000  # of one recording; above, the page has the memory of some steps
+# The largest arrays get one byte per number, all others two: the page of 100 steps with 64 slots
+# stays near 1 MB.
+BYTES = {"memory", "link", "read_ways"}
+# Limits for one recording, so that a browser opens the page within seconds. Above the first the
+# page has no link matrix, above the second it has the memory of every few steps only.
+LINK_NUMBERS = 8_000_000
+MEMORY_NUMBERS = 16_000_000
 FRAME_HEIGHT = 900  # pixels
 
 
-def write(path: Path, trace: Trace, compared: Trace | None, force: bool) -> Path:
-    """See `Trace.page`."""
-    return write_new(path, html(trace, compared).encode(), force)
+def page(
+    trace: Trace, path: Path | str, *, compared: Trace | None = None, force: bool = False
+) -> Path:
+    """Writes the explorer, one HTML file that needs nothing else.
+
+    Args:
+      trace: what to show.
+      path: the file.
+      compared: another trace, to show next to this one.
+      force: whether to replace a file that exists.
+
+    Raises:
+      UsageError: if the file exists and `force` is not set.
+    """
+    return write_new(Path(path), html(trace, compared).encode(), force)
 
 
 def frame(trace: Trace) -> str:
     """The page inside another one, as notebooks show it."""
-    page = escaping.escape(html(trace))
+    escaped = escaping.escape(html(trace))
     return (
-        f'<iframe srcdoc="{page}" title="The memory at work" sandbox="allow-scripts '
+        f'<iframe srcdoc="{escaped}" title="The memory at work" sandbox="allow-scripts '
         f'allow-downloads" style="width: 100%; height: {FRAME_HEIGHT}px; border: 0"></iframe>'
     )
 
 
 def html(trace: Trace, compared: Trace | None = None) -> str:
-    """The whole page; its recordings are the episodes of `trace`, then those of `compared`."""
+    """The page. Its recordings are the episodes of `trace`, then those of `compared`."""
     header, blob = encode(trace, compared)
     text = json.dumps(header, allow_nan=False).replace("<", "\\u003c")
     scripts = (f"<script>\n{_static(f'{name}.js')}</script>" for name in SCRIPTS)
@@ -89,7 +95,10 @@ def html(trace: Trace, compared: Trace | None = None) -> str:
 
 
 def encode(trace: Trace, compared: Trace | None = None) -> tuple[dict[str, Any], bytes]:
-    """The header, as plain JSON, and the codes of all arrays, which start at even places."""
+    """The header, as plain JSON, and the codes of all arrays.
+
+    Each array starts at an even place, as those of two bytes must.
+    """
     blob = bytearray()
     traces = [trace] if compared is None else [trace, compared]
     titles = [one.title for one in traces]
@@ -107,9 +116,9 @@ def encode(trace: Trace, compared: Trace | None = None) -> tuple[dict[str, Any],
 
 
 def quantise(array: np.ndarray, kind: type[np.unsignedinteger]) -> tuple[np.ndarray, float, float]:
-    """Codes, low and scale: `low + scale * codes` differs by half a scale at most from `array`.
+    """Codes, low and scale: `low + scale * codes` is within half a scale of `array`.
 
-    What is not finite counts as 0.
+    Non-finite numbers count as 0.
     """
     exact = _finite(array.astype(np.float64))
     low, high = float(exact.min(initial=0)), float(exact.max(initial=0))
@@ -122,10 +131,10 @@ def _finite(array: np.ndarray) -> np.ndarray:
 
 
 def _recording(trace: Trace, number: int, blob: bytearray) -> dict[str, Any]:
-    """What the header says of one episode; its codes go to the end of `blob`."""
+    """The header's part about one episode; its codes are added to the end of `blob`."""
     episode = trace[number]
     arrays, every, notes = _arrays(episode)
-    if notes:  # some numbers may not be finite, which JSON does not have
+    if notes:  # some numbers may be non-finite, which JSON does not have
         finite = {name: _finite(array) for name, array in episode.arrays().items()}
         episode = dataclasses.replace(episode, **finite)
     notes = [*trace.notes, *notes]
@@ -134,6 +143,8 @@ def _recording(trace: Trace, number: int, blob: bytearray) -> dict[str, Any]:
         notes.append("This recording has no links.")
     return {
         "task": _settings(trace.about.get("task")),
+        # The tasks that ship with dncx take logits; the page knows nothing of a custom task.
+        "outputs_are_logits": (trace.about.get("task") or {}).get("name") in DEFAULTS,
         "sizes": {
             "steps": episode.num_steps,
             "slots": episode.num_slots,
@@ -141,7 +152,7 @@ def _recording(trace: Trace, number: int, blob: bytearray) -> dict[str, Any]:
             "read_heads": episode.num_read_heads,
             "write_heads": episode.num_write_heads,
         },
-        "scores": {name: f"{score:.4g}" for name, score in episode.scores.items()},
+        "scores": {name: f"{100 * score:.3g} %" for name, score in episode.scores.items()},
         "notes": notes,
         "words": episode.words and episode.words._asdict(),
         "memory_every": every,
@@ -152,20 +163,20 @@ def _recording(trace: Trace, number: int, blob: bytearray) -> dict[str, Any]:
 
 
 def _arrays(episode: EpisodeTrace) -> tuple[dict[str, np.ndarray], int, list[str]]:
-    """The arrays that the page shows, how many steps apart its memory is, and notes on both."""
-    there = episode.arrays()
-    found = {name: there[name] for name in SHOWN if name in there}
+    """The arrays that the page shows, every which step of the memory it has, and notes."""
+    present = episode.arrays()
+    found = {name: present[name] for name in SHOWN if name in present}
     found["read_ways"] = np.moveaxis(decoding.read_ways(episode), 0, 1)
     notes = [
-        f"{name}: {broken} numbers are not finite, and shown as 0."
+        f"{name}: {count} numbers are not finite and are shown as 0."
         for name, array in found.items()
-        if (broken := int((~np.isfinite(array)).sum()))
+        if (count := int((~np.isfinite(array)).sum()))
     ]
     if episode.link is not None and episode.link.size > LINK_NUMBERS:
         del found["link"]
         notes.append(
             f"The link matrix is left out of this page: {episode.link.size:,} numbers, more than "
-            f"{LINK_NUMBERS:,}. The chain of writes comes from all of them."
+            f"{LINK_NUMBERS:,}. The chain of writes is complete."
         )
     every = -(-episode.memory.size // MEMORY_NUMBERS)
     if every > 1:
@@ -175,7 +186,7 @@ def _arrays(episode: EpisodeTrace) -> tuple[dict[str, np.ndarray], int, list[str
 
 
 def _keep(array: np.ndarray, name: str, blob: bytearray) -> dict[str, Any]:
-    """Puts the codes of an array at the end of `blob`, and says how to read them."""
+    """Adds the codes of an array to the end of `blob`, and returns how to read them."""
     kind = np.uint8 if name in BYTES else np.uint16
     codes, low, scale = (array, 0, 1) if name == "chains" else quantise(array, kind)
     offset = len(blob)
@@ -187,7 +198,7 @@ def _keep(array: np.ndarray, name: str, blob: bytearray) -> dict[str, Any]:
 
 def _chains(successors: np.ndarray) -> np.ndarray:
     """`decoding.chains` of every step and write head, [T, M, length]: slots counted from 1, with
-    zeros behind each chain.
+    zeros after each chain.
     """
     rows = [
         [slot for chain in decoding.chains(links) for slot in [*(i + 1 for i in chain), 0]]
@@ -206,26 +217,29 @@ def _decoded(episode: EpisodeTrace) -> dict[str, Any]:
         "frees": decoding.frees(episode),
         "lifetimes": decoding.lifetimes(episode),
     }
-    told = {name: [_record(one) for one in records] for name, records in found.items()}
-    told["writes"] = [
+    records = {name: [_record(one) for one in events] for name, events in found.items()}
+    records["writes"] = [
         {**_record(one), "way": "allocated" if gates[one.step, one.head] > 0.5 else "by content"}
         for one in decoding.writes(episode)
     ]
-    return told
+    return records
 
 
 def _record(record: Any) -> dict[str, Any]:
-    """A record of `decoding` as JSON has it, its shares to four places."""
+    """A record of `decoding` for JSON, its shares to four places."""
     values = record._asdict().items()
     return {name: round(x, 4) if isinstance(x, float) else x for name, x in values}
 
 
 def _settings(task: Mapping[str, Any] | None) -> str:
-    """A task in words: its name and its settings."""
+    """A task in words: its name, and those of its settings that are set."""
     if not task:
         return ""
-    parts = [f"{name.replace('_', ' ')} {said}" for name, said in task.items() if name != "name"]
-    return f"{task.get('name', 'a task')} ({', '.join(parts)})" if parts else str(task.get("name"))
+    name = task.get("name", "unknown")
+    parts = [
+        f"{key.replace('_', ' ')} {value}" for key, value in task.items() if key != "name" and value
+    ]
+    return f"Task: {name} ({', '.join(parts)})" if parts else f"Task: {name}"
 
 
 def _static(name: str) -> str:
