@@ -24,23 +24,23 @@ class App {
     return this.recordings[this.state.recording];
   }
 
-  /** The last step of the longest recording in sight. */
+  /** The last step of the longest recording shown. */
   get last() {
-    return Math.max(...this.inSight.map(({ sizes }) => sizes.steps)) - 1;
+    return Math.max(...this.shown.map(({ sizes }) => sizes.steps)) - 1;
   }
 
-  /** The slots of the largest memory in sight. */
+  /** The number of slots of the largest memory shown. */
   get slots() {
-    return Math.max(...this.inSight.map(({ sizes }) => sizes.slots));
+    return Math.max(...this.shown.map(({ sizes }) => sizes.slots));
   }
 
-  /** The lowest and the highest number of an array, among all recordings in sight. */
+  /** The lowest and the highest number of an array in all recordings shown. */
   range(name) {
-    const ranges = this.inSight.filter((one) => one.has(name)).map((one) => one.range(name));
+    const ranges = this.shown.filter((one) => one.has(name)).map((one) => one.range(name));
     return [Math.min(...ranges.map(([low]) => low)), Math.max(...ranges.map(([, high]) => high))];
   }
 
-  /** Changes the state, and draws the page anew at the next frame. */
+  /** Changes the state, and draws the page at the next frame. */
   set(changes) {
     const before = this.state;
     this.state = { ...before, ...changes };
@@ -52,15 +52,15 @@ class App {
     this.frame ??= requestAnimationFrame(() => this.draw());
   }
 
-  /** Makes the columns for what is chosen. */
+  /** Makes the columns for the chosen recordings. */
   build() {
     const { compare, recording } = this.state;
     this.state.head = 0;
-    const beside = this.recordings[compare];
-    this.inSight = [...new Set([this.recording, beside ?? this.recording])];
+    const other = this.recordings[compare];
+    this.shown = [...new Set([this.recording, other ?? this.recording])];
     this.views = [new View(this, this.recording, "whole")];
     if (compare === "step") this.views.push(new View(this, this.recording, "step"));
-    else if (beside) this.views.push(new View(this, beside, "whole"));
+    else if (other) this.views.push(new View(this, other, "whole"));
     const root = byId("views");
     root.className = compare === "none" ? "one" : compare === "step" ? "steps" : "two";
     root.replaceChildren(...this.views.map((view) => view.root));
@@ -69,11 +69,10 @@ class App {
     byId("pinned").hidden = compare !== "step";
     byId("step").max = byId("pinned-step").max = this.last;
     byId("task").textContent = this.recording.task;
-    byId("exact").textContent = exactness(this.recording);
     this.resize();
   }
 
-  /** Draws everything anew, for another width or other colours. */
+  /** Draws everything for another width or other colours. */
   resize() {
     this.width = byId("views").clientWidth;
     for (const view of this.views) view.resize();
@@ -86,13 +85,13 @@ class App {
     for (const view of this.views) view.draw();
     const { step, pinned } = this.state;
     byId("step").value = step;
-    byId("step").setAttribute("aria-valuetext", `step ${step} of 0 to ${this.last}`);
-    byId("where").textContent = `step ${step} of 0–${this.last}`;
-    const field = byId("pinned-step"); // not while somebody types in it
-    if (field !== document.activeElement) field.value = pinned;
-    if (!this.timer && this.said !== this.sentence()) {
-      this.said = this.sentence();
-      byId("live").textContent = this.said;
+    byId("step").setAttribute("aria-valuetext", `step ${step}, from 0 to ${this.last}`);
+    byId("where").textContent = `step ${step} (0–${this.last})`;
+    const field = byId("pinned-step");
+    if (field !== document.activeElement) field.value = pinned; // not while the user types in it
+    if (!this.timer && this.spoken !== this.sentence()) {
+      this.spoken = this.sentence();
+      byId("live").textContent = this.spoken;
     }
     const panels = this.views.flatMap((view) => view.panels);
     panels.find((panel) => panel.canvas === document.activeElement)?.showChosen();
@@ -100,14 +99,19 @@ class App {
 
   sentence() {
     const { step } = this.views[0].steps();
-    const said = sentence(this.recording, step);
+    const words = sentence(this.recording, step);
     const { slot } = this.state;
-    if (slot === null || slot >= this.recording.sizes.slots) return said;
-    return `${said} Slot ${slot}: ${holding(this.recording, slot, step) || "nothing written sharply"}.`;
+    if (slot === null || slot >= this.recording.sizes.slots) return words;
+    return `${words} Slot ${slot}: ${holding(this.recording, slot, step) || "not written"}.`;
   }
 
   go(step) {
     this.set({ step });
+  }
+
+  /** The step before the chosen one, or the second step: the first to compare with. */
+  neighbour() {
+    return this.state.step > 0 ? this.state.step - 1 : 1;
   }
 
   play() {
@@ -154,8 +158,7 @@ class App {
   /** The button is named after the other theme. */
   nameTheme() {
     const other = document.documentElement.dataset.theme === "dark" ? "Light" : "Dark";
-    byId("theme").textContent = other;
-    byId("theme").setAttribute("aria-label", `${other} colours`);
+    byId("theme").textContent = `${other} theme`;
   }
 
   fillChoices() {
@@ -174,7 +177,7 @@ class App {
     const on = (id, event, act) => byId(id).addEventListener(event, act);
     on("recording", "change", (event) => this.set({ recording: Number(event.target.value) }));
     on("compare", "change", (event) =>
-      this.set({ compare: event.target.value, pinned: this.state.step }),
+      this.set({ compare: event.target.value, pinned: this.neighbour() }),
     );
     on("pinned-step", "input", ({ target }) => {
       if (target.value) this.set({ pinned: Number(target.value) });
@@ -200,11 +203,11 @@ class App {
   key(event) {
     const { target, key, shiftKey } = event;
     if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
-    const own =
+    const isForTarget =
       target.matches("select, [type=number]") ||
       (key === " " && target.matches("button, summary")) ||
       (["ArrowUp", "ArrowDown"].includes(key) && target.matches(".scroll"));
-    if (own && key !== "Escape") return;
+    if (isForTarget && key !== "Escape") return;
     const far = shiftKey ? 10 : 1;
     const acts = {
       ArrowLeft: () => this.go(this.state.step - far),

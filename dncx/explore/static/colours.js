@@ -14,7 +14,7 @@ const RAMPS = {
 const WAYS = ["backward", "forward", "content"];
 const WAY_COLOURS = ["#0072b2", "#e69f00", "#009e73"]; // of Okabe and Ito
 
-/** The colours of the theme that is on: ramps as tables of 256 pixels, the others as CSS has them. */
+/** The colours of the current theme: ramps as tables of 256 pixels, the others as in CSS. */
 function palette() {
   const root = document.documentElement;
   const style = getComputedStyle(root);
@@ -68,10 +68,10 @@ function codeOf(number, { ramp, most }) {
   return Math.round(ramp === "signed" ? (share + 1) * 127.5 : Math.max(0, share) * 255);
 }
 
-/** Numbers [rows, columns] as a small canvas, one pixel a number; where there are more numbers than
- * `height` or `width`, a pixel has the number furthest from 0 of those that fall on it, so that a
- * sharp write never vanishes; with `mean` their mean, so that half of the slots do not look like
- * all of them. */
+/** Numbers [rows, columns] as a small canvas, one pixel per number. If there are more numbers than
+ * `height` or `width`, each pixel shows the number furthest from 0 of those that it covers, so that
+ * a sharp write never vanishes; with `mean` it shows their mean, so that half of the slots do not
+ * look like all of them. */
 function heatImage(table, width, height, colours) {
   const { rows, columns, scale } = table;
   const tall = Math.max(1, Math.min(rows, Math.floor(height)));

@@ -1,15 +1,14 @@
 "use strict";
-// Recordings as the page holds them: the header's records, and arrays of codes that are decoded
-// as they are read.
+// Recordings: the header's records, and arrays of codes that are decoded when they are read.
 
 class Recording {
-  constructor(told, buffer) {
-    Object.assign(this, told);
+  constructor(record, buffer) {
+    Object.assign(this, record);
     this.arrays = {};
-    for (const [name, place] of Object.entries(told.arrays)) {
+    for (const [name, place] of Object.entries(record.arrays)) {
       this.arrays[name] = withCodes(place, buffer);
     }
-    this.chainCodes = told.chains && withCodes(told.chains, buffer);
+    this.chainCodes = record.chains && withCodes(record.chains, buffer);
     this.writesAt = grouped(this.writes, "step");
     this.readsAt = grouped(this.reads, "step");
   }
@@ -18,13 +17,13 @@ class Recording {
     return name in this.arrays;
   }
 
-  /** A function from a place in the flattened array to its number. */
+  /** A function from an index in the flattened array to its number. */
   reader(name) {
     const { codes, low, scale } = this.arrays[name];
     return (place) => low + scale * codes[place];
   }
 
-  /** The whole array, flattened. */
+  /** All numbers of an array, flattened. */
   numbers(name) {
     const { codes, low, scale } = this.arrays[name];
     return Float32Array.from(codes, (code) => low + scale * code);
@@ -36,7 +35,7 @@ class Recording {
     return [low, low + scale * (2 ** bits - 1)];
   }
 
-  /** Where to begin: the first step that counts, and the slot of its first sharp read. */
+  /** Where to begin: the first step that counts, and the slot of its first read. */
   beginning() {
     const counts = this.has("mask") ? this.numbers("mask").findIndex((number) => number > 0) : 0;
     const step = Math.max(0, counts);
@@ -51,7 +50,7 @@ class Recording {
     return Float32Array.from(row, (code) => low + scale * code);
   }
 
-  /** The step whose memory stands for a step: the last one that was kept. */
+  /** The step whose memory is shown for a step: the last one that the page has. */
   memoryStep(step) {
     return step - (step % this.memory_every);
   }
@@ -60,7 +59,7 @@ class Recording {
     return this.at("memory", Math.floor(step / this.memory_every));
   }
 
-  /** Slots in the order of writing, one list a chain. */
+  /** Slots in the order of writing, one list per chain. */
   chainsAt(step, head) {
     const chains = [];
     let chain = [];
@@ -87,15 +86,15 @@ class Recording {
     );
   }
 
-  /** What was shown at a step, in words or numbers. */
-  said(part, step) {
+  /** The input, target or output of a step, in words or numbers. */
+  text(part, step) {
     if (this.words) return this.words[part][step];
     if (!this.has(part)) return "";
     const row = [...this.at(part, step)].map((number) => rounded(number));
     return row.length > 8 ? `${row.slice(0, 8).join(" ")} …` : row.join(" ");
   }
 
-  /** Whether an output word is not the one it should be. */
+  /** Whether an output differs from its target. */
   wrong(step) {
     if (!this.words || !this.words.targets[step]) return false;
     return this.words.targets[step] !== this.words.outputs[step];
@@ -129,5 +128,5 @@ async function loadRecordings() {
   for (let i = 0; i < packed.length; i++) packed[i] = text.charCodeAt(i);
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   const buffer = await new Response(stream).arrayBuffer();
-  return header.recordings.map((told) => new Recording(told, buffer));
+  return header.recordings.map((record) => new Recording(record, buffer));
 }

@@ -6,7 +6,7 @@ class LinkPanel extends Panel {
     super(
       view,
       "link",
-      "How far one slot was written right after another",
+      "Links: how far a slot was written right after another",
       "The link matrix at the chosen step: slots, by the slots that they were written after",
     );
     this.scale = { ramp: "weight", most: 1 };
@@ -67,8 +67,8 @@ class LinkPanel extends Panel {
     const slot = Math.floor((y * slots) / side);
     if (after < 0 || after >= slots || slot < 0 || slot >= slots) return null;
     const { step } = this.view.steps();
-    const said = `slot ${slot} was written after slot ${after}: ${rounded(this.value(slot, after))}`;
-    return { slot, text: `${said} · head ${this.view.head} · step ${step}` };
+    const text = `slot ${slot} was written after slot ${after}: ${rounded(this.value(slot, after))}`;
+    return { slot, text: `${text} · head ${this.view.head} · step ${step}` };
   }
 
   chosen() {
@@ -86,7 +86,7 @@ class ChainPanel extends Panel {
     super(
       view,
       "chain",
-      "The chain of writes, coloured by what is read",
+      "Slots in the order of writing, coloured by what is read",
       "Slots in the order of writing at the chosen step, with arrows from each to the next",
     );
     this.scale = { ramp: "weight", most: 1 };
@@ -102,7 +102,7 @@ class ChainPanel extends Panel {
     return Math.max(1, Math.ceil(length / this.perLine())) * BOX.line;
   }
 
-  /** Its height is that of the chosen step. */
+  /** Its height depends on the step. */
   draw() {
     if (this.height() !== this.tall) this.resize();
     super.draw();
@@ -142,7 +142,7 @@ class ChainPanel extends Panel {
     context.fillStyle = this.view.colours.muted;
     context.textAlign = "left";
     context.fillText(
-      "no two slots written sharply one after the other",
+      "no two writes in a row with more than half in a single slot",
       GUTTER,
       BOX.line / 2,
       this.plot,
@@ -189,11 +189,11 @@ class ChainPanel extends Panel {
     const found = this.boxes().find(inside);
     if (!found) return null;
     const { step } = this.view.steps();
-    const said = holding(this.recording, found.slot, step);
+    const written = holding(this.recording, found.slot, step);
     const read = rounded(this.readsBySlot()[found.slot]);
     return {
       slot: found.slot,
-      text: `slot ${found.slot}${said ? ` ${said}` : ""}\nread ${read} · step ${step}`,
+      text: `slot ${found.slot}${written ? `, ${written}` : ""}\nread ${read} · step ${step}`,
     };
   }
 

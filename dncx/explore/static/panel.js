@@ -13,9 +13,9 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** What all panels share. A kind of panel has `height()`, `paint(context)` and `at(x, y)`, which
- * gives what is under a point: {step, slot, text}, all of them optional; one that shows numbers in
- * colour has their `scale`. */
+/** What all panels share. Each kind of panel has `height()`, `paint(context)` and `at(x, y)`, which
+ * returns what is under a point: {step, slot, text}, all of them optional. A panel that shows
+ * numbers in colour has their `scale`. */
 class Panel {
   constructor(view, id, title, description) {
     Object.assign(this, { view, id, title, recording: view.recording });
@@ -35,7 +35,7 @@ class Panel {
     return this.view.state;
   }
 
-  /** Takes the size of its place; what was drawn for another size is forgotten. */
+  /** Takes the size of its place, and drops what was drawn for another size. */
   resize() {
     const density = window.devicePixelRatio || 1;
     this.width = this.figure.clientWidth;
@@ -70,7 +70,7 @@ class Panel {
     context.textBaseline = "middle";
   }
 
-  /** What does not change while steps go by, drawn once. */
+  /** Draws once what is the same at every step. */
   background(context, paint) {
     if (!this.still) {
       this.still = newCanvas(this.canvas.width, this.canvas.height);
@@ -87,7 +87,7 @@ class Panel {
     context.fillText(text, GUTTER - 8, y, GUTTER - 8);
   }
 
-  /** Labels of slots: first and last, and round ones between where there is space. */
+  /** Labels of slots: as many round numbers as there is space for, and the chosen slot. */
   slotLabels(context, count, height, top = 0) {
     const every = [1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100, 128].find(
       (step) => (step * height) / count >= 13,
@@ -103,7 +103,7 @@ class Panel {
       this.label(context, String(chosen), middle(chosen), this.view.colours.accent);
   }
 
-  /** The accent's box around the chosen slot; around thin rows it leaves them free. */
+  /** A box around the chosen slot. It leaves thin rows free, as it would hide them. */
   outlineSlot(context, top, height, x = GUTTER, width = this.plot) {
     const { slot } = this.state;
     const count = this.recording.sizes.slots;
@@ -121,7 +121,7 @@ class Panel {
 
   listen() {
     const { canvas } = this;
-    let pressed = null; // where the pointer went down, while it is
+    let pressed = null; // where the pointer went down, until it goes up
     let dragged = false;
     const place = (event) => {
       const box = canvas.getBoundingClientRect();
@@ -157,7 +157,7 @@ class Panel {
     canvas.addEventListener("blur", () => tip());
   }
 
-  /** Says what is at the chosen step and slot, for those who came here by the keyboard. */
+  /** Shows the numbers at the chosen step and slot, for users of the keyboard. */
   showChosen() {
     const point = this.canvas.matches(":focus-visible") && this.chosen();
     if (!point) return;
@@ -170,7 +170,7 @@ function clampWithin(number, low, high) {
   return Math.max(low, Math.min(high, number));
 }
 
-/** Shows a text beside a point of the window; without one, shows none. */
+/** Shows a text next to a point of the window; without a text, hides the box. */
 function tip(text, x, y) {
   const box = document.getElementById("tip");
   box.hidden = !text;

@@ -11,7 +11,7 @@ function fileName({ label }, ending) {
   return `${label.replace(/[^\w-]+/g, "-").slice(0, 80)}.${ending}`;
 }
 
-/** Everything of an element that is in sight, drawn to one canvas: pictures and text. */
+/** The visible part of an element, drawn to one canvas: pictures and text. */
 function picture(root, density = 2) {
   const frame = root.getBoundingClientRect();
   const margin = 24;
@@ -33,7 +33,7 @@ function picture(root, density = 2) {
   return canvas;
 }
 
-/** Draws patches of colour, the lines above sections, and what is behind the chosen step. */
+/** Draws patches of colour, the lines above sections, and the background of the chosen step. */
 function drawBoxes(context, root) {
   for (const box of root.querySelectorAll(".patch, [aria-current]")) {
     const { left, top, right, bottom } = box.getBoundingClientRect();
@@ -50,7 +50,7 @@ function drawBoxes(context, root) {
   }
 }
 
-/** Between which edges an element can be seen: those of the box that it rolls in, if any. */
+/** The edges between which an element is visible: those of the box that it scrolls in, if any. */
 function sightOf(inside) {
   const clip = inside.closest(".scroll, .story");
   if (!clip) return { top: -Infinity, bottom: Infinity, right: Infinity };
@@ -59,7 +59,7 @@ function sightOf(inside) {
   return { top: head?.bottom ?? top, bottom, right };
 }
 
-/** Draws the words of all text at the places where they stand. */
+/** Draws each word of the text where the page shows it. */
 function drawText(context, root) {
   const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
   const range = document.createRange();

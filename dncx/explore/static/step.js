@@ -1,5 +1,6 @@
 "use strict";
-// The memory at the chosen step, between what is written to it and what is read from it.
+// The memory at the chosen step, with the write weights to its left and the read weights to its
+// right.
 
 const HEAD = 18; // pixels above a picture, for its labels
 
@@ -65,20 +66,20 @@ class MemoryPanel extends Panel {
     this.headNumbers(context, readX, reads, readHeads);
   }
 
-  /** Above the bars, where there are several heads. */
+  /** The numbers of the heads above their bars, if there are several. */
   headNumbers(context, x, width, heads) {
     for (let head = 0; heads > 1 && head < heads; head++)
       context.fillText(String(head), x + ((head + 0.5) * width) / heads, this.top - 8);
   }
 
-  /** What stands over the contents. */
+  /** The caption over the contents. */
   between() {
     const { step } = this.view.steps();
     const kept = this.recording.memoryStep(step);
     return kept === step ? "after the write" : `as of step ${kept}`;
   }
 
-  /** Bars that grow to the left, one column a write head. */
+  /** Bars that grow to the left, one column per write head. */
   writeBars(context, width, tall) {
     const { slots, write_heads: heads } = this.recording.sizes;
     const weights = this.recording.at("write_weights", this.view.steps().step);
@@ -92,7 +93,7 @@ class MemoryPanel extends Panel {
     });
   }
 
-  /** Bars that grow to the right, one column a read head, in the colours of the ways. */
+  /** Bars that grow to the right, one column per read head, in the colours of the ways. */
   readBars(context, { reads, readX }, tall) {
     const { slots, read_heads: heads } = this.recording.sizes;
     const ways = this.recording.at("read_ways", this.view.steps().step);
@@ -120,21 +121,21 @@ class MemoryPanel extends Panel {
     const parts = this.columns();
     const within = (from, width, count) =>
       Math.max(0, Math.min(count - 1, Math.floor(((x - from) * count) / width)));
-    let said;
+    let text;
     if (x < parts.wordX) {
       const head = within(GUTTER, parts.writes, writeHeads);
       const weight = this.recording.at("write_weights", step)[head * slots + slot];
-      said = `write weight ${rounded(weight)} · slot ${slot} · head ${head}`;
+      text = `write weight ${rounded(weight)} · slot ${slot} · head ${head}`;
     } else if (x < parts.readX) {
       const number = within(parts.wordX, parts.word, word);
-      said = `${this.title.toLowerCase()} ${rounded(this.contents()[slot * word + number])} · slot ${slot} · number ${number}`;
+      text = `${this.title.toLowerCase()} ${rounded(this.contents()[slot * word + number])} · slot ${slot} · number ${number}`;
     } else {
-      said = this.sayRead(slot, within(parts.readX, parts.reads, readHeads), step);
+      text = this.textOfRead(slot, within(parts.readX, parts.reads, readHeads), step);
     }
-    return { slot, text: `${said} · step ${step}\n${holding(this.recording, slot, step)}`.trim() };
+    return { slot, text: `${text} · step ${step}\n${holding(this.recording, slot, step)}`.trim() };
   }
 
-  sayRead(slot, head, step) {
+  textOfRead(slot, head, step) {
     const { slots, read_heads: heads } = this.recording.sizes;
     const weight = this.recording.at("read_weights", step)[head * slots + slot];
     const ways = this.recording.at("read_ways", step);
@@ -152,7 +153,7 @@ class MemoryPanel extends Panel {
   }
 }
 
-/** The chosen step's memory less that of the step beside it. */
+/** The memory at the chosen step minus that at the step it is compared with. */
 class DifferencePanel extends MemoryPanel {
   constructor(view) {
     super(view, "difference", "Memory difference");
@@ -162,7 +163,7 @@ class DifferencePanel extends MemoryPanel {
     return false;
   }
 
-  /** The scale is the largest difference in sight. */
+  /** The scale ends at the largest difference. */
   paint(context) {
     const most = this.contents().reduce((far, number) => Math.max(far, Math.abs(number)), 0);
     this.scale = { ramp: "signed", most: most || 1 };
@@ -178,10 +179,10 @@ class DifferencePanel extends MemoryPanel {
 
   between() {
     const { step, chosen } = this.view.steps();
-    return `step ${chosen} less step ${step}`;
+    return `step ${chosen} minus step ${step}`;
   }
 
-  /** No weights here: they are of one step each. */
+  /** Without weights: a difference of steps has none. */
   columns() {
     return { writes: 0, word: this.plot, reads: 0, wordX: GUTTER, readX: this.width + 1 };
   }

@@ -2,10 +2,10 @@
 // Panels over time: heat maps of rows by steps, shares of modes, and the axis.
 
 /** Rows by steps in colour. `table` has: rows, columns (steps), value(row, step), scale,
- * say(row, step), and, where the rows are slots, slots: true; else names of the rows, if any. */
+ * text(row, step); if the rows are slots, slots: true; else names of the rows, if any. */
 class TimePanel extends Panel {
   constructor(view, id, title, table, tall) {
-    super(view, id, title, `${title || "Mask"}: ${table.what ?? "heads by time"}`);
+    super(view, id, title, `${title}: ${table.what ?? "heads by time"}`);
     this.table = { columns: this.recording.sizes.steps, ...table };
     this.wanted = tall;
   }
@@ -37,7 +37,7 @@ class TimePanel extends Panel {
     names?.forEach((name, row) => this.label(context, name, ((row + 0.5) * this.tall) / rows));
   }
 
-  /** The chosen step, and that which it is compared with. */
+  /** The chosen step, and the step that it is compared with. */
   cursor(context) {
     const { step, other } = this.view.steps();
     const { accent, ink } = this.view.colours;
@@ -62,10 +62,10 @@ class TimePanel extends Panel {
 
   at(x, y) {
     if (x < GUTTER || x > this.width || y < 0 || y > this.tall) return null;
-    const { columns, rows, slots, say } = this.table;
+    const { columns, rows, slots, text } = this.table;
     const step = Math.min(columns - 1, Math.floor(((x - GUTTER) * columns) / this.plot));
     const row = Math.min(rows - 1, Math.floor((y * rows) / this.tall));
-    return { step, ...(slots && { slot: row }), text: say(row, step) };
+    return { step, ...(slots && { slot: row }), text: text(row, step) };
   }
 
   chosen() {
@@ -75,7 +75,7 @@ class TimePanel extends Panel {
   }
 }
 
-/** The shares of the ways of reading, one row a head, stacked in three colours. */
+/** The shares of the ways of reading, one row per head, stacked in three colours. */
 class ModesPanel extends TimePanel {
   paintStill(context) {
     const { rows, columns, shares } = this.table;
@@ -96,7 +96,7 @@ class ModesPanel extends TimePanel {
   }
 }
 
-/** The numbers of the steps, and that of the chosen one. */
+/** The numbers of some steps, and of the chosen one. */
 class AxisPanel extends TimePanel {
   paint(context) {
     const { columns } = this.table;
@@ -118,18 +118,18 @@ class AxisPanel extends TimePanel {
   }
 }
 
-/** The panels of the sequence: what was shown, what was asked for, what came out. */
+/** The panels of the sequence: inputs, targets, outputs, and which steps count. */
 function sequencePanels(view) {
   const { recording } = view;
   const parts = ["inputs", "targets", "outputs"].filter((part) => recording.has(part));
   const panels = parts.map((part) => {
-    const name = part[0].toUpperCase() + part.slice(1);
-    return heatOf(view, part, name, part, { unit: "channel", what: "channels by time" });
+    const isLogits = part === "outputs" && recording.outputs_are_logits;
+    const title = part[0].toUpperCase() + part.slice(1) + (isLogits ? " (logits)" : "");
+    return heatOf(view, part, title, part, { unit: "channel", what: "channels by time" });
   });
   if (recording.has("mask")) {
-    panels.push(
-      heatOf(view, "mask", "", "mask", { tall: 12, names: ["counts"], what: "steps that count" }),
-    );
+    const title = "Counts in the loss";
+    panels.push(heatOf(view, "mask", title, "mask", { tall: 12, what: "1 for steps that count" }));
   }
   return [...panels, axisPanel(view, "sequence-axis")];
 }
@@ -161,11 +161,11 @@ function timePanels(view) {
         head,
       ),
     ),
-    slots("usage", "Usage, before the write", "usage", 1, 0),
+    slots("usage", "Usage before the write", "usage", 1, 0),
     ...each(writeHeads, (head) =>
       slots(
         `allocation-${head}`,
-        `Free slots it could have written to${many(writeHeads, head)}`,
+        `Allocation weights: free slots to write to${many(writeHeads, head)}`,
         "allocation_weights",
         writeHeads,
         head,
@@ -187,8 +187,8 @@ function timePanels(view) {
   ];
 }
 
-/** A heat map of one array; of arrays with heads, of one head. */
-function heatOf(view, id, title, name, { heads = 1, head = 0, unit, names, tall, what }) {
+/** A heat map of one array, or of one head of an array. */
+function heatOf(view, id, title, name, { heads = 1, head = 0, unit, tall, what }) {
   const { recording } = view;
   const { shape } = recording.arrays[name];
   const rows = shape.length > 1 ? shape.at(-1) : 1;
@@ -197,7 +197,7 @@ function heatOf(view, id, title, name, { heads = 1, head = 0, unit, names, tall,
   const slots = unit === "slot";
   const where = unit ? (row) => ` · ${unit} ${row}` : () => "";
   const of = heads > 1 || /_weights/.test(name) ? ` · head ${head}` : "";
-  const say = (row, step) =>
+  const text = (row, step) =>
     [
       `${name.replaceAll("_", " ")} ${rounded(value(row, step))}${where(row)}${of} · step ${step}`,
       slots ? holding(recording, row, step) : recording.words?.[name]?.[step],
@@ -208,12 +208,12 @@ function heatOf(view, id, title, name, { heads = 1, head = 0, unit, names, tall,
     tall ?? Math.round(Math.min(slots ? 132 : 66, Math.max(slots ? 72 : 24, rows * 7)));
   const scale = slots ? { ramp: "weight", most: 1 } : scaleOf(view.app.range(name));
   const mean = name === "usage";
-  const table = { rows, value, scale, slots, names, what, say, mean };
+  const table = { rows, value, scale, slots, what, text, mean };
   return new TimePanel(view, id, title, table, height);
 }
 
-/** Numbers of heads by time, one row each; `arrays` are named by what their rows are called.
-    Colours go up to `highest`, or else to the largest of these numbers. */
+/** Numbers of heads by time, one row each; `arrays` maps the names of the rows to arrays. The
+ * colours end at `highest`, or else at the largest of these numbers. */
 function rowsPanel(view, id, title, arrays, highest) {
   const { recording } = view;
   const lines = Object.entries(arrays).flatMap(([short, name]) => {
@@ -221,7 +221,7 @@ function rowsPanel(view, id, title, arrays, highest) {
     const read = recording.reader(name);
     return Array.from({ length: heads }, (_, head) => ({
       name: heads > 1 ? `${short} ${head}` : short,
-      said: `${name.replaceAll("_", " ")}, head ${head}`,
+      longName: `${name.replaceAll("_", " ")}, head ${head}`,
       value: (step) => read(step * heads + head),
     }));
   });
@@ -232,7 +232,7 @@ function rowsPanel(view, id, title, arrays, highest) {
     names: lines.map((line) => line.name),
     value: (row, step) => lines[row].value(step),
     scale: { ramp: "weight", most },
-    say: (row, step) => `${lines[row].said}: ${rounded(lines[row].value(step))} · step ${step}`,
+    text: (row, step) => `${lines[row].longName}: ${rounded(lines[row].value(step))} · step ${step}`,
   };
   return new TimePanel(view, id, title, table, 14 * lines.length);
 }
@@ -247,11 +247,11 @@ function modesPanel(view) {
       Array.from({ length: count }, (_, i) => read(start + from + i)).reduce((a, b) => a + b, 0);
     return [sum(0, writers), sum(writers, writers), sum(2 * writers, 1)];
   };
-  const say = (row, step) => {
-    const said = shares(row, step).map((share, way) => `${WAYS[way]} ${rounded(share)}`);
-    return `${said.join(", ")} · head ${row} · step ${step}`;
+  const text = (row, step) => {
+    const parts = shares(row, step).map((share, way) => `${WAYS[way]} ${rounded(share)}`);
+    return `${parts.join(", ")} · head ${row} · step ${step}`;
   };
-  const panel = new ModesPanel(view, "modes", "Ways of reading", { rows, shares, say }, 24 * rows);
+  const panel = new ModesPanel(view, "modes", "Ways of reading", { rows, shares, text }, 24 * rows);
   panel.caption.append(waysLegend());
   return panel;
 }
@@ -265,7 +265,7 @@ function waysLegend(lead = "") {
 }
 
 function axisPanel(view, id) {
-  const table = { rows: 1, say: (_, step) => `step ${step}`, what: "an axis" };
+  const table = { rows: 1, text: (_, step) => `step ${step}`, what: "an axis" };
   const panel = new AxisPanel(view, id, "", table, 18);
   panel.canvas.setAttribute("aria-label", "Steps, the axis of time");
   return panel;

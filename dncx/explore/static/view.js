@@ -1,8 +1,10 @@
 "use strict";
 // One column: everything about one recording. The page has one, or two to compare.
 
+const TRANSCRIPT_HEIGHT = 236; // pixels
+
 class View {
-  /** `kind` is "whole", or "step" for a column that has only what is of one step. */
+  /** `kind` is "whole", or "step" for a column that shows one step only. */
   constructor(app, recording, kind) {
     Object.assign(this, { app, recording, kind, panels: [] });
     this.root = element("article", { class: `view ${kind}`, "aria-label": recording.label });
@@ -13,7 +15,7 @@ class View {
     return this.app.state;
   }
 
-  /** The step this column shows, the chosen one, and the other one of a comparison of steps. */
+  /** The step this column shows, the chosen one, and in a comparison of steps the other one. */
   steps() {
     const last = this.recording.sizes.steps - 1;
     const chosen = Math.min(this.state.step, last);
@@ -30,22 +32,21 @@ class View {
   heading() {
     const { label, notes } = this.recording;
     const whole = this.kind === "whole";
-    const said = whole ? facts(this.recording) : "the same recording";
     const top = [
-      element("h2", {}, whole ? label : "Another step"),
-      element("p", { class: "facts" }, said),
+      element("h2", {}, whole ? label : "The same recording"),
+      element("p", { class: "facts" }, whole ? facts(this.recording) : "at another step"),
     ];
     const remarks = whole ? notes.map((note) => element("p", { class: "note" }, note)) : [];
     return element("header", {}, ...top, ...remarks);
   }
 
   overTime() {
-    this.said = element("p", { class: "said" });
+    this.current = element("p", { class: "current" });
     this.transcript = new Transcript(this);
     return element(
       "div",
       { class: "over-time" },
-      this.section("Sequence", sequencePanels(this), this.said, this.transcript.box),
+      this.section("Sequence", sequencePanels(this), this.current, this.transcript.box),
       this.section("Memory over time", timePanels(this)),
     );
   }
@@ -65,8 +66,8 @@ class View {
       this.kind === "whole" ? this.slotStory() : this.difference(),
       ...(order.length ? [this.section("Order of writing", order, ...this.headChoice())] : []),
     );
-    const tell = () => column.style.setProperty("--tall", `${column.offsetHeight}px`);
-    new ResizeObserver(tell).observe(column);
+    const measure = () => column.style.setProperty("--tall", `${column.offsetHeight}px`);
+    new ResizeObserver(measure).observe(column);
     return column;
   }
 
@@ -84,7 +85,7 @@ class View {
     return Math.min(this.state.head, this.recording.sizes.write_heads - 1);
   }
 
-  /** Of memories with several write heads: whose links to show. */
+  /** A choice of the write head whose links are shown, if there are several. */
   headChoice() {
     const { write_heads: heads } = this.recording.sizes;
     if (heads === 1) return [];
@@ -106,6 +107,7 @@ class View {
   resize() {
     this.colours = palette();
     for (const panel of this.panels) panel.resize();
+    this.transcript?.resize();
   }
 
   draw() {
@@ -116,20 +118,20 @@ class View {
     this.stepTitle.textContent = `At step ${wanted}${ended}`;
     if (this.headSelect) this.headSelect.value = String(this.head);
     if (this.kind !== "whole") return;
-    this.said.replaceChildren(...this.sayStep(step));
+    this.current.replaceChildren(...this.wordsOf(step));
     this.story.draw();
     this.transcript.draw(step);
   }
 
-  sayStep(step) {
+  /** The input, target and output of a step. */
+  wordsOf(step) {
     const wrong = this.recording.wrong(step);
     return ["inputs", "targets", "outputs"].flatMap((part) => {
-      const said = this.recording.said(part, step);
       const marked = wrong && part === "outputs";
       const value = element(
         "b",
         marked ? { class: "wrong" } : {},
-        said || "–",
+        this.recording.text(part, step) || "–",
         marked ? " ≠ target" : "",
       );
       return [element("span", {}, `${part.slice(0, -1)} `, value)];
@@ -157,10 +159,10 @@ class Story {
     this.keepInSight(step);
   }
 
-  /** Rolls the list to the last event up to a step, where it does not show it. */
+  /** Scrolls the list so that it shows the last event up to a step. */
   keepInSight(step) {
     const place = `${this.shown} ${step}`;
-    if (this.place === place) return; // somebody may read elsewhere in it
+    if (this.place === place) return; // the user may have scrolled
     this.place = place;
     const items = [...this.list.querySelectorAll("[data-step]")];
     const item = items.findLast((one) => Number(one.dataset.step) <= step) ?? items[0];
@@ -171,11 +173,11 @@ class Story {
 
   fill(recording, slot) {
     this.shown = slot;
-    const there = slot !== null && slot < recording.sizes.slots;
-    this.title.textContent = there ? `Slot ${slot}` : "A slot";
+    const exists = slot !== null && slot < recording.sizes.slots;
+    this.title.textContent = exists ? `Slot ${slot}` : "No slot chosen";
     const hint = "Click a slot in any picture, or press ↑ or ↓, to follow it.";
-    const events = there ? story(recording, slot) : [];
-    const none = there ? "Never sharply written or read." : hint;
+    const events = exists ? story(recording, slot) : [];
+    const none = exists ? "Never got more than half of a write or a read." : hint;
     this.list.replaceChildren(
       ...events.map((event) => this.item(event)),
       ...(events.length ? [] : [element("li", { class: "hint" }, none)]),
@@ -190,7 +192,7 @@ class Story {
   }
 }
 
-/** Every step in words, as a table. */
+/** Every step in words: a table in a box that ends between two rows. */
 class Transcript {
   constructor(view) {
     const { recording } = view;
@@ -200,30 +202,50 @@ class Transcript {
     const names = ["step", ...this.parts.map((part) => part.slice(0, -1)), "wrote", "read"];
     const head = element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, name)));
     this.rows = Array.from({ length: recording.sizes.steps }, (_, step) => this.row(view, step));
-    const table = element(
+    this.table = element(
       "table",
-      {},
+      { style: `--parts: ${this.parts.length}` },
       element("thead", {}, head),
       element("tbody", {}, ...this.rows),
     );
-    this.box = element(
+    this.scroll = element(
       "div",
       { class: "scroll", tabindex: "0", role: "region", "aria-label": "Transcript" },
-      table,
+      this.table,
     );
+    this.box = element("div", { class: "transcript" }, this.scroll);
+    this.scroll.addEventListener("scroll", () => this.endAfterWholeRows());
   }
 
   row(view, step) {
     const { recording } = view;
-    const cell = (text, name) => element("td", name ? { class: name } : {}, text);
-    const said = this.parts.map((part) => {
+    const words = this.parts.map((part) => {
       const wrong = part === "outputs" && recording.wrong(step);
-      return cell(recording.said(part, step) + (wrong ? " ≠" : ""), wrong ? "wrong" : "word");
+      const text = recording.text(part, step) + (wrong ? " ≠" : "");
+      return element("td", { class: wrong ? "wrong" : "word" }, text);
     });
-    const did = [writesIn, readsIn].map((tell) => cell(tell(recording, step).join("; "), "did"));
-    const row = element("tr", {}, element("th", { scope: "row" }, String(step)), ...said, ...did);
+    const wrote = writesAreSpread(recording, step)
+      ? ["spread over several slots"]
+      : writesIn(recording, step);
+    const row = element(
+      "tr",
+      {},
+      element("th", { scope: "row" }, String(step)),
+      ...words,
+      this.events("wrote", wrote),
+      this.events("read", readsIn(recording, step)),
+    );
     row.addEventListener("click", () => view.choose({ step }));
     return row;
+  }
+
+  /** A cell with one line per event. Its label is shown where the columns have no names. */
+  events(name, lines) {
+    const cell = element("td", { class: "did" });
+    if (!lines.length) return cell;
+    const list = element("div", {}, ...lines.map((line) => element("div", {}, line)));
+    cell.append(element("span", { class: "name" }, `${name} `), list);
+    return cell;
   }
 
   /** Marks the row of a step, and keeps it in sight. */
@@ -231,15 +253,55 @@ class Transcript {
     if (this.marked === step) return;
     this.rows[this.marked]?.removeAttribute("aria-current");
     this.marked = step;
-    const row = this.rows[step];
-    row.setAttribute("aria-current", "step");
-    const { scrollTop, clientHeight } = this.box;
-    const head = this.rows[0].offsetTop;
-    const below = row.offsetTop + row.offsetHeight > scrollTop + clientHeight;
-    if (below || row.offsetTop - head < scrollTop) {
-      const before = this.rows[step - 1]?.offsetHeight ?? 0;
-      const room = clientHeight - head - row.offsetHeight;
-      this.box.scrollTop = row.offsetTop - head - (before <= room ? before : 0);
-    }
+    this.rows[step].setAttribute("aria-current", "step");
+    const { scrollTop, clientHeight } = this.scroll;
+    const end = scrollTop + clientHeight - this.headHeight;
+    if (this.top(step) < scrollTop - 1 || this.bottom(step) > end + 1) this.showAt(step);
+  }
+
+  /** Fits the rows into another width. */
+  resize() {
+    this.showAt(this.marked ?? 0);
+  }
+
+  /** Shows the row of a step below the one before it, and at the end as many as fit. */
+  showAt(step) {
+    let first = step > 0 && this.fit(step - 1, step) ? step - 1 : step;
+    while (first > 0 && this.fit(first - 1, this.rows.length - 1)) first -= 1;
+    this.endAfterWholeRows(first);
+    this.scroll.scrollTop = this.top(first);
+  }
+
+  /** Makes the box so high that it cuts no row. */
+  endAfterWholeRows(first = this.firstInSight()) {
+    let last = first;
+    while (last + 1 < this.rows.length && this.fit(first, last + 1)) last += 1;
+    this.scroll.style.height = `${this.headHeight + this.bottom(last) - this.top(first)}px`;
+    this.scroll.style.scrollPaddingTop = `${this.headHeight}px`;
+  }
+
+  /** Whether the box has room for the rows of all steps from `first` to `last`. */
+  fit(first, last) {
+    return this.headHeight + this.bottom(last) - this.top(first) <= TRANSCRIPT_HEIGHT;
+  }
+
+  firstInSight() {
+    const { scrollTop } = this.scroll;
+    const first = this.rows.findIndex((_, step) => this.top(step) >= scrollTop - 1);
+    return Math.max(0, first);
+  }
+
+  get headHeight() {
+    return this.rows[0].getBoundingClientRect().top - this.table.getBoundingClientRect().top;
+  }
+
+  /** Where a row begins, in pixels below the first row; rows may end between two pixels. */
+  top(step) {
+    const [first, row] = [this.rows[0], this.rows[step]].map((one) => one.getBoundingClientRect());
+    return row.top - first.top;
+  }
+
+  bottom(step) {
+    return this.top(step) + this.rows[step].getBoundingClientRect().height;
   }
 }

@@ -1,30 +1,48 @@
 "use strict";
-// What the page says: of steps, of slots, of what is under the pointer.
+// What the page says about steps and slots.
 
-function writesIn(recording, step) {
-  const writes = recording.writesAt.get(step) ?? [];
-  return writes.map((one) => `slot ${one.slot} (head ${one.head}, ${one.way})`);
+/** Which head, if there are several. */
+function byHead(count, ...heads) {
+  return count > 1 ? ` (head ${heads.join(" and ")})` : "";
 }
 
-function readsIn(recording, step) {
-  const reads = recording.readsAt.get(step) ?? [];
+function writesIn({ writesAt, sizes }, step) {
+  const writes = writesAt.get(step) ?? [];
+  return writes.map(
+    (one) => `slot ${one.slot}, ${one.way}${byHead(sizes.write_heads, one.head)}`,
+  );
+}
+
+function readsIn({ readsAt, sizes }, step) {
+  const reads = readsAt.get(step) ?? [];
   return reads.map(
-    (one) => `slot ${one.slot}, ${writtenAt(one.written)}, by ${one.way} (head ${one.head})`,
+    (one) =>
+      `slot ${one.slot}, ${writtenAt(one.written)}, by ${one.way}${byHead(sizes.read_heads, one.head)}`,
   );
 }
 
 function writtenAt(step) {
-  return step === null ? "never sharply written" : `written at step ${step}`;
+  return step === null ? "not written before" : `written at step ${step}`;
 }
 
-/** One sentence on a step, for those who listen. */
+/** Whether a step wrote, but no single slot got more than half of a write. */
+function writesAreSpread(recording, step) {
+  if (recording.writesAt.has(step)) return false;
+  const { slots, write_heads: heads } = recording.sizes;
+  const weights = recording.at("write_weights", step);
+  return Array.from({ length: heads }, (_, head) =>
+    weights.subarray(head * slots, (head + 1) * slots).reduce((sum, weight) => sum + weight, 0),
+  ).some((sum) => sum > 0.5);
+}
+
+/** One sentence about a step, for screen readers. */
 function sentence(recording, step) {
   const parts = ["inputs", "targets", "outputs"]
-    .filter((part) => recording.said(part, step))
-    .map((part) => `${part.slice(0, -1)} ${recording.said(part, step)}`);
+    .filter((part) => recording.text(part, step))
+    .map((part) => `${part.slice(0, -1)} ${recording.text(part, step)}`);
   if (recording.wrong(step)) parts.push("output differs from target");
-  parts.push(...writesIn(recording, step).map((said) => `wrote ${said}`));
-  parts.push(...readsIn(recording, step).map((said) => `read ${said}`));
+  parts.push(...writesIn(recording, step).map((text) => `wrote ${text}`));
+  parts.push(...readsIn(recording, step).map((text) => `read ${text}`));
   return `Step ${step}: ${parts.join("; ")}.`;
 }
 
@@ -32,20 +50,18 @@ function sentence(recording, step) {
 function story(recording, slot) {
   const events = [];
   for (const life of recording.lifetimes.filter((one) => one.slot === slot)) {
-    events.push({
-      step: life.written,
-      order: 1,
-      kind: "written",
-      text: writtenText(recording, life),
-    });
+    const text = writtenText(recording, life);
+    events.push({ step: life.written, order: 1, kind: "written", text });
     events.push({ step: life.ended, order: 0, kind: life.end, text: endText(recording, life) });
   }
   for (const read of recording.reads.filter((one) => one.slot === slot)) {
-    const text = `read at step ${read.step} by ${read.way}, head ${read.head}`;
+    const head = byHead(recording.sizes.read_heads, read.head);
+    const text = `read at step ${read.step} by ${read.way}${head}`;
     events.push({ step: read.step, order: 2, kind: "read", text });
   }
-  const told = events.filter((event) => event.kind !== "overwritten");
-  return told.sort((a, b) => a.step - b.step || a.order - b.order);
+  // The end of an overwritten lifetime is the next write, which is listed already.
+  const listed = events.filter((event) => event.kind !== "overwritten");
+  return listed.sort((a, b) => a.step - b.step || a.order - b.order);
 }
 
 function writtenText(recording, life) {
@@ -54,24 +70,23 @@ function writtenText(recording, life) {
       one !== life && one.slot === life.slot && one.end === "overwritten" && one.ended === life.written,
   );
   const verb = before ? "overwritten" : "written";
-  return `${verb} at step ${life.written} by head ${life.head}${shownAt(recording, life.written)}`;
+  const head = byHead(recording.sizes.write_heads, life.head);
+  return `${verb} at step ${life.written}${head}${shownAt(recording, life.written)}`;
 }
 
-function endText(recording, { slot, ended, end }) {
+function endText({ frees, sizes }, { slot, ended, end }) {
   if (end === "kept") return "still there at the end";
-  const heads = recording.frees
-    .filter((one) => one.slot === slot && one.step === ended)
-    .map((one) => one.head);
-  return `freed at step ${ended} by head ${heads.join(" and ")}`;
+  const heads = frees.filter((one) => one.slot === slot && one.step === ended);
+  return `freed at step ${ended}${byHead(sizes.read_heads, ...heads.map((one) => one.head))}`;
 }
 
-/** What was shown when a slot was written: most likely what was written. */
+/** What was shown when a slot was written, which is most likely what was written. */
 function shownAt(recording, step) {
-  const item = recording.said("inputs", step);
+  const item = recording.text("inputs", step);
   return item ? `, when ${item} was shown` : "";
 }
 
-/** When what a slot holds at a step was written. */
+/** When the content that a slot has at a step was written. */
 function holding(recording, slot, step) {
   const life = recording.lifetimeAt(slot, step);
   return life ? `written at step ${life.written}${shownAt(recording, life.written)}` : "";
@@ -87,11 +102,4 @@ function facts({ sizes, scores }) {
     several(sizes.write_heads, "write head"),
     ...Object.entries(scores).map(([name, score]) => `${name.replaceAll("_", " ")} ${score}`),
   ].join(" · ");
-}
-
-/** How far numbers on this page are from the trace's, by their arrays. */
-function exactness(recording) {
-  const half = (name) => Number((recording.arrays[name].scale / 2).toPrecision(1));
-  const names = Object.keys(recording.arrays);
-  return names.map((name) => `${name} ±${half(name)}`).join(", ");
 }
