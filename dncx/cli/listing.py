@@ -1,7 +1,6 @@
 """`dncx runs`: the state of the runs in a folder. No JAX here, so that it answers at once."""
 
 import dataclasses
-import fcntl
 import json
 import math
 import time
@@ -11,7 +10,7 @@ from typing import Any
 
 from dncx.errors import UsageError
 from dncx.runs.codec import to_plain
-from dncx.runs.lock import LOCK
+from dncx.runs.lock import is_locked
 from dncx.runs.metrics import parse_lines
 from dncx.runs.paths import CONFIG, FAILURE, METRICS, MODEL
 from dncx.runs.progress import Progress, Validation
@@ -141,7 +140,7 @@ def _status(run: Path) -> RunStatus:
     reported = reports[-1]["iteration"] if reports else 0
     lesson = trained.lesson if trained else int(_last_number(reports, "lesson") or 0)
     validation = trained.validation if trained else _best_validation(reports)
-    if _is_locked(run):
+    if is_locked(run):
         state = "running"
     elif trained and trained.iteration >= total:
         state = "finished"
@@ -210,18 +209,6 @@ def _last_number(reports: list[dict[str, Any]], name: str) -> int | float | None
     values = (report.get(name) for report in reversed(reports))
     numbers = (x for x in values if isinstance(x, int | float) and math.isfinite(x))
     return next(numbers, None)
-
-
-def _is_locked(run: Path) -> bool:
-    """Whether a process trains there (lock.py); asks without taking the lock."""
-    if not (run / LOCK).is_file():
-        return False
-    with (run / LOCK).open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def _table(rows: list[ListedRun]) -> str:

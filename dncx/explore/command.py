@@ -31,6 +31,10 @@ def explore(settings: ExploreSettings[Any]) -> Iterator[str]:
     """
     settings.check()
     out = _folder(settings)
+    if settings.compare and settings.compare.suffix != ".npz":
+        read_finished(
+            find_run(settings.compare)
+        )  # refused before the first trace, which takes time
     traces = {"trace.npz": _trace(settings.run_dir, settings, fields_of(settings.task))}
     trace, compared = traces["trace.npz"], None
     if settings.compare:

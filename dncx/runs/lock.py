@@ -12,6 +12,18 @@ from dncx.errors import UsageError
 LOCK = "lock"
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process trains in a folder; this asks for a moment, and changes nothing."""
+    if not (folder / LOCK).is_file():
+        return False
+    with (folder / LOCK).open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 class Locks:
     """Folders that are this process's own until it ends, in whatever way it ends.
 

@@ -24,7 +24,8 @@ def find_run(run: Path) -> Path:
     """
     shipped = SHIPPED / run
     try:
-        return shipped if not run.exists() and (shipped / CONFIG).exists() else run
+        # A folder that only has the name of a model, such as the output of `explore`, is no run.
+        return run if (run / CONFIG).exists() or not (shipped / CONFIG).exists() else shipped
     except OSError as error:
         raise UsageError(f"{str(run)[:300]}: {error.strerror}") from error
 

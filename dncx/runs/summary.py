@@ -6,13 +6,14 @@ from typing import Any, Literal
 
 from dncx.errors import UsageError
 from dncx.runs.codec import from_json, from_plain, parsed
+from dncx.runs.lock import is_locked
 from dncx.runs.paths import CONFIG, MODEL, shipped_models
 from dncx.runs.progress import Progress
 
 FORMAT: Literal["dncx-run-2"] = "dncx-run-2"
 _LARGEST_CONFIG = 2**22  # bytes; a config.json has some thousand
 _LARGEST_HEADER = 2**24  # bytes of the header of a model.safetensors
-_NAMED_SEEDS = 4  # in a message
+_NAMED_SEEDS = 4  # or runs, in a message
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,7 +109,7 @@ def read_finished(run_dir: Path) -> RunSummary:
         named = ", ".join(str(run_dir / seed) for seed in seeds[:_NAMED_SEEDS])
         raise UsageError(f"{run_dir} holds one network per seed; name one of them: {named}{more}")
     if not (run_dir / CONFIG).is_file():
-        raise UsageError(f"{run_dir} is not a run directory: it has no {CONFIG}")
+        raise UsageError(_why_no_run(run_dir))
     summary = read_summary(run_dir)
     progress = trained_progress(run_dir)
     if progress is None:
@@ -120,8 +121,20 @@ def read_finished(run_dir: Path) -> RunSummary:
     return summary
 
 
+def _why_no_run(path: Path) -> str:
+    """What a path is that is no run directory."""
+    if not path.is_dir():
+        return f"{path} is not a run directory: it is a file"
+    if runs := sorted(str(config.parent) for config in path.glob(f"*/{CONFIG}")):
+        more = ", ..." if len(runs) > _NAMED_SEEDS else ""
+        return f"{path} is a folder of runs; name one: {', '.join(runs[:_NAMED_SEEDS])}{more}"
+    return f"{path} is not a run directory: it has no {CONFIG}"
+
+
 def unfinished(run_dir: Path, summary: RunSummary) -> str:
     """How far a run without a model is, and how to get a model, in words."""
+    if is_locked(run_dir):
+        return f"{run_dir} is still training, so there is no model yet; `dncx runs` shows how far"
     saved = [int(path.name) for path in run_dir.glob("checkpoints/*") if path.name.isdecimal()]
     total = summary.updates.num_training_iterations
     if not saved:

@@ -64,7 +64,7 @@ class ExploreSettings(Generic[TaskT]):
     The defaults of the task's options are those of the run.
     """
 
-    run_dir: Annotated[Path, tyro.conf.Positional] = Path("memory-reuse")
+    run_dir: Annotated[Path, tyro.conf.Positional] = Path("traversal")
     """A run directory, a model that ships with dncx, or a trace.npz."""
     task: TaskT
     memory_size: int | None = None

@@ -1,6 +1,7 @@
 """`dncx explore`: what it writes, where, and what it refuses."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from dncx import explore
 from dncx.cli.main import main
 from dncx.explore import command
+from dncx.runs.lock import Locks
 from dncx.runs.paths import SHIPPED
 
 ROOT = Path(__file__).parents[2]
@@ -42,13 +44,13 @@ def kept(tmp_path_factory):
 
 
 def test_without_a_run_it_shows_a_model_that_ships(here, capsys):
-    assert main(["explore", "--num_sequences=2", "--num_episodes=1", "--no_figures"]) == 0
-    out = here / "explore" / "memory-reuse"
+    assert main(["explore", "--path_length=2", "--num_episodes=1", "--no_figures"]) == 0
+    out = here / "explore" / "traversal"
     assert files(out) == ["memory.html", "trace.npz"]
-    told = capsys.readouterr().out
-    assert "memory-reuse: 10 slots; episodes of 22 steps; the first: bit error 0.00%" in told
-    assert str(out / "memory.html") in told
-    assert explore.load(out / "trace.npz")[0].num_steps == 22
+    printed = capsys.readouterr().out
+    assert "traversal: 64 slots" in printed
+    assert str(out / "memory.html") in printed
+    assert explore.load(out / "trace.npz")[0].num_slots == 64
 
 
 def test_a_run_keeps_them_itself_with_figures(here, capsys):
@@ -77,7 +79,7 @@ def test_two_beside_each_other(here, capsys, kept):
 
 def test_another_run_of_the_task_sees_the_same_episodes(here, kept):
     flags = ["--no_figures", "--num_sequences=3", "--seed=4", "--out=both"]
-    assert main(["explore", "--compare", "memory-reuse", *flags]) == 0
+    assert main(["explore", "memory-reuse", "--compare", "memory-reuse", *flags]) == 0
     one, two = (explore.load(here / "both" / name) for name in ("trace.npz", "compared.npz"))
     np.testing.assert_array_equal(one[1].inputs, two[1].inputs)
 
@@ -110,7 +112,7 @@ def test_nothing_is_overwritten(here, capsys, kept):
         (["typo.npz"], "there is no file typo.npz"),
         (["--num_episodes=0"], "num_episodes=0: must lie in 1..100"),
         (["--compare=typo"], "there is no run typo"),
-        (["--num_sequences=0"], "num_sequences=0"),
+        (["memory-reuse", "--num_sequences=0"], "num_sequences=0"),
         (["--memory_size=0"], "memory_size"),
     ],
 )
@@ -132,10 +134,60 @@ def test_a_trace_of_another_version(here, capsys, kept):
     assert "has the format 'dncx-trace-9'" in refused(capsys, "other.npz")
 
 
-def test_a_run_without_a_model(here, capsys):
-    (here / "run").mkdir()
-    shutil.copy(SHIPPED / "memory-reuse" / "config.json", here / "run")
-    assert "run is not a finished run: it has no model.safetensors" in refused(capsys, "run")
+def stopped_run(folder, *saved):
+    """A run of 100,000 iterations with checkpoints at some of them, and without a model."""
+    folder.mkdir(parents=True)
+    config = json.loads((SHIPPED / "memory-reuse" / "config.json").read_text())
+    config["updates"]["num_training_iterations"] = 100_000
+    (folder / "config.json").write_text(json.dumps(config))
+    for iteration in saved:
+        (folder / "checkpoints" / str(iteration)).mkdir(parents=True)
+
+
+@pytest.mark.parametrize("command", ["explore", "eval", "export"])
+def test_what_is_no_finished_run(command, here, capsys):
+    """Each case is named as what it is: a file, a folder, a folder of runs, an unfinished run."""
+    (here / "file").write_text("mine")
+    (here / "notes").mkdir()
+    stopped_run(here / "runs" / "kept", 41_000, 82_100)
+    stopped_run(here / "runs" / "fresh")
+    stopped_run(here / "running", 500)
+    locks = Locks(print)
+    locks.take([here / "running"])
+    expected = {
+        "nowhere": "no run nowhere",
+        "file": "file is not a run directory: it is a file",
+        "notes": "notes is not a run directory: it has no config.json",
+        "runs": "name one: runs/fresh, runs/kept",
+        "runs/kept": "stopped at iteration 82,100 of 100,000",
+        "runs/fresh": "before its first checkpoint",
+        "running": "still training",
+    }
+    before = files(here)
+    for name, words in expected.items():
+        assert main([command, name]) == 2
+        assert words in capsys.readouterr().err
+    locks.__exit__()
+    assert files(here) == [name for name in before if name != "running/lock"]
+
+
+def test_a_stopped_run_gets_its_model_as_the_message_says(here, capsys):
+    flags = ["--model=lstm", "--hidden_size=4", "--batch_size=2"]
+    flags += ["--checkpoint_interval=2", "--report_interval=2"]
+    assert main(["train", "repeat-copy", *flags, "--num_training_iterations=4"]) == 0
+    run = here / "runs" / "repeat-copy"
+    (run / "model.safetensors").unlink()
+    (how,) = re.findall(r"--num_training_iterations=\d+", refused(capsys, str(run)))
+    assert main(["train", "repeat-copy", *flags, how]) == 0
+    assert (run / "model.safetensors").exists()
+
+
+def test_a_folder_with_the_name_of_a_model(here):
+    """Such as the output of an earlier call."""
+    (here / "associative-recall").mkdir()
+    flags = ["--num_episodes=1", "--min_items=2", "--max_items=2", "--no_figures"]
+    assert main(["explore", "associative-recall", *flags]) == 0
+    assert files(here / "explore" / "associative-recall") == ["memory.html", "trace.npz"]
 
 
 @pytest.mark.slow
