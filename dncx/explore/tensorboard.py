@@ -74,9 +74,8 @@ class TensorBoard:
 
     def __call__(self, line: Mapping[str, Any]) -> None:
         """Writes the numbers of a line of metrics.jsonl (see `numbers`)."""
-        if self._writer is None:
-            self._open()
-        self._add(line)
+        self._writer = self._writer or self._open()
+        _add(self._writer, line)
         self._writer.flush()
 
     def picture(self, task: Any, network: Any, iteration: int) -> None:
@@ -94,10 +93,11 @@ class TensorBoard:
                 self._say(f"no picture for TensorBoard: {type(error).__name__}: {error}")
             self._has_failed = True
             return
+        self._writer = self._writer or self._open()
         self._writer.add_image(PICTURE, pixels, iteration, dataformats="HWC")
         self._writer.flush()
 
-    def _open(self) -> None:
+    def _open(self) -> Any:
         from tensorboardX import SummaryWriter
         from tensorboardX.summary import hparams
 
@@ -106,7 +106,7 @@ class TensorBoard:
         # The last line is the one that is being logged.
         earlier = read_metrics(metrics)[:-1] if metrics.exists() else []
         kept = earlier[-1]["iteration"] if earlier else 0
-        self._writer = SummaryWriter(
+        writer: Any = SummaryWriter(
             str(folder.absolute()),  # a relative path may be taken for a URL
             purge_step=None if is_new else kept + 1,
             # A thread writes the events, and ends if the disk is full. A limited queue would then
@@ -118,13 +118,15 @@ class TensorBoard:
         # Without the description of an experiment, which would be of one run only, TensorBoard
         # finds the settings of all runs on its own.
         _, settings, self._success = hparams(_flat(config), {})
-        self._writer.file_writer.add_summary(settings, kept)
+        writer.file_writer.add_summary(settings, kept)
         for line in earlier if is_new else ():
-            self._add(line)
+            _add(writer, line)
+        return writer
 
-    def _add(self, line: Mapping[str, Any]) -> None:
-        for tag, number in numbers(line).items():
-            self._writer.add_scalar(tag, number, line["iteration"])
+
+def _add(writer: Any, line: Mapping[str, Any]) -> None:
+    for tag, number in numbers(line).items():
+        writer.add_scalar(tag, number, line["iteration"])
 
 
 def _draw(trace: Any) -> io.BytesIO:
