@@ -14,8 +14,8 @@ from typing import Any
 from dncx.errors import UsageError
 from dncx.explore.tracing import trace_task
 from dncx.reporting.loggers import numbers
-from dncx.runs.config import CONFIG, METRICS
 from dncx.runs.metrics import read_metrics
+from dncx.runs.paths import CONFIG, METRICS
 
 FOLDER = "tensorboard"  # in the run directory
 PICTURE = "memory"  # the tag
@@ -140,10 +140,16 @@ def _draw(trace: Any) -> io.BytesIO:
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings by name, "model.memory_size" and so on, as the HParams tab can show them."""
+    """The settings in config.json by name, "task.num_bits" and so on, for the HParams tab."""
+    sections = {
+        "task": config["task"]["settings"],
+        "network": config["network"] | config["network"]["cell"],
+        "optimizer": config["optimizer"],
+        "updates": config["updates"],
+    }
     return {
-        f"{part}.{name}": value if isinstance(value, str | int | float) else json.dumps(value)
-        for part in ("task", "model", "optimizer", "training")
-        for name, value in config[part].items()
-        if value is not None
+        f"{section}.{name}": value if isinstance(value, str | int | float) else json.dumps(value)
+        for section, settings in sections.items()
+        for name, value in settings.items()
+        if value is not None and name != "cell"
     }

@@ -26,8 +26,8 @@ from dncx.errors import UsageError
 from dncx.explore import tensorboard
 from dncx.explore.tensorboard import TensorBoard, check_installed
 from dncx.reporting.loggers import numbers
-from dncx.runs.config import CONFIG, METRICS, MODELS
 from dncx.runs.metrics import Metrics, read_metrics
+from dncx.runs.paths import CONFIG, METRICS, SHIPPED
 from dncx.settings.training import RunSettings, TrainSettings
 from dncx.tasks.repeat_copy import RepeatCopy
 from dncx.tasks.settings import RepeatCopySettings
@@ -35,7 +35,7 @@ from dncx.training.loop import train
 
 PAGE = (Path(__file__).parents[2] / "docs" / "watching.md").read_text()
 SMALL_PNG = next(Path(matplotlib.get_data_path(), "images").glob("*.png"))
-DESCRIPTION = json.loads((MODELS / "traversal" / CONFIG).read_text())
+DESCRIPTION = json.loads((SHIPPED / "traversal" / CONFIG).read_text())
 
 
 def report(iteration):
@@ -142,20 +142,19 @@ def test_a_report_is_soon_on_the_disk(run):
 
 def test_settings(run):
     """Flat, in the run itself; no description of an experiment, which would be of one run only."""
-    description = DESCRIPTION | {"task": {"name": "own", "parts": [1, 2], "last": None, "on": True}}
-    (run / CONFIG).write_text(json.dumps(description))
+    task = {"name": "own", "settings": {"parts": [1, 2], "last": None, "on": True}}
+    (run / CONFIG).write_text(json.dumps(DESCRIPTION | {"task": task}))
     with TensorBoard(run) as board:
         log(board, run, report(100))
     found = hparams(run)
     assert set(found) == {"session_start_info", "session_end_info"}
     settings = found["session_start_info"].session_start_info.hparams
-    assert settings["task.name"].string_value == "own"
     assert settings["task.parts"].string_value == "[1, 2]"
     assert settings["task.on"].bool_value is True
-    assert settings["model.memory_size"].number_value == 64
+    assert settings["network.memory_size"].number_value == 64
     assert settings["optimizer.optimizer_epsilon"].number_value == 1e-10
-    assert settings["training.num_training_iterations"].number_value == 38000
-    assert {"task.last", "model.controller_gradient_clip"} & set(settings) == set()  # null
+    assert settings["updates.num_training_iterations"].number_value == 38000
+    assert {"task.last", "network.controller_gradient_clip"} & set(settings) == set()  # null
 
 
 def test_an_interrupted_training_keeps_its_reports_and_is_no_success(run):
