@@ -15,8 +15,9 @@ from dncx.debugging.replay import find_origin
 from dncx.errors import UsageError
 from dncx.networks.build import make_network
 from dncx.runs import checkpoints
+from dncx.runs.codec import to_plain
 from dncx.runs.directory import task_of
-from dncx.runs.integrity import Checkpoint, NonFinite
+from dncx.runs.integrity import NonFinite
 from dncx.runs.paths import FAILURE
 from dncx.runs.state import DATA, TrainState, stream
 from dncx.settings.commands import DebugSettings
@@ -28,7 +29,6 @@ from dncx.training.gradient import loss_and_gradient, respond
 from dncx.training.setup import first_state, restore, update_config
 from dncx.training.update import Attempt, UpdateConfig, attempt
 
-_NAMED = 3  # arrays in a list
 _SMALLER = "a smaller --learning_rate or --max_grad_norm, as numbers had grown before"
 
 
@@ -51,11 +51,12 @@ def debug(settings: DebugSettings) -> str:
     Raises:
       UsageError: if there is no such run, or it left nothing to replay.
     """
-    case = load_case(settings.run_dir)
+    case = _load_case(settings.run_dir)
     again = jax.jit(lambda state, *batch: attempt(state, case.update, case.task, *batch))(
         case.state, case.episode, case.key
     )
-    before, now = _numbers(case.seen), _numbers(seen_of(again.norms()))
+    seen = (to_plain(norms) for norms in (case.seen, seen_of(again.norms())))
+    before, now = ([float(x) for x in jax.tree.leaves(norms)] for norms in seen)
     same = np.allclose(before, now, rtol=1e-3, equal_nan=True)  # except for rounding
     finding, advice = _finding(case, again)
     return "\n".join(
@@ -70,15 +71,16 @@ def debug(settings: DebugSettings) -> str:
     )
 
 
-def load_case(run_dir: Path) -> Case:
-    """What a run left when it stopped, and the batch of the update.
-
-    Raises:
-      UsageError: if there is no such run, or it left nothing to replay.
-    """
-    checkpoint = _newest(run_dir)
+def _load_case(run_dir: Path) -> Case:
+    """What a run left when it stopped, and the batch of the update."""
+    checkpoint, _ = checkpoints.newest_intact((run_dir / FAILURE).resolve())
+    if checkpoint is None or checkpoint.manifest.failure is None:
+        seeds = sorted(run_dir.glob(f"seed-*/{FAILURE}"))
+        hint = f"; name one of its networks, such as {seeds[0].parent}" if seeds else ""
+        raise UsageError(
+            f"there is no {run_dir / FAILURE}: it is left if --max_skipped_updates ends a run{hint}"
+        )
     config, seen = checkpoint.manifest.config, checkpoint.manifest.failure
-    assert seen is not None
     task = task_of(run_dir, config.task.name, config.task.settings)
     if isinstance(task, Course):
         task = task.at_lesson(checkpoint.manifest.progress.lesson, task.gate.earlier_share)
@@ -89,22 +91,6 @@ def load_case(run_dir: Path) -> Case:
     episode = jax.jit(lambda key: source.sample(key, update.batch_size))(key)
     plain = nnx.graphdef(nnx.eval_shape(lambda: make_network(config.network, nnx.Rngs(0), "plain")))
     return Case(checkpoint.path, seen, state, update, plain, source, episode, key)
-
-
-def _newest(run_dir: Path) -> Checkpoint:
-    """What the run left when it stopped."""
-    if not run_dir.is_dir():
-        raise UsageError(f"there is no run {run_dir}")
-    found, _ = checkpoints.newest_intact((run_dir / FAILURE).resolve())
-    if seeds := sorted(path.parent for path in run_dir.glob(f"seed-*/{FAILURE}")):
-        raise UsageError(f"{run_dir} has a network of each seed; name one, such as {seeds[0]}")
-    if found is None or found.manifest.failure is None:
-        raise UsageError(
-            f"{run_dir} has no {FAILURE}/. Training leaves it when it stops because of "
-            "--max_skipped_updates. To catch an update that fails now and then, train with "
-            "--max_skipped_updates=1"
-        )
-    return found
 
 
 def _finding(case: Case, again: Attempt) -> tuple[str, str]:
@@ -127,13 +113,11 @@ def _finding(case: Case, again: Attempt) -> tuple[str, str]:
 
 def _finding_in_equations(case: Case) -> tuple[str, str]:
     """The operation, in the first sequence that shows it alone, or else in the batch."""
-    task, params = case.task, case.state.params
+    task, plain, params = case.task, case.plain, case.state.params
     options = case.update.gradient._replace(accumulation=1)
-    compute = jax.jit(
-        lambda episode, keys: loss_and_gradient(case.plain, params, task, episode, keys, options)
-    )
     batch = case.episode, keys_for(case.episode, case.key)
     size, time = case.episode.inputs.shape[:2]
+    compute = jax.jit(lambda e, keys: loss_and_gradient(plain, params, task, e, keys, options))
     sequences = [jax.tree.map(lambda x, n=n: x[n : n + 1], batch) for n in range(size)]
     bad = [n for n, sequence in enumerate(sequences) if not _is_finite(compute(*sequence))]
     episode, keys = sequences[bad[0]] if bad else batch
@@ -144,33 +128,27 @@ def _finding_in_equations(case: Case) -> tuple[str, str]:
             "at fault: --implementation=plain, and please report it"
         )
 
-    def answer(network: Any) -> tuple[jax.Array, Episode]:
-        return respond(network, task, episode, keys, training=True)
+    def loss(network: Any) -> jax.Array:
+        return task.loss(*respond(network, task, episode, keys, training=True))
 
-    forward = not math.isfinite(value)
-    has_nan = any(jnp.isnan(x).any() for x in jax.tree.leaves(value if forward else gradient))
-    origin = find_origin(
-        lambda network: task.loss(*answer(network)),
-        case.plain,
-        params,
-        gradient=not forward,
-        infinite=not has_nan,
-    )
-    where = f"{'forward' if forward else 'backward'} pass"
+    backward = math.isfinite(value)
+    origin = find_origin(loss, plain, params, gradient=backward)
+    origin = origin or find_origin(loss, plain, params, gradient=backward, infinite=True)
+    where = f"{'backward' if backward else 'forward'} pass"
     where += f", sequence {bad[0]} of 0 to {size - 1}" if bad else ""
     if origin is None:
         return f"The {where}, but only as one program: by its rounding.", _SMALLER
     step = origin.step
     if step is None:
-        step = _step_of_loss(task, *answer(nnx.merge(case.plain, params)))
+        answer = respond(nnx.merge(plain, params), task, episode, keys, training=True)
+        step = _step_of_loss(task, *answer)
     where += f", time step {step} of 0 to {time - 1}" if step is not None else ""
     return (
         f"What went wrong first, in the plain implementation:\n  {where}\n"
         f"  {origin.operation} gives {origin.kind}{origin.place and f', at {origin.place}'}"
     ), (
-        f"{_SMALLER}. If the line is yours, keep its argument away from where the function or its "
-        "slope is not finite, by an epsilon or a jnp.where around the argument; a jnp.where around "
-        "the result alone leaves the gradient NaN"
+        f"{_SMALLER}. If the line is yours, keep the argument away from where the function or its "
+        "slope is not finite, by an epsilon or a jnp.where around the argument, not the result"
     )
 
 
@@ -178,18 +156,14 @@ def _step_of_loss(task: Any, outputs: jax.Array, episode: Episode) -> int | None
     """The last step of the shortest prefix whose loss, or its gradient, is not finite."""
 
     def is_bad(steps: int) -> bool:
-        start = [x[:, :steps] for x in (outputs, *episode[:3])]
-        part = Episode(*start[1:], extra=episode.extra)
-        return not _is_finite(jax.value_and_grad(task.loss)(start[0], part))
+        start, *others = [x[:, :steps] for x in (outputs, *episode[:3])]
+        part = Episode(*others, extra=episode.extra)
+        return not _is_finite(jax.value_and_grad(task.loss)(start, part))
 
     try:
         return bisect.bisect_left(range(1, outputs.shape[1] + 1), True, key=is_bad)
     except Exception:  # a custom loss may need all steps
         return None
-
-
-def _numbers(seen: NonFinite) -> list[float]:
-    return [float(x) for x in (seen.loss, *seen.gradient.values(), *seen.updated.values())]
 
 
 def _largest(tree: Any) -> dict[str, float]:
@@ -206,10 +180,9 @@ def _is_finite(tree: Any) -> bool:
 
 
 def _about(tree: Any) -> str:
-    """Which arrays are not finite, or the largest number of all."""
+    """How many arrays are not finite, or the largest number of all."""
     largest = _largest(tree)
     if bad := [name for name, size in largest.items() if not math.isfinite(size)]:
-        more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
-        return f"NOT finite: {', '.join(bad[:_NAMED])}{more}"
+        return f"NOT finite: {len(bad)} of {len(largest)} arrays, such as {bad[0]}"
     name = max(largest, key=largest.__getitem__)
     return f"finite, at most {largest[name]:.4g} (in {name})"

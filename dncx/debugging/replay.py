@@ -13,10 +13,9 @@ from flax import nnx
 from jax.core import Tracer
 from jaxtyping import Array
 
-from dncx.networks.build import Embedded
+from dncx.networks.build import Embedded, cell_of
 
-_MESSAGE = re.compile(r"invalid value \((nan|inf)\) encountered in (\w+)")  # JAX's
-_KINDS = {"nan": "NaN", "inf": "infinity"}
+_MESSAGE = re.compile(r"invalid value \((\w+)\) encountered in (\w+)")  # JAX's
 _LIBRARY = re.compile(r".*/site-packages/(jax|flax|optax|jaxtyping|beartype)/|<")
 
 
@@ -24,12 +23,20 @@ class Origin(NamedTuple):
     """The first operation that gave a number that is not finite."""
 
     operation: str  # JAX's name
-    kind: str  # "NaN" or "infinity"
+    kind: str  # "nan" or "inf"
     step: int | None  # the time step; None outside of the network, as in the loss
     place: str  # file, line, function and code; "" if JAX does not tell
 
 
-class _Watched(nnx.Module):
+class _WatchedNetwork(Embedded):
+    """A network whose cell is watched."""
+
+    def __init__(self, network: Any, now: SimpleNamespace):
+        self.embedding: Any = getattr(network, "embedding", lambda inputs: inputs)
+        self.cell = _WatchedCell(cell_of(network), now)
+
+
+class _WatchedCell(nnx.Module):
     """A cell that notes the time step that a replay is in, forward and backward."""
 
     def __init__(self, cell: Any, now: SimpleNamespace):
@@ -76,11 +83,7 @@ def find_origin(
     now = SimpleNamespace(step=None, infinite=infinite)
 
     def watched_loss(params: Any) -> Array:
-        network: Any = nnx.merge(graph, params)
-        if not isinstance(network, Embedded):
-            return loss(_Watched(network, now))
-        network.cell = _Watched(network.cell, now)
-        return loss(network)
+        return loss(_WatchedNetwork(nnx.merge(graph, params), now))
 
     try:
         with jax.disable_jit(), jax.debug_nans(True), jax.debug_infs(infinite):
@@ -88,7 +91,7 @@ def find_origin(
     except FloatingPointError as error:
         found = _MESSAGE.match(str(error))
         kind, operation = found.groups() if found else ("nan", "an operation")
-        return Origin(operation, _KINDS[kind], now.step, _place(error))
+        return Origin(operation, kind, now.step, _place(error))
     return None
 
 
