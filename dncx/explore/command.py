@@ -32,9 +32,7 @@ def explore(settings: ExploreSettings[Any]) -> Iterator[str]:
     settings.check()
     out = _folder(settings)
     if settings.compare and settings.compare.suffix != ".npz":
-        read_finished(
-            find_run(settings.compare)
-        )  # refused before the first trace, which takes time
+        read_finished(find_run(settings.compare))  # before the first trace, which takes seconds
     traces = {"trace.npz": _trace(settings.run_dir, settings, fields_of(settings.task))}
     trace, compared = traces["trace.npz"], None
     if settings.compare:
@@ -45,7 +43,7 @@ def explore(settings: ExploreSettings[Any]) -> Iterator[str]:
     for name in FILES if settings.force else ():
         (out / name).unlink(missing_ok=True)
     file = page(trace, out / "memory.html", compared=compared, force=settings.force)
-    yield f"the explorer, to open in a browser: {file.resolve()}"
+    yield f"the explorer page, for a browser: {file.resolve()}"
     for name, one in traces.items():
         yield f"all its numbers: {save(one, out / name, force=settings.force)}"
     if settings.figures:
@@ -62,10 +60,11 @@ def _folder(settings: ExploreSettings[Any]) -> Path:
     check_folder(out, "out")
     for name in (*FILES, "figures"):
         if (out / name).exists() and (out / name).is_dir() != (name == "figures"):
-            raise UsageError(f"--out: {out / name} is in the way")
+            kind = "a file" if name == "figures" else "a folder"
+            raise UsageError(f"--out: {out / name} is {kind}; remove it, or give another --out")
     if out.is_dir() and any(out.iterdir()) and not settings.force:
         raise UsageError(
-            f"--out: {out} has files already; --force replaces those of an earlier call, "
+            f"--out: {out} is not empty; --force replaces the files of an earlier call, "
             "--out=OTHER writes elsewhere"
         )
     return out
@@ -101,13 +100,15 @@ def _about(trace: Trace) -> str:
     steps = ", ".join(str(episode.num_steps) for episode in trace.episodes)
     line = f"{trace.title}: {trace[0].num_slots} slots; episodes of {steps} steps"
     scores = ", ".join(f"{name.replace('_', ' ')} {x:.2%}" for name, x in trace[0].scores.items())
-    return "\n  ".join([f"{line}{scores and f'; the first: {scores}'}", *trace.notes])
+    if scores:
+        line += f"; first episode: {scores}"
+    return "\n  ".join([line, *trace.notes])
 
 
 def _draw(trace: Trace, metrics: Path, folder: Path) -> str:
     """Writes the figures of the first episode, and the learning curve if there are metrics."""
     if find_spec("matplotlib") is None:
-        return 'no figures, they need matplotlib: pip install "dncx[plots]"'
+        return 'no figures: they need matplotlib, pip install "dncx[plots]"'
     from dncx.explore import plots
 
     episode, task = trace[0], trace.about.get("task", {})

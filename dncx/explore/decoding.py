@@ -1,7 +1,7 @@
-"""What a trace says in words: which write a read returned to, how long a slot held what.
+"""What a trace means: which write a read returns to, and how long a slot kept what.
 
-A weighting counts where it is above a threshold, one half unless told otherwise: at most one slot
-of a weighting does, so that a sharp head has one slot and a blurred one has none.
+A slot counts as written or read if its weight is above a threshold, one half by default. A
+weighting sums to at most 1, so that a sharp head has one such slot, and a blurred head has none.
 """
 
 from typing import Literal, NamedTuple
@@ -25,7 +25,7 @@ class Write(NamedTuple):
 
 
 class Free(NamedTuple):
-    """A slot freed: `share` of its usage ended as a head's free gate came after its read."""
+    """A slot freed: a head's free gate removed `share` of its usage, one step after a read."""
 
     step: int
     head: int
@@ -41,10 +41,10 @@ class Read(NamedTuple):
       head: the read head.
       slot: where.
       weight: how much of the read came from there.
-      written: the step of the slot's last write; None: never sharply written before.
-      way: what led there most: the slot's likeness to the key (content), or the links from what
-        the step before had read (forward, backward).
-      share: how much of `weight` came that way.
+      written: the step of the slot's last write; None: no write before was above the threshold.
+      way: what led there most: the slot's similarity to the key (content), or the links from the
+        slots read at the step before (forward, backward).
+      share: the part of `weight` that came that way.
     """
 
     step: int
@@ -57,14 +57,14 @@ class Read(NamedTuple):
 
 
 class Lifetime(NamedTuple):
-    """What a slot held, from one write to its end.
+    """The time from one write to a slot until its content is freed or overwritten.
 
     Attributes:
       slot: where.
       written: the step of the write.
       head: the write head.
       read: the steps of reads, by any head.
-      ended: the step of its end; T when it was still there.
+      ended: the step of its end; T if it lasts to the end of the episode.
       end: how it ended.
     """
 
@@ -129,7 +129,7 @@ def read_ways(episode: EpisodeTrace) -> np.ndarray:
 
 
 def last_write(episode: EpisodeTrace, threshold: float = THRESHOLD) -> Int[np.ndarray, "T N"]:
-    """The step of each slot's last write up to and with each step; -1: none yet."""
+    """The step of each slot's last write, up to and including each step; -1: none yet."""
     last = np.full((episode.num_steps, episode.num_slots), -1)
     for write in writes(episode, threshold):
         last[write.step :, write.slot] = write.step
@@ -137,10 +137,10 @@ def last_write(episode: EpisodeTrace, threshold: float = THRESHOLD) -> Int[np.nd
 
 
 def lifetimes(episode: EpisodeTrace, threshold: float = THRESHOLD) -> list[Lifetime]:
-    """What each slot held, in the order of writing.
+    """All lifetimes of the slots, in the order of writing.
 
-    A lifetime ends with the next write to the slot, or as it is freed. A slot may be read once
-    more at the step after which it counts as freed.
+    A lifetime ends with the next write to the slot, or when the slot is freed. A read in the step
+    of its end no longer belongs to it.
     """
     ends = [(free.step, 0, free.slot, "freed") for free in frees(episode, threshold)]
     begins = [(write.step, 1, write.slot, write.head) for write in writes(episode, threshold)]
@@ -165,9 +165,9 @@ def lifetimes(episode: EpisodeTrace, threshold: float = THRESHOLD) -> list[Lifet
 def successors(
     episode: EpisodeTrace, threshold: float = THRESHOLD
 ) -> Int[np.ndarray, "T M N"] | None:
-    """The slot written right after each slot, as the links have it; -1: none.
+    """The slot written right after each slot, by the links; -1: none.
 
-    None where the trace holds no links.
+    None if the trace has no links.
     """
     if episode.link is None:
         return None
@@ -177,7 +177,10 @@ def successors(
 
 
 def chains(successors: Int[np.ndarray, " N"]) -> list[list[int]]:
-    """Slots in the order of writing, one list a run of links; rings begin at their lowest slot."""
+    """Slots in the order of writing, one list per chain of links.
+
+    A ring begins at its lowest slot.
+    """
     following = [int(slot) for slot in successors]
     led_to = {slot for slot in following if slot >= 0}
     starts = [slot for slot in range(len(following)) if slot not in led_to]
@@ -194,12 +197,12 @@ def chains(successors: Int[np.ndarray, " N"]) -> list[list[int]]:
 
 
 def item(episode: EpisodeTrace, step: int | None) -> str:
-    """What was shown at a step, most likely what was written then, in the task's own words."""
+    """The input of a step in the task's words, which is most likely what was written then."""
     if step is None or episode.words is None:
         return ""
     return episode.words.inputs[step]
 
 
 def _above(weights: np.ndarray, threshold: float) -> list[tuple[int, int, int]]:
-    """Indices (step, head, slot) of what is above."""
+    """The indices (step, head, slot) of the weights above the threshold."""
     return [tuple(int(i) for i in place) for place in np.argwhere(weights > threshold)]  # pyright: ignore[reportReturnType]

@@ -1,4 +1,4 @@
-"""Running a model and keeping everything that happens inside it."""
+"""Running a model and recording everything that happens inside it."""
 
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ from dncx.tasks.base import Episode, Interactive, Spoken, Words
 from dncx.training.batches import data_of, drawn_bucket, keys_for, sources
 from dncx.training.gradient import respond
 
-LINK_NUMBERS = 2**26  # of all episodes together (256 MiB); above, links are left out
+LINK_NUMBERS = 2**26  # of all episodes together (256 MiB); above that, links are left out
 
 
 def trace(
@@ -40,21 +40,21 @@ def trace(
     title: str = "a DNC",
     about: Mapping[str, Any] | None = None,
 ) -> Trace:
-    """Runs a DNC, and keeps what happened at every step.
+    """Runs a DNC and records every step.
 
     Args:
-      cell: a `DNC`, of dncx's parts or your own; also one behind an embedding or in an `nnx.RNN`.
+      cell: a `DNC`, also with custom parts, behind an embedding, or in an `nnx.RNN`.
       inputs: [batch, time, features], or [time, features] for one episode.
-      targets: what the outputs should be, for the views; with the axes of `inputs`.
-      mask: [batch, time] or [time], 1 at the steps that count; for the views.
-      lengths: [batch], at least 1; by default all episodes are as long as `inputs`.
+      targets: what the outputs should be, with the axes of `inputs`; only shown.
+      mask: [batch, time] or [time], 1 at the steps that count in the loss; only shown.
+      lengths: [batch], 1 or more; by default all episodes are as long as `inputs`.
       initial_state: as in `dncx.unroll`.
-      words: of each episode the steps in words.
+      words: the steps of each episode in words.
       title, about: see `Trace`.
 
     Raises:
-      ValueError: shapes that do not fit together.
-      UsageError: a model without the memory of a DNC.
+      ValueError: if shapes do not fit together.
+      UsageError: if the model has no memory of a DNC.
 
     Example:
       >>> trace = explore.trace(cell, inputs)
@@ -77,26 +77,26 @@ def trace(
     episodes = tuple(
         EpisodeTrace(
             **{name: array[number, :end] for name, array in found.items()},
-            words=Words(*(tuple(said[:end]) for said in words[number])) if words else None,
+            words=Words(*(tuple(texts[:end]) for texts in words[number])) if words else None,
         )
         for number, end in enumerate(ends.tolist())
     )
-    left_out = f"The links are left out: {links:,} numbers, more than {LINK_NUMBERS:,}."
+    left_out = f"The links are left out: they have {links:,} numbers, more than {LINK_NUMBERS:,}."
     notes = (left_out,) if links > LINK_NUMBERS else ()
     return Trace(episodes, title, about or {}, notes)
 
 
 def trace_run(run: Path | str, *, num_episodes: int = 2, seed: int = 1, **changes: Any) -> Trace:
-    """Runs a trained model on fresh episodes of its task, and keeps what happened.
+    """Runs a trained model on fresh episodes of its task and records every step.
 
     Args:
       run: a run directory, or the name of a model that ships with dncx.
-      num_episodes: how many.
-      seed: draws them.
-      **changes: settings of the task, or `memory_size`, other than in training.
+      num_episodes: number of episodes.
+      seed: of the episodes.
+      **changes: settings of the task, or `memory_size`, that differ from training.
 
     Raises:
-      UsageError: there is no trained DNC, or it cannot be run so.
+      UsageError: if there is no trained DNC, or it cannot run with these settings.
     """
     if num_episodes < 1:
         raise UsageError(f"num_episodes={num_episodes}: must be at least 1")
@@ -120,17 +120,17 @@ def trace_task(
     title: str = "a DNC",
     about: Mapping[str, Any] | None = None,
 ) -> Trace:
-    """Runs a network on fresh episodes of a task, and keeps what happened.
+    """Runs a network on fresh episodes of a task and records every step.
 
     Args:
       task: a `dncx.tasks.base.Task`, or one in buckets.
       network: as in `trace`.
-      num_episodes: how many.
-      seed: draws them.
+      num_episodes: number of episodes.
+      seed: of the episodes.
       title, about: see `Trace`.
 
     Raises:
-      UsageError: a model without the memory of a DNC.
+      UsageError: if the model has no memory of a DNC.
     """
     opening, outputs, judged = _episodes(task, network, num_episodes, seed)
     episode = judged
@@ -157,9 +157,9 @@ def trace_task(
 
 
 def _episodes(task: Any, network: Any, count: int, seed: int) -> tuple[Episode, Array, Episode]:
-    """Fresh ones, the answers to them, and what these answer (see `respond`).
+    """Fresh episodes, the network's outputs, and the episodes that these answer (see `respond`).
 
-    Of a task in buckets all are from one, which the seed draws by the buckets' shares.
+    If the task is in buckets, all come from one bucket, which the seed chooses by the shares.
     """
     graph, params = nnx.split(network)
     key = stream(seed, EVALUATION)
@@ -179,7 +179,7 @@ def _episodes(task: Any, network: Any, count: int, seed: int) -> tuple[Episode, 
 def _run(
     cell: Any, inputs: Array, lengths: Array, initial_state: DNCState | None, links: bool
 ) -> dict[str, Array]:
-    """The arrays of `EpisodeTrace` that come from the model, with a batch axis in front."""
+    """The arrays of `EpisodeTrace` that come from the model, with a batch axis first."""
     dnc, inputs = cell_and_inputs(cell, inputs)
     outputs, _, trace = unroll_with_trace(dnc, inputs, lengths=lengths, initial_state=initial_state)
     state = trace.state.access_state
@@ -198,7 +198,7 @@ def _run(
 
 
 def _checked_lengths(arrays: Mapping[str, Array], lengths: ArrayLike | None) -> np.ndarray:
-    """Of each episode, if all arrays have the same axes of batch and time."""
+    """The lengths of the episodes, once all arrays have the same axes of batch and time."""
     shape = arrays["inputs"].shape
     if len(shape) != 3:
         raise ValueError(f"inputs: must be [batch, time, features], got {shape}")
@@ -216,13 +216,12 @@ def _memory_of(cell: Any) -> Any:
     dnc = cell_of(cell)
     if not isinstance(dnc, DNC):
         raise UsageError(
-            f"{type(dnc).__name__} has not the memory of a DNC to look into; if there is a DNC in "
-            "it, give that one, and the inputs that it sees"
+            f"{type(dnc).__name__} has no memory of a DNC, so there is nothing to show; if it "
+            "contains a DNC, give that, with the inputs that it receives"
         )
     if not hasattr(dnc.access, "step_with_trace"):
         raise UsageError(
-            f"{type(dnc.access).__name__} does not tell what it does at a step (it has no "
-            "step_with_trace), so there is nothing to see"
+            f"{type(dnc.access).__name__} has no step_with_trace, so there is nothing to show"
         )
     return dnc.access
 
@@ -233,13 +232,13 @@ def _one(tree: Any, number: int) -> Any:
 
 
 def _lengths(episode: Episode) -> np.ndarray:
-    """The steps of each sequence until the last one that shows or asks for anything."""
-    there = np.asarray(episode.inputs).any(axis=-1) | (np.asarray(episode.mask) > 0)
-    return there.shape[1] - there[:, ::-1].argmax(axis=1)
+    """The length of each sequence, without the padding: steps without input that do not count."""
+    used = np.asarray(episode.inputs).any(axis=-1) | (np.asarray(episode.mask) > 0)
+    return used.shape[1] - used[:, ::-1].argmax(axis=1)
 
 
 def _join(opening: Episode, lengths: np.ndarray, dialogue: Episode) -> Episode:
-    """Each sequence's opening and dialogue behind each other, with the dialogue's extra."""
+    """Each sequence's opening followed by its dialogue, with the dialogue's extra."""
 
     def join(first: Array, then: Array) -> Array:
         parts = zip(np.asarray(first), np.asarray(then), lengths, strict=True)
@@ -251,7 +250,7 @@ def _join(opening: Episode, lengths: np.ndarray, dialogue: Episode) -> Episode:
 
 
 def _words(task: Any, traced: EpisodeTrace, episode: Episode) -> Words | None:
-    """What the task says of an episode."""
+    """An episode in the task's words, if it has any."""
     if not isinstance(task, Spoken):
         return None
     steps = traced.num_steps

@@ -74,11 +74,11 @@ class ExploreSettings(Generic[TaskT]):
     seed: int = 1
     """Seed of the episodes; training draws from others."""
     compare: Path | None = None
-    """Another run, model or trace, to see beside this one; on the same episodes if it can."""
+    """Another run, model or trace to compare with; on the same episodes if it has the same task."""
     out: Path | None = None
     """By default explore/ in the run directory, or explore/NAME here for one without."""
     force: bool = False
-    """Replace what an earlier call has written to the same place."""
+    """Replace the files that an earlier call has written to the same place."""
     figures: bool = True
     """Also draw figures for papers (pip install "dncx[plots]")."""
     compilation_cache: bool = True
@@ -113,7 +113,7 @@ class ExportSettings:
 class DebugSettings:
     """Replay the update at which a run stopped, and name the operation that went wrong first.
 
-    A run that --max_skipped_updates stops leaves what this needs in failure/.
+    This needs failure/, which a run leaves when --max_skipped_updates stops it.
     """
 
     run_dir: Annotated[Path, tyro.conf.Positional]

@@ -1,6 +1,6 @@
 """Pictures of the explorer: `python docs/images/explorer.py`.
 
-The README's, and one from further down the page for the tutorial. Wants the test group
+One for the README, and one from further down the page for the tutorial. This needs the test group
 (playwright) and Chromium.
 """
 
@@ -18,7 +18,7 @@ TIMELINE = "[...document.querySelectorAll('h3')].find((h) => h.textContent === '
 
 
 def main() -> None:
-    """Opens the page of a model that ships, at an answer on the Underground."""
+    """Opens the page of a model that ships with dncx, at an answer on the Underground."""
     graph = {"graph": "underground", "path_length": 5, "memory_size": 128}
     trace = explore.trace_run("traversal", seed=1, **graph)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:

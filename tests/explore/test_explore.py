@@ -24,7 +24,8 @@ from dncx.networks.lstm import LSTMNetwork
 from dncx.runs.directory import load_run
 from dncx.runs.state import EVALUATION, stream
 from dncx.tasks.base import Words
-from dncx.training.gradient import keys_for, respond
+from dncx.training.batches import keys_for
+from dncx.training.gradient import respond
 
 ROOT = Path(__file__).parents[2]
 SIZES = {"T": 6, "N": 4, "W": 3, "R": 2, "M": 2, "F": 3, "O": 2, "H": 5, "1+2*M": 5}
@@ -154,10 +155,11 @@ class TestTracing:
         traced = explore.trace(cell, inputs)
         assert traced[0].link is None
         assert traced[0].precedence_weights is not None
-        assert traced.notes == ("The links are left out: 384 numbers, more than 383.",)
+        (note,) = traced.notes
+        assert "384" in note
 
     def test_what_has_no_memory(self, inputs):
-        with pytest.raises(UsageError, match="LSTMNetwork has not the memory of a DNC"):
+        with pytest.raises(UsageError, match="LSTMNetwork has no memory"):
             explore.trace(LSTMNetwork(3, 2, CONFIG, rngs=nnx.Rngs(0)), inputs)
 
     @pytest.mark.parametrize(

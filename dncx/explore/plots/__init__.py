@@ -5,8 +5,8 @@
     figure = plots.overview(trace[0])
     plots.save(figure, "figures/overview")  # .png, .svg, .pdf
 
-Every function returns a matplotlib figure, as wide as one column of a paper or two (`width`), and
-needs no pyplot; a notebook shows it.
+Every function returns a matplotlib figure that is one or two columns of a paper wide (`width`). It
+needs no pyplot, and a notebook shows it.
 """
 
 try:

@@ -1,4 +1,4 @@
-"""Figures of training: the loss in the metrics of runs."""
+"""Figures of training: the loss from the metrics of runs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,23 +19,23 @@ from dncx.runs.summary import read_summary
 def learning_curves(
     runs: Mapping[str, Sequence[Path | str]], *, width: Width = "single"
 ) -> Drawing:
-    """Loss against iteration: a line a label; of several runs their median and, shaded, range.
+    """Loss against iteration: a line per label, for several runs their median and shaded range.
 
-    Where a label has one run, dotted lines show where a lesson was learned and the next began.
+    If a label has one run, dotted lines show where a lesson was learned and the next began.
 
     Args:
-      runs: run directories by label, several where only their seeds differ.
+      runs: run directories by label; several that differ in their seeds only.
       width: of the figure.
 
     Raises:
-      UsageError: there is no such run, it has no losses, or the losses are in different units.
+      UsageError: if there is no such run, it has no losses, or their units differ.
     """
     if not all(runs.values()):
         raise UsageError("a label has no runs")
     shades = colours(len(runs))
     units = {_unit(Path(run)) for group in runs.values() for run in group}
     if len(units) > 1:
-        raise UsageError(f"losses in one figure must be in one unit, not in {sorted(units)}")
+        raise UsageError(f"losses in one figure must have one unit, not {sorted(units)}")
     figure = new(width, 2.2)
     axes = figure.subplots()
     for colour, (label, group) in zip(shades, runs.items(), strict=True):
@@ -50,7 +50,7 @@ def learning_curves(
 
 
 def finish(axes: Axes, label: str) -> None:
-    """Axes from 0, what is on them, and a legend of what has a label."""
+    """Axes from 0 with their labels, and a legend if lines have labels."""
     axes.set(xlabel="iteration", ylabel=label, xlim=(0, axes.dataLim.x1), ylim=(0, None))
     axes.xaxis.set_major_locator(whole_numbers(4))
     axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -59,7 +59,7 @@ def finish(axes: Axes, label: str) -> None:
 
 
 def draw_curves(axes: Axes, runs: Sequence[Mapping[int, float]], label: str, colour: str) -> None:
-    """The median of losses by iteration, and their range; where all of them have a loss."""
+    """The median and range of losses by iteration, where all runs have a loss."""
     shared = sorted(set.intersection(*(set(run) for run in runs)))
     table = np.array([[run[iteration] for iteration in shared] for run in runs])
     if len(runs) > 1:
@@ -69,18 +69,18 @@ def draw_curves(axes: Axes, runs: Sequence[Mapping[int, float]], label: str, col
 
 
 def colours(count: int) -> Sequence[str]:
-    """Of so many lines.
+    """A colour for each line.
 
     Raises:
-      UsageError: none, or more than can be told apart.
+      UsageError: if there are no lines, or more than can be told apart.
     """
     if not 0 < count <= len(LINES):
-        raise UsageError(f"{count} lines: a figure takes 1 to {len(LINES)}")
+        raise UsageError(f"{count} lines: a figure has 1 to {len(LINES)}")
     return LINES[:count]
 
 
 def _unit(run: Path) -> str:
-    """Of a run's losses; empty where it is not known."""
+    """The unit of a run's losses; "" if it is not known."""
     return read_summary(run).loss_unit
 
 

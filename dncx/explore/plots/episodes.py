@@ -1,4 +1,4 @@
-"""Figures of any episode."""
+"""Figures for any episode."""
 
 from collections.abc import Sequence
 
@@ -27,15 +27,15 @@ SIGNED = "PuOr_r"
 def memory(
     episode: EpisodeTrace, steps: Sequence[int] | None = None, *, width: Width = "double"
 ) -> Drawing:
-    """The contents [N, W] after the writes of some steps, on one scale.
+    """The memory [N, W] after the writes of some steps, on one scale.
 
     Args:
-      episode: whose.
-      steps: which, -1 being the last; by default six spread over the episode, or as many as fit.
+      episode: the episode.
+      steps: the steps, -1 for the last; by default six spread over the episode (three if narrow).
       width: of the figure.
 
     Raises:
-      UsageError: there is no such step.
+      UsageError: if there is no such step.
     """
     time, columns = episode.num_steps, {"single": 3, "double": 6}[width]
     spread = np.unique(np.linspace(0, time - 1, columns).round().astype(int)).tolist()
@@ -62,7 +62,7 @@ def memory(
 
 
 def draw_weightings(episode: EpisodeTrace, panel: Sequence[Axes]) -> None:
-    """Write heads, then read heads, a panel each, with a colour bar for either kind."""
+    """A panel for each write head, then for each read head, with a colour bar for each kind."""
     kinds = (("write", episode.write_weights, WRITE), ("read", episode.read_weights, READ))
     rest = list(panel)
     for what, weights, colour in kinds:
@@ -87,7 +87,7 @@ def weightings(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
 
 @styled()
 def usage(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
-    """How far each slot was in use [N, T] when the step chose where to write."""
+    """How much each slot was in use [N, T] when the step chose where to write."""
     figure, (axes,) = panels.stack([1.3 * panels.slots(episode)], width)
     panels.usage(axes, episode, "slot")
     panels.answers(episode, axes)
@@ -96,9 +96,9 @@ def usage(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
 
 @styled()
 def gates(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
-    """Gates [T, M] and [T, R], strengths and read modes [T, R, 3]: a strip a head, filled.
+    """Gates [T, M] and [T, R], strengths and read modes [T, R, 3]: a filled strip per head.
 
-    Gates are full at 1, strengths at the number beside them.
+    Gates are full at 1, strengths at the number next to them.
     """
     writers, readers = episode.num_write_heads, episode.num_read_heads
     counts = (writers, writers, readers, writers, readers, 1.5 * readers)
@@ -120,7 +120,7 @@ def gates(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
 
 
 def draw_features(axes: Axes, rows: np.ndarray, name: str) -> None:
-    """Inputs, targets or outputs [T, features], with a colour bar where they are not bits."""
+    """Inputs, targets or outputs [T, features], with a colour bar unless they are bits."""
     limit = float(np.abs(rows).max()) or 1.0
     signed = bool((rows < 0).any())
     cmap, least = (SIGNED, -limit) if signed else (ramp(NEUTRAL), 0.0)
@@ -132,10 +132,10 @@ def draw_features(axes: Axes, rows: np.ndarray, name: str) -> None:
 
 @styled()
 def overview(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
-    """One episode: what came in and out, where it was written and read, usage and gates.
+    """One episode: inputs, targets and outputs, where it wrote and read, usage and gates.
 
-    Outputs are those of the steps that count, on a scale of their own; answers are shaded. Where
-    there are more slots than can be seen, usage is the mean of neighbours.
+    Outputs are shown at the steps that count in the loss, on their own scale; these steps are
+    shaded. If there are more slots than can be seen, usage is the mean of neighbours.
     """
     sequence = {"input": episode.inputs, "target": episode.targets, "output": episode.outputs}
     sequence = {name: rows for name, rows in sequence.items() if rows is not None}

@@ -30,21 +30,21 @@ def link(
 ) -> Drawing:
     """The links [N, N] after a step, and the chains of writes that they encode.
 
-    A link above one half leads from a slot to the one written next. In the chains each circle is a
+    A link above one half leads from a slot to the slot written next. In the chains each circle is a
     slot, with the step of its last write below it.
 
     Args:
-      episode: whose.
-      step: after which, -1 being the last.
+      episode: the episode.
+      step: the step, -1 for the last.
       head: the write head.
       width: of the figure.
 
     Raises:
-      UsageError: the trace holds no links, or has no such step or head.
+      UsageError: if the trace has no links, or no such step or head.
     """
     following = successors(episode)
     if episode.link is None or following is None:
-        raise UsageError("this trace holds no links: trace fewer episodes, steps or slots")
+        raise UsageError("this trace has no links: trace fewer episodes, steps or slots")
     time, heads = following.shape[:2]
     if not (-time <= step < time and 0 <= head < heads):
         raise UsageError(f"step {step}, head {head}: there are {time} steps and {heads} heads")
@@ -71,7 +71,7 @@ def link(
 
 
 def draw_chains(axes: Axes, found: list[list[int]], written: np.ndarray, columns: int) -> None:
-    """Chains below each other, each wrapped like lines of text."""
+    """Chains below each other, each wrapped like a line of text."""
     line = 0
     for chain in found:
         places = [(number % columns, line + number // columns) for number in range(len(chain))]

@@ -1,4 +1,4 @@
-"""What figures are put together from: one kind of thing on one pair of axes, time to the right."""
+"""The panels of figures: one kind of data on one pair of axes, time to the right."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,13 +26,13 @@ from dncx.explore.plots.style import (
 )
 from dncx.explore.record import EpisodeTrace
 
-FINEST = DPI / 2  # cells an inch: two pixels each
-TALLEST = 9.7  # inches: a page
+FINEST = DPI / 2  # cells per inch: two pixels each
+TALLEST = 9.7  # inches: one page
 WAYS = {"backward": BLUE, "forward": ORANGE, "content": GREEN}  # as on the page
 
 
 def stack(heights: Sequence[float], width: Width) -> tuple[Drawing, list[Axes]]:
-    """A figure of panels on one time axis, with their heights in inches."""
+    """A figure of panels on one time axis; their heights are in inches."""
     spare = TALLEST - 0.1 * len(heights) - 0.35
     heights = [height * min(1, spare / sum(heights)) for height in heights]
     figure = new(width, sum(heights) + 0.1 * len(heights) + 0.35)
@@ -41,7 +41,7 @@ def stack(heights: Sequence[float], width: Width) -> tuple[Drawing, list[Axes]]:
 
 
 def share_time(figure: Drawing, places: Sequence[SubplotSpec]) -> list[Axes]:
-    """Axes below each other, with numbers of steps below the last one only."""
+    """Axes below each other, with step numbers below the last one only."""
     axes = [figure.add_subplot(places[0])]
     axes += [figure.add_subplot(place, sharex=axes[0]) for place in places[1:]]
     for panel in axes[:-1]:
@@ -70,9 +70,9 @@ def heat(
 ) -> AxesImage:
     """Rows against time, or a matrix.
 
-    Where there are more cells than can be seen, neighbours become one by their maximum, so that a
-    sharp write to one slot of many stays as dark as it is; of signed numbers, the farthest from 0.
-    With `mean` they become their mean, so that half of the slots do not look like all of them.
+    If there are more cells than can be seen, each block of neighbours shows its number farthest
+    from 0, so that a sharp write to one slot of many stays dark. With `mean` it shows their mean,
+    so that half of the slots do not look like all of them.
     """
     most = np.maximum(1, (inches(axes) * FINEST).astype(int))
     factors = -(-np.array(array.shape) // most)
@@ -97,7 +97,7 @@ def heat(
 
 
 def inches(axes: Axes) -> np.ndarray:
-    """Height and width, about: labels may yet take some of them."""
+    """Approximate height and width: labels may still take a part."""
     figure, box = axes.get_figure(root=True), axes.get_window_extent()
     assert figure is not None
     return np.array([box.height, box.width]) / figure.dpi
@@ -106,7 +106,7 @@ def inches(axes: Axes) -> np.ndarray:
 def pooled(
     array: Float[np.ndarray, "rows columns"], row: int, column: int
 ) -> Float[np.ndarray, "fewer narrower"]:
-    """Of each block of row x column cells the one farthest from 0."""
+    """The number farthest from 0 in each block of row x column cells."""
     blocks = _blocks(array, row, column, 0.0)
     farthest = np.abs(blocks).argmax(axis=-1, keepdims=True)
     return np.take_along_axis(blocks, farthest, axis=-1)[..., 0]
@@ -115,14 +115,14 @@ def pooled(
 def averaged(
     array: Float[np.ndarray, "rows columns"], row: int, column: int
 ) -> Float[np.ndarray, "fewer narrower"]:
-    """Of each block of row x column cells the mean."""
+    """The mean of each block of row x column cells."""
     return np.nanmean(_blocks(array, row, column, np.nan), axis=-1)
 
 
 def _blocks(
     array: Float[np.ndarray, "rows columns"], row: int, column: int, beyond: float
 ) -> Float[np.ndarray, "fewer narrower cells"]:
-    """The cells of each block, `beyond` where it goes past the end."""
+    """The cells of each block; those past the end are `beyond`."""
     missing = (-array.shape[0] % row, -array.shape[1] % column)
     padded = np.pad(array, [(0, missing[0]), (0, missing[1])], constant_values=beyond)
     height, width = padded.shape[0] // row, padded.shape[1] // column
@@ -132,7 +132,7 @@ def _blocks(
 def strips(
     axes: Axes, layers: Float[np.ndarray, "L T heads"], colours: Sequence[str], label: str
 ) -> None:
-    """A strip a head, the first on top: layers on each other, which come to 1 at most."""
+    """A strip per head, the first on top: stacked layers with a sum of at most 1."""
     _, steps, heads = layers.shape
     edges = np.arange(steps + 1) - 0.5
     for head in range(heads):
@@ -154,14 +154,14 @@ def strips(
 def gate(
     axes: Axes, values: Float[np.ndarray, "T heads"], label: str, colour: str = NEUTRAL
 ) -> None:
-    """A strip a head, filled up to the value; if that is above 1, as a share of the largest."""
+    """A strip per head, filled up to the value, or to its share of a largest value above 1."""
     most = max(1.0, float(values.max()))
     name = label if most == 1 else f"{label}\n(full: {most:.3g})"
     strips(axes, values[None] / most, [colour], name)
 
 
 def modes(axes: Axes, episode: EpisodeTrace, heads: slice = slice(None)) -> None:
-    """The shares of the ways of reading, a strip a head; of several write heads their sum."""
+    """The shares of the ways of reading, a strip per head, summed over the write heads."""
     many = episode.num_write_heads
     parts = np.split(episode.read_mode[:, heads], [many, 2 * many], axis=-1)
     layers = np.stack([part.sum(axis=-1) for part in parts])
@@ -169,7 +169,7 @@ def modes(axes: Axes, episode: EpisodeTrace, heads: slice = slice(None)) -> None
 
 
 def ways_legend(axes: Axes, **place: Any) -> None:
-    """What the colours of the read modes are."""
+    """A legend of the read modes."""
     handles = [Patch(color=colour, label=way, lw=0) for way, colour in WAYS.items()]
     above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 3}
     axes.legend(
@@ -178,7 +178,7 @@ def ways_legend(axes: Axes, **place: Any) -> None:
 
 
 def answers(episode: EpisodeTrace, *panels: Axes) -> None:
-    """Shades the steps that count, where they are known and not all of them."""
+    """Shades the steps that count in the loss, unless all do or they are not known."""
     if episode.mask is None or episode.mask.all():
         return
     ends = np.flatnonzero(np.diff(np.concatenate([[0], episode.mask > 0, [0]])))
@@ -193,17 +193,17 @@ def slots(episode: EpisodeTrace) -> float:
 
 
 def slots_label(what: str, head: int, heads: int) -> str:
-    """Of the rows of a weighting."""
+    """The label of a weighting's axis of slots."""
     return f"{head_label(what, head, heads)}\nslot"
 
 
 def head_label(what: str, head: int, heads: int) -> str:
-    """Named by its number where there are several."""
+    """The name of a head, with its number if there are several."""
     return f"{what} {head}" if heads > 1 else what
 
 
 def bar(image: AxesImage, axes: Axes | Sequence[Axes], label: str, **options: Any) -> None:
-    """A colour bar; its numbers stay within its ends."""
+    """A colour bar whose numbers stay within its ends."""
     figure = image.get_figure(root=True)
     assert figure is not None
     drawn = figure.colorbar(image, ax=axes, **{"aspect": 25, "pad": 0.01} | options)
@@ -226,6 +226,6 @@ def panel_bar(image: AxesImage, axes: Axes, label: str, ticks: Sequence[float]) 
 
 
 def usage(axes: Axes, episode: EpisodeTrace, label: str) -> None:
-    """How far each slot was in use [N, T]."""
+    """How much each slot was in use [N, T]."""
     image = heat(axes, episode.usage.T, ramp(NEUTRAL), label, mean=True)
     share_bar(image, axes, "usage")

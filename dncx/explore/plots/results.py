@@ -27,16 +27,17 @@ MARKS = (("0.45", "s"), (VERMILION, "D"), (BLACK, "^"), ("0.7", "v"))
 
 @styled()
 def evaluation(results: Results, score: str | None = None, *, width: Width = "single") -> Drawing:
-    """The share without the error, 1 - score, against the first option swept; a line a value of
-    the second.
+    """The share without an error, 1 - score, against the first option swept.
+
+    If two options were swept, there is a line per value of the second.
 
     Args:
-      results: of `dncx.training.evaluation.evaluate`, one option swept or two.
-      score: by name, also "loss"; by default sequence_error or else the first one there is.
+      results: of `dncx.training.evaluation.evaluate` with a sweep of one or two options.
+      score: its name, or "loss"; by default sequence_error, or else the first score.
       width: of the figure.
 
     Raises:
-      UsageError: nothing, or more than two options, was swept, or there is no such score.
+      UsageError: if not one or two options were swept, or there is no such score.
     """
     first, *others = _swept(results, (1, 2))
     label, values = _values(results, score)
@@ -63,12 +64,12 @@ def evaluation(results: Results, score: str | None = None, *, width: Width = "si
 def evaluation_heatmap(
     results: Results, score: str | None = None, *, width: Width = "single"
 ) -> Drawing:
-    """Likewise of two options: the first to the right, the second upwards, each cell annotated.
+    """`evaluation` of two options: the first to the right, the second upwards, with numbers.
 
     Source figure: Extended Data Fig. 2.
 
     Raises:
-      UsageError: not two options were swept, a point is missing, or there is no such score.
+      UsageError: if not two options were swept, a point is missing, or there is no such score.
     """
     first, second = _swept(results, (2,))
     label, values = _values(results, score)
@@ -77,9 +78,9 @@ def evaluation_heatmap(
     found = dict(zip(points, values, strict=True))
     missing = [(row, column) for row in rows for column in columns if (row, column) not in found]
     if missing:
-        raise UsageError(f"no result of {second}, {first}: {missing[0]}")
+        raise UsageError(f"no result for {second}, {first} = {missing[0]}")
     table = np.array([[found[row, column] for column in columns] for row in rows])
-    figure = new(width, max(1.9, 0.25 * len(rows) + 0.5))  # the least that the label takes
+    figure = new(width, max(1.9, 0.25 * len(rows) + 0.5))  # the least that the label needs
     axes = figure.subplots()
     limit = 100.0 if score != "loss" else float(table.max()) or 1.0
     image = panels.heat(axes, table, ramp(BLUE), _words(second), vmax=limit)
@@ -100,17 +101,18 @@ def evaluation_heatmap(
 def error_table(
     results: Results, networks: Sequence[str] = ("DNC1", "LSTM"), *, width: Width = "single"
 ) -> Drawing:
-    """bAbI's errors by task in per cent (blue), beside published ones: the mean of 20 runs and
-    their standard deviation. Left of the dashed line a task counts as solved; of a task with an
-    asterisk the data were not whole.
+    """bAbI's errors by task in per cent (blue), compared with published ones.
+
+    The published ones are the mean and the standard deviation of 20 runs. A task left of the dashed
+    line counts as solved. The data of a task with an asterisk were incomplete.
 
     Args:
       results: of `dncx eval` on a run of the task babi.
-      networks: of "LSTM", "NTM", "DNC1", "DNC2", those to stand beside.
+      networks: the published ones to compare with, some of "LSTM", "NTM", "DNC1", "DNC2".
       width: of the figure.
 
     Raises:
-      UsageError: the results are not of bAbI, or there is no such network.
+      UsageError: if the results are not of bAbI, or there is no such network.
 
     Source: Extended Data Table 1.
     """
@@ -149,12 +151,12 @@ def _swept(results: Results, counts: Sequence[int]) -> list[str]:
     swept = list(results[0]["swept"]) if results else []
     if len(swept) not in counts:
         names = ", ".join(swept) or "nothing"
-        raise UsageError(f"swept: {names}; this figure is of {' or '.join(map(str, counts))}")
+        raise UsageError(f"swept: {names}; this figure needs {' or '.join(map(str, counts))}")
     return swept
 
 
 def _values(results: Results, score: str | None) -> tuple[str, list[float]]:
-    """What is drawn, in words, and its value at each point."""
+    """The label of the values, and the value at each point."""
     names = list(results[0]["scores"])
     if score == "loss" and all("loss" in result for result in results):
         return f"loss ({results[0]['loss_unit']})", [result["loss"] for result in results]

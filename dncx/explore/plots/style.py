@@ -1,6 +1,4 @@
-"""What all figures share: sizes of a paper's columns, colours, fonts, and files that are the same
-bytes every time.
-"""
+"""What all figures share: widths of a paper's columns, colours, fonts, reproducible files."""
 
 import functools
 import io
@@ -21,7 +19,7 @@ Width = Literal["single", "double"]
 WIDTHS = {"single": 3.5, "double": 7.2}  # inches: 89 and 183 mm
 DPI = 300
 
-# Okabe and Ito's colours, which the colour-blind can tell apart.
+# The colours of Okabe and Ito, which colour-blind people can tell apart.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 LINES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
@@ -30,7 +28,7 @@ SHADE = "0.92"
 
 RC = {
     "font.family": "sans-serif",
-    # Of one width, but for the last, which comes with matplotlib.
+    # All have the same widths, except the last, which comes with matplotlib.
     "font.sans-serif": ["Arial", "Helvetica", "Liberation Sans", "DejaVu Sans"],
     "font.size": 7,
     "axes.titlesize": 8,
@@ -70,7 +68,7 @@ UNDATED = {
 
 
 class Drawing(Figure):
-    """A figure that keeps its style when it is saved, and that a notebook shows by itself."""
+    """A figure that keeps its style when it is saved, and that a notebook shows."""
 
     def savefig(self, fname: Any, **options: Any) -> None:
         """As matplotlib's."""
@@ -89,7 +87,7 @@ def new(width: Width, height: float) -> Drawing:
 
 
 def ramp(colour: str) -> Colormap:
-    """From clear (0) through a colour to a dark one (1): what is behind zeros is seen."""
+    """From transparent (0) through a colour to a dark one (1): shading shows behind zeros."""
     red, green, blue = to_rgb(colour)
     dark = red * 0.3, green * 0.3, blue * 0.3
     return LinearSegmentedColormap.from_list(
@@ -98,7 +96,7 @@ def ramp(colour: str) -> Colormap:
 
 
 def letter(*panels: Axes) -> None:
-    """a, b, c, ... above their left ends."""
+    """Letters a, b, c, ... above the left ends of panels."""
     for name, axes in zip(string.ascii_lowercase, panels, strict=False):
         axes.set_title(name, fontweight="bold", x=0)
 
@@ -106,18 +104,18 @@ def letter(*panels: Axes) -> None:
 def save(
     figure: Figure, stem: Path | str, formats: Sequence[str] = ("png", "svg", "pdf")
 ) -> list[Path]:
-    """Writes a figure, the same bytes every time; PNG at 300 dpi, text as text in the others.
+    """Writes a figure, the same bytes every time: PNG at 300 dpi, SVG and PDF with text as text.
 
     Args:
-      figure: any of matplotlib's.
-      stem: where to, without the format: "figures/link" becomes figures/link.png and so on.
-      formats: of "png", "svg", "pdf".
+      figure: a matplotlib figure.
+      stem: the path without the format: "figures/link" becomes figures/link.png and so on.
+      formats: some of "png", "svg", "pdf".
 
     Returns:
-      The files. They are replaced if they are there.
+      The files. Existing ones are replaced.
 
     Raises:
-      UsageError: another format, or no such folder; nothing is written.
+      UsageError: if a format is unknown, or the folder does not exist; nothing is written.
     """
     stem = Path(stem)
     unknown = set(formats) - set(UNDATED)
@@ -125,7 +123,7 @@ def save(
         raise UsageError(f"{', '.join(sorted(unknown))}: must be one of {', '.join(UNDATED)}")
     if stem.suffix[1:] in UNDATED:
         raise UsageError(
-            f"{stem}: without {stem.suffix}, which formats=({stem.suffix[1:]!r},) gives"
+            f"{stem}: give it without {stem.suffix}, and formats=({stem.suffix[1:]!r},)"
         )
     if not stem.parent.is_dir():
         raise UsageError(f"{stem.parent} is not a folder")

@@ -1,4 +1,4 @@
-"""Figures of what the paper shows of two of its tasks."""
+"""Figures that the paper shows for two of its tasks."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,14 +21,14 @@ from dncx.explore.plots.style import (
 )
 from dncx.explore.record import EpisodeTrace
 
-LABEL = 5  # points, of a slot's name: the least that journals print
-ROW = 0.072  # inches that it needs
+LABEL = 5  # points of a slot's name: the smallest that journals print
+ROW = 0.072  # inches that such a name needs
 
 
 @styled()
 def memory_reuse(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
-    """How few slots serve many vectors: weightings as slots against time, and below them how far
-    each step frees what was read before, and allocates. Answers are shaded.
+    """How few slots serve many vectors: weightings as slots against time, with the free gate and
+    the allocation gate below. The steps that count in the loss are shaded.
 
     Source figure: Extended Data Fig. 1.
     """
@@ -46,31 +46,32 @@ def memory_reuse(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
 
 @styled()
 def traversal(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
-    """What was written where, and to which of it the answers return.
+    """What was written where, and which of it the answers read.
 
-    a, all writes: a row a slot, in the order of their last writes and named by what was shown at
-    that step. b, the read weightings of the answers (shaded) and of as many steps before: a column
-    a read head in each step. Named at the right are the slots above one half in an answer: the
-    steps, and what was shown as the slot was written. c, write and allocation gates; d, read modes.
+    a, all writes: a row per slot, in the order of the last writes, with the input of that step as
+    name. b, the read weightings of the answers (shaded) and of the same number of steps before
+    them: a column per read head in each step. At the right are the slots with a weight above one
+    half in an answer, with the steps of the answers and the input of the step that wrote the slot.
+    c, write and allocation gates; d, read modes.
 
-    A slot's name is what the network was shown when the slot was last sharply written. That is not
-    a decoder trained on the contents, as in the paper: they may be of something else as well.
+    A slot's name is the input at the last write with a weight above one half. The paper instead
+    trained a decoder on the contents, which may hold something else, too.
 
     Source figure: Fig. 3.
 
     Args:
       episode: of any task whose answers are in `mask`.
-      width: of the figure; in one column there is no room for names.
+      width: of the figure; one column has no room for names.
 
     Raises:
-      UsageError: it is not known which steps are answers, or nothing was sharply written.
+      UsageError: if the episode has no mask, or no write has a weight above one half.
     """
     if episode.mask is None or not episode.mask.any():
-        raise UsageError("this trace does not say which steps are answers: it has no mask")
+        raise UsageError("this trace has no mask, so its answers are not known")
     final = last_write(episode)[-1]
     order = np.flatnonzero(final >= 0)[np.argsort(final[final >= 0], kind="stable")]
     if not len(order):
-        raise UsageError("no weighting of a write is above one half")
+        raise UsageError("no write has a weight above one half")
     answers = np.flatnonzero(episode.mask > 0)
     start = max(0, int(answers[0]) - len(answers))
     rows = float(np.clip(ROW * len(order), 1.5, 7.2))
@@ -102,7 +103,7 @@ def traversal(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
 
 
 def _draw_writes(axes: Axes, episode: EpisodeTrace, order: np.ndarray, rows: float) -> None:
-    """Of all write heads together; and both colour bars, where no row can have a later write."""
+    """The writes of all heads, and both colour bars in the corner that no write can reach."""
     weights = episode.write_weights.sum(axis=1)[:, order]
     panels.heat(axes, weights.T, ramp(WRITE), "")
     axes.set_yticks([])
@@ -117,7 +118,7 @@ def _draw_writes(axes: Axes, episode: EpisodeTrace, order: np.ndarray, rows: flo
 
 
 def _draw_reads(axes: Axes, episode: EpisodeTrace, order: np.ndarray, start: int) -> None:
-    """A column a head in each step."""
+    """A column per head in each step."""
     readers = episode.num_read_heads
     weights = episode.read_weights[start:, :, order].reshape(-1, len(order))
     panels.heat(axes, weights.T, ramp(READ), "", start=start, columns_a_step=readers)
@@ -127,7 +128,7 @@ def _draw_reads(axes: Axes, episode: EpisodeTrace, order: np.ndarray, start: int
 
 
 def _name_slots(axes: Axes, episode: EpisodeTrace, final: np.ndarray, rows: float) -> None:
-    """As many of the rows as there is room for."""
+    """Names as many of the rows as there is room for."""
     each = -(-len(final) // int(rows / ROW + 1e-6))
     names = [_name(episode, int(step)) for step in final[::each]]
     axes.set_yticks(range(0, len(final), each), names, fontsize=LABEL)
@@ -135,7 +136,7 @@ def _name_slots(axes: Axes, episode: EpisodeTrace, final: np.ndarray, rows: floa
 
 
 def _name_reads(axes: Axes, episode: EpisodeTrace, order: np.ndarray, answers: set[int]) -> None:
-    """The slots read in answers, with the steps of the reads."""
+    """Names the slots read in answers, with the steps of the reads."""
     row = {int(slot): number for number, slot in enumerate(order)}
     names: dict[int, dict[int, list[int]]] = {}
     for read in reads(episode):
@@ -152,6 +153,6 @@ def _name_reads(axes: Axes, episode: EpisodeTrace, order: np.ndarray, answers: s
 
 
 def _name(episode: EpisodeTrace, written: int) -> str:
-    """What was shown at the step of a write; of a step without, or without words, its number."""
+    """The input at the step of a write, or the number of the step if it has no words."""
     shown = item(episode, written).removeprefix("(").removesuffix(")")
     return shown or f"(step {written})"

@@ -3,7 +3,8 @@
 
 /** Which head, if there are several. */
 function byHead(count, ...heads) {
-  return count > 1 ? ` (head ${heads.join(" and ")})` : "";
+  if (count === 1) return "";
+  return ` (head${heads.length > 1 ? "s" : ""} ${heads.join(" and ")})`;
 }
 
 function writesIn({ writesAt, sizes }, step) {
