@@ -98,7 +98,8 @@ def test_nothing_is_overwritten(here, capsys, kept):
     (here / "out").mkdir()
     (here / "out" / "thesis.tex").write_text("mine")
     said = refused(capsys, str(kept), "--out=out", "--no_figures")
-    assert "out has files already; --force" in said
+    assert "--out: out" in said
+    assert "--force" in said
     assert files(here / "out") == ["thesis.tex"]
     for _ in range(2):
         assert main(["explore", str(kept), "--out=out", "--no_figures", "--force"]) == 0
@@ -206,7 +207,7 @@ def test_runs_with_other_sizes_do_not_fit(capsys):
 def test_what_is_in_the_way(here, capsys, kept):
     (here / "out").mkdir()
     (here / "out" / "figures").write_text("")
-    assert "figures is in the way" in refused(capsys, str(kept), "--out=out", "--force")
+    assert "--out: out/figures is a file" in refused(capsys, str(kept), "--out=out", "--force")
 
 
 def test_another_run_beside_a_trace_sees_its_episodes(here, kept):
@@ -223,7 +224,7 @@ def test_a_model_that_has_hardly_learned(here, capsys):
     flags = ["--hidden_size=8", "--last_lesson=1", "--num_training_iterations=1", "--run_dir=run"]
     assert main(["train", "traversal", *flags]) == 0
     assert main(["explore", "run", "--num_episodes=1"]) == 0
-    assert "no traversal: no weighting of a write" in capsys.readouterr().out
+    assert "no traversal: no write" in capsys.readouterr().out
     assert (here / "run" / "explore" / "figures" / "overview.pdf").exists()
 
 
