@@ -29,7 +29,7 @@ from dncx.training.gradient import loss_and_gradient, respond
 from dncx.training.setup import first_state, restore, update_config
 from dncx.training.update import Attempt, UpdateConfig, attempt
 
-_SMALLER = "a smaller --learning_rate or --max_grad_norm, as numbers had grown before"
+_SMALLER = "a smaller --learning_rate or --max_grad_norm, if numbers had grown before"
 
 
 class Case(NamedTuple):
