@@ -1,3 +1,3 @@
-"""Taking over models of other packages."""
+"""Models of other packages as cells of dncx."""
 
 from dncx.interop import deepmind as deepmind

@@ -1,5 +1,7 @@
 """Models of google-deepmind/dnc: from its TensorFlow variables to a `dncx.DNC` and back."""
 
+import re
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +17,14 @@ from dncx.dnc import DNC
 from dncx.glossary import Number
 from dncx.interface import interface_ends, interface_shapes
 
-GATES = "dnc/lstm/{}_gates"
-OUTPUT = "dnc/output_linear/{}"
-ACCESS = "dnc/memory_access/{}/{}"
+SCOPE = "dnc/"  # of the original's module, in front of the names below
+GATES = "lstm/{}_gates"
+OUTPUT = "output_linear/{}"
+ACCESS = "memory_access/{}/{}"
+
+# What TensorFlow 1 keeps beside the weights: counters, and the decay powers of Adam. A second
+# variable of the same name gets the suffix _1.
+_COUNTERS = re.compile(r"(?:.*/)?(?:global_step|learning_rate|beta[12]_power)(?:_\d+)?")
 
 
 def from_variables(
@@ -29,33 +36,33 @@ def from_variables(
     num_write_heads: int,
     clip_value: Number | None,
 ) -> DNC:
-    """The original's model, given its variables.
+    """A cell that computes what the original computes, from the original's variables.
 
     Args:
-      variables: arrays by their TensorFlow names ("dnc/lstm/w_gates", ...; a ":0" at the end
-        is ignored). The sizes of controller, inputs and outputs follow from their shapes,
-        the dtype of the cell from theirs (float64 needs `jax_enable_x64`).
-      memory_size, word_size, num_read_heads, num_write_heads, clip_value: as the original's
-        flags; they do not follow from the variables. A clip_value of 0 or None is none.
-
-    Returns:
-      A cell that computes what the original computes.
+      variables: arrays by their TensorFlow names ("dnc/lstm/w_gates", ...), as a checkpoint lists
+        them. The weights may stand in any one scope ("agent/dnc/lstm/w_gates") and end in ":0".
+        Counters (`global_step`) and the slots of optimisers and averages
+        ("dnc/lstm/w_gates/RMSProp") are ignored. The sizes of controller, inputs and outputs
+        follow from the shapes; the cell has the dtype of the arrays (float64 needs
+        `jax_enable_x64`).
+      memory_size, word_size, num_read_heads, num_write_heads, clip_value: the original's flags,
+        which do not follow from the variables. With a clip_value of 0 or None nothing is clipped.
 
     Raises:
-      ValueError: a variable is missing, unknown, or of a shape or dtype that does not fit.
+      TypeError: if `variables` is not a mapping.
+      ValueError: if a weight is missing or there twice, if there are other variables, or if a
+        shape or a dtype does not fit.
 
     Example:
       >>> reader = tf.train.load_checkpoint(folder)  # doctest: +SKIP
       >>> cell = from_variables(
-      ...     {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
-      ...      if name.startswith("dnc/") and "RMSProp" not in name},
+      ...     {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()},
       ...     memory_size=16, word_size=16, num_read_heads=4, num_write_heads=1, clip_value=20,
       ... )  # doctest: +SKIP
     """
-    arrays = {name.removesuffix(":0"): np.asarray(value) for name, value in variables.items()}
     shapes = interface_shapes(word_size, num_read_heads, num_write_heads)
-    _check_names(arrays, shapes)
-    _check_dtypes(arrays)
+    arrays = _weights(variables, _weight_names(shapes))
+    dtype = _common_dtype(arrays)
     gates, output = arrays[GATES.format("w")].shape, arrays[OUTPUT.format("w")].shape
     hidden_size = gates[-1] // 4 if len(gates) == 2 else 0
     input_size = gates[0] - num_read_heads * word_size - hidden_size if hidden_size else 0
@@ -76,7 +83,7 @@ def from_variables(
             clip_value=clip_value,
         ),
         rngs=nnx.Rngs(0),
-        param_dtype=jnp.asarray(arrays[OUTPUT.format("w")]).dtype,
+        param_dtype=dtype,
     )
     _check_shapes(arrays, to_variables(cell))
     for kind, kernel_or_bias in (("w", "kernel"), ("b", "bias")):
@@ -94,7 +101,7 @@ def to_variables(cell: DNC) -> dict[str, np.ndarray]:
     """The inverse of `from_variables`: the cell's variables under the original's names.
 
     Raises:
-      ValueError: the cell's equations are not those of the original.
+      ValueError: if the cell's equations are not those of the original.
     """
     _check_equations(cell)
     access = cell.access
@@ -104,16 +111,16 @@ def to_variables(cell: DNC) -> dict[str, np.ndarray]:
     for kind, kernel_or_bias in (("w", "kernel"), ("b", "bias")):
         fused = np.asarray(getattr(access.interface_linear, kernel_or_bias)[...])
         for name, part in zip(shapes, np.split(fused, cuts, axis=-1), strict=True):
-            variables[ACCESS.format(name, kind)] = part
+            variables[SCOPE + ACCESS.format(name, kind)] = part
         for name, layer in ((GATES, cell.controller.gates), (OUTPUT, cell.output_linear)):
-            variables[name.format(kind)] = np.asarray(getattr(layer, kernel_or_bias)[...])
+            variables[SCOPE + name.format(kind)] = np.asarray(getattr(layer, kernel_or_bias)[...])
     return variables
 
 
 def _check_equations(cell: DNC) -> None:
     access, original = cell.access, DNCConfig.deepmind()
     same = (
-        isinstance(cell.controller, LSTM)
+        type(cell.controller) is LSTM
         and cell.controller.forget_bias == original.forget_bias
         and type(access) is MemoryAccess
         and type(access.freeness) is Freeness
@@ -132,37 +139,80 @@ def _check_equations(cell: DNC) -> None:
         )
 
 
-def _check_names(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Any]) -> None:
-    wanted = {ACCESS.format(name, kind) for name in shapes for kind in "wb"}
-    wanted |= {name.format(kind) for name in (GATES, OUTPUT) for kind in "wb"}
-    missing, unknown = sorted(wanted - set(arrays)), sorted(set(arrays) - wanted)
+def _weight_names(shapes: Mapping[str, Any]) -> set[str]:
+    """The names of all weights, without their scope."""
+    names = {ACCESS.format(name, kind) for name in shapes for kind in "wb"}
+    return names | {name.format(kind) for name in (GATES, OUTPUT) for kind in "wb"}
+
+
+def _weights(variables: Mapping[str, Any], wanted: set[str]) -> dict[str, np.ndarray]:
+    """The weights by their names without the scope; what is not a weight is left out."""
+    if not isinstance(variables, Mapping):
+        raise TypeError(
+            f"variables: must be a mapping of names to arrays, not {type(variables).__name__}"
+        )
+    ends = "|".join(map(re.escape, sorted(wanted)))
+    weight = re.compile(f"((?:.*/)?)({ends})")
+    slot = re.compile(f"(?:.*/)?(?:{ends})/.+")  # TensorFlow names a slot below its variable
+    scopes: defaultdict[str, dict[str, np.ndarray]] = defaultdict(dict)
+    unknown = []
+    for full_name, value in variables.items():
+        name = str(full_name).removesuffix(":0")
+        if slot.fullmatch(name) or _COUNTERS.fullmatch(name):
+            continue
+        match = weight.fullmatch(name)
+        if match is None:
+            unknown.append(str(full_name))
+        elif match[2] in scopes[match[1]]:
+            raise ValueError(f"{name}: there twice, with and without :0 at the end")
+        else:
+            scopes[match[1]][match[2]] = np.asarray(value)
+    if len(scopes) > 1:
+        raise ValueError(
+            "the weights are in several scopes, give those of one model: "
+            + ", ".join(repr(scope.removesuffix("/")) for scope in sorted(scopes))
+        )
+    scope, arrays = next(iter(scopes.items()), (SCOPE, {}))
+    missing = [scope + name for name in sorted(wanted - set(arrays))]
     if missing or unknown:
         raise ValueError(
             "not the variables of a google-deepmind/dnc model: "
-            f"missing {missing or 'none'}, unknown {unknown or 'none'}"
+            f"missing {missing or 'none'}, unknown {sorted(unknown) or 'none'}"
         )
+    return arrays
 
 
-def _check_dtypes(arrays: Mapping[str, np.ndarray]) -> None:
-    dtypes = {array.dtype for array in arrays.values()}
-    if len(dtypes) != 1 or not jnp.issubdtype(next(iter(dtypes)), jnp.floating):
+def _common_dtype(arrays: Mapping[str, np.ndarray]) -> Any:
+    """The one dtype of all weights."""
+    names = defaultdict(list)
+    for name, array in arrays.items():
+        names[array.dtype].append(name)
+    supported = {np.dtype(dtype) for dtype in (jnp.float32, jnp.float64, jnp.bfloat16)}
+    if len(names) > 1 or not supported.issuperset(names):
+        found = "\n  ".join(f"{dtype}: {_some(names[dtype])}" for dtype in sorted(names, key=str))
         raise ValueError(
-            "the variables must all have one floating dtype; "
-            f"got {', '.join(sorted(str(dtype) for dtype in dtypes))}"
+            "the weights must all be float32, all float64 or all bfloat16; these are\n  " + found
         )
-    (dtype,) = dtypes
+    (dtype,) = names
     if jnp.asarray(np.zeros((), dtype)).dtype != dtype:
         raise ValueError(
-            f"the variables are {dtype}, which JAX does not use as it stands: call "
-            "jax.config.update('jax_enable_x64', True) first, or give variables of float32"
+            f"the weights are {dtype}, which JAX rounds to float32 unless told otherwise: call "
+            "jax.config.update('jax_enable_x64', True) first, or give arrays of float32"
         )
+    return dtype
+
+
+def _some(names: list[str]) -> str:
+    """Up to three names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(sorted(names)[:3]) + more
 
 
 def _check_shapes(arrays: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray]) -> None:
     wrong = [
-        f"{name}: {array.shape}, must be {own[name].shape}"
-        for name, array in arrays.items()
-        if array.shape != own[name].shape
+        f"{name}: {array.shape}, must be {own[SCOPE + name].shape}"
+        for name, array in sorted(arrays.items())
+        if array.shape != own[SCOPE + name].shape
     ]
     if wrong:
-        raise ValueError("variables that do not fit the given sizes:\n  " + "\n  ".join(wrong))
+        raise ValueError("weights that do not fit the given sizes:\n  " + "\n  ".join(wrong))

@@ -11,7 +11,6 @@ from flax import nnx
 
 from dncx import DNC, LSTM, DNCConfig, MemoryAccess, unroll
 from dncx.config import check_size
-from dncx.interop.deepmind import from_variables, to_variables
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = DNCConfig(memory_size=5, word_size=3, num_read_heads=2, hidden_size=6)
@@ -215,48 +214,5 @@ def test_parameter_counts_of_the_paper():
     assert count(memory_size=256, word_size=32, num_read_heads=8) == 870_656
 
 
-SIZES = {
-    "memory_size": 5,
-    "word_size": 3,
-    "num_read_heads": 2,
-    "num_write_heads": 1,
-    "clip_value": 20,
-}
-
-
-def test_variables_round_trip():
-    cell = DNC(3, 2, SMALL, rngs=nnx.Rngs(0))
-    again = from_variables({f"{k}:0": v for k, v in to_variables(cell).items()}, **SIZES)
-    inputs = jnp.ones((4, 3))
-    np.testing.assert_array_equal(unroll(cell, inputs)[0], unroll(again, inputs)[0])
-
-
 def test_sizes_may_be_numpy_integers():
     check_size("memory_size", np.int64(4))
-
-
-def test_a_cell_with_other_equations_has_no_variables_of_the_original():
-    for config in (DNCConfig(forget_bias=0.0), DNCConfig.nature()):
-        with pytest.raises(ValueError, match="only a cell with the original's parts"):
-            to_variables(DNC(3, 2, config, rngs=nnx.Rngs(0)))
-
-
-def test_float64_variables_need_float64():
-    variables = to_variables(DNC(3, 2, SMALL, rngs=nnx.Rngs(0)))
-    with pytest.raises(ValueError, match=r"jax.config.update\('jax_enable_x64', True\)"):
-        from_variables({k: v.astype(np.float64) for k, v in variables.items()}, **SIZES)
-
-
-def test_wrong_variables_are_refused():
-    variables = to_variables(DNC(3, 2, SMALL, rngs=nnx.Rngs(0)))
-    gates, key = "dnc/lstm/w_gates", "dnc/memory_access/read_keys/w"
-    with pytest.raises(ValueError, match=r"missing \['dnc/lstm/w_gates'\], unknown \['other'\]"):
-        from_variables({k if k != gates else "other": v for k, v in variables.items()}, **SIZES)
-    with pytest.raises(ValueError, match=r"read_keys/w: \(6, 6\), must be \(6, 4\)"):
-        from_variables(variables, **(SIZES | {"word_size": 2}))
-    with pytest.raises(ValueError, match=r"one floating dtype; got float16, float32"):
-        from_variables(variables | {key: variables[key].astype(np.float16)}, **SIZES)
-    with pytest.raises(ValueError, match=r"w_gates has shape \(15, 24\): it must be"):
-        from_variables(variables, **(SIZES | {"num_read_heads": 9}))
-    with pytest.raises(ValueError, match=r"w_gates has shape \(\): it must be"):
-        from_variables(variables | {gates: np.float32(1)}, **SIZES)
