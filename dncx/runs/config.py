@@ -121,6 +121,10 @@ def read_config(path: Path) -> RunConfig:
     return from_plain(read_json(path), RunConfig, path)
 
 
+_VOCABULARY = "task.settings.vocabulary_words"
+_FIXED = ("task.name", _VOCABULARY, "updates.num_seeds")
+
+
 class Changes:
     """What differs between the configuration in a checkpoint and the one asked for now.
 
@@ -139,16 +143,28 @@ class Changes:
             if old == new:
                 continue
             section, _, field = name.partition(".")
-            fixed = section == "network" or name in ("task.name", "updates.num_seeds")
+            fixed = section == "network" or name in _FIXED
             fixed |= name == "updates.seed" and several_seeds
             # Momentum and a weight average are arrays of the optimiser's state.
             fixed |= field in ("momentum", "weight_average") and 0 in (old, new)
             lines = self.fixed if fixed else self.free
             if section == "files":
                 lines.append(f"{field}: the content has changed since the checkpoint")
+            elif name == _VOCABULARY:
+                lines.append(_other_words(old or [], new or []))
             else:
                 field = field.removeprefix("settings.").removeprefix("cell.")
                 lines.append(f"{field}: {old} in the checkpoint, {new} asked for")
+
+
+def _other_words(before: list[str], now: list[str]) -> str:
+    """How two vocabularies differ, by up to five words each."""
+    gone = [word for word in before if word not in now][:5]
+    new = [word for word in now if word not in before][:5]
+    return (
+        f"vocabulary: {len(before)} words in the checkpoint, {len(now)} in the data; only the "
+        f"checkpoint has {', '.join(gone) or 'none'}, only the data have {', '.join(new) or 'none'}"
+    )
 
 
 def _compared(config: RunConfig) -> dict[str, Any]:

@@ -141,7 +141,7 @@ PRESETS: dict[str, Preset] = {
         _turing(AssociativeRecallSettings()),
     ),
     "nature-babi": Preset(
-        _TABLE_2 + "16.7 % mean error (20 runs, each with 16 workers on CPUs), 4.3 % the best; its "
+        _TABLE_2 + "16.7 % mean error (20 runs, each with 16 workers on CPUs); its "
         "LSTM: --model=lstm --hidden_size=512, 27.3 %. "
         + _UNTRAINED
         + "30 stories/s, 9 hours in all",

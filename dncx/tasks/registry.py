@@ -1,7 +1,7 @@
 """The tasks by their names at the command line."""
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 from dncx.errors import UsageError
 from dncx.tasks.associative_recall import AssociativeRecall
@@ -12,6 +12,8 @@ from dncx.tasks.graphs.inference import Inference
 from dncx.tasks.graphs.shortest_path import ShortestPath
 from dncx.tasks.graphs.traversal import Traversal
 from dncx.tasks.repeat_copy import RepeatCopy
+
+SettingsT = TypeVar("SettingsT")
 
 TASKS: dict[str, Any] = {
     task.name: task
@@ -27,7 +29,7 @@ def make_task(name: str, settings: Any) -> Judge:
       settings: a dataclass with the fields of the task's class, or those fields by name.
 
     Raises:
-      UsageError: the task rejects the settings; the message says why.
+      UsageError: if the task rejects the settings.
     """
     if dataclasses.is_dataclass(settings):
         fields = dataclasses.fields(settings)
@@ -36,3 +38,13 @@ def make_task(name: str, settings: Any) -> Judge:
         return TASKS[name](**settings)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
+
+
+def resolved(settings: SettingsT, task: Judge) -> SettingsT:
+    """The settings with what the task filled in when it was made, such as words from its data.
+
+    config.json holds these, so that evaluation and resuming use the same values.
+    """
+    kind: Any = settings
+    filled = {field.name: getattr(task, field.name) for field in dataclasses.fields(kind)}
+    return dataclasses.replace(kind, **filled)

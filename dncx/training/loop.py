@@ -26,7 +26,7 @@ from dncx.runs.state import TrainState, copied
 from dncx.settings.training import RunSettings, TrainSettings
 from dncx.tasks.base import Examined, Judge
 from dncx.tasks.curriculum import Course
-from dncx.tasks.registry import make_task
+from dncx.tasks.registry import make_task, resolved
 from dncx.training.compilation import Programs, compile_programs
 from dncx.training.devices import in_words
 from dncx.training.failure import keep_failure
@@ -69,6 +69,7 @@ def train(
     processes.join(settings.scale)
     processes.agree(settings)
     run, task = settings.run, make_task(settings.task_name, settings.task)
+    settings = dataclasses.replace(settings, task=resolved(settings.task, task))
     network = network_config(settings.model, task.input_size, task.output_size)
     check_task(settings, task)
     directory.check_run_dir(run.run_dir)

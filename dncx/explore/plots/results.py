@@ -19,6 +19,7 @@ from dncx.explore.plots.style import (
     ramp,
     styled,
 )
+from dncx.tasks.babi.published import COLUMNS, NOT_READ
 from dncx.tasks.babi.report import FAILED
 
 Results = Sequence[dict[str, Any]]
@@ -119,8 +120,7 @@ def error_table(
     if not results or "published" not in results[0].get("results", {}):
         raise UsageError("these results are not of the task babi")
     tasks = results[0]["results"]["tasks"]
-    columns = results[0]["results"]["published"]["columns"]
-    published = {column["name"]: column["cells"] for column in columns if not column["best"]}
+    published = {column.name: column for column in COLUMNS}
     unknown = set(networks) - set(published)
     if unknown:
         raise UsageError(f"{', '.join(sorted(unknown))}: must be of {', '.join(published)}")
@@ -131,14 +131,16 @@ def error_table(
     axes.axvline(FAILED, color="0.5", lw=0.6, ls="--", zorder=0)
     axes.axhline(len(tasks) - 0.5, color="0.5", lw=0.4)
     for (colour, marker), name in zip(MARKS, networks, strict=False):
-        cells = [published[name][task["task"] - 1].rstrip("*").partition("±") for task in tasks]
-        means, deviations = (np.array([float(cell[part]) for cell in cells]) for part in (0, 2))
-        axes.errorbar(means, rows[:-1], xerr=deviations, fmt="none", ecolor=colour, elinewidth=0.5)
-        shown = [*means, means.mean()]
-        axes.plot(shown, rows, marker, color=colour, mfc="white", mew=0.6, label=f"{name}, paper")
+        cells = [published[name].cells[task["task"] - 1] for task in tasks]
+        read = [(row, *map(float, c.split("±"))) for row, c in enumerate(cells) if c != NOT_READ]
+        at, means, deviations = np.array(read).reshape(-1, 3).T
+        axes.errorbar(means, at, xerr=deviations, fmt="none", ecolor=colour, elinewidth=0.5)
+        if len(at) == len(tasks):  # the mean of all tasks is known
+            at, means = rows, [*means, means.mean()]
+        axes.plot(means, at, marker, color=colour, mfc="white", mew=0.6, label=f"{name}, paper")
     errors = [*(task["error"] for task in tasks), results[0]["results"]["mean_error"]]
     axes.plot(errors, rows, "o", color=BLUE, ms=3.5, label="here")
-    names = [f"{task['task']} {task['name']}{'' if task['whole'] else '*'}" for task in tasks]
+    names = [f"{task['task']} {task['name']}{'' if task['complete'] else '*'}" for task in tasks]
     axes.set_yticks(rows, [*names, "mean of these"])
     axes.set(xlim=(0, 100), ylim=(rows[-1] + 0.6, -0.6), xlabel="error (%)")
     axes.tick_params(axis="y", length=0)

@@ -1,38 +1,39 @@
-"""Stories of like length together, so that little of a batch is padding."""
+"""Stories of similar length in one bucket, so that little of a batch is padding."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Int32, UInt8
+from jaxtyping import Array, Int16, Int32
 
 from dncx.tasks.babi.stories import Story
 from dncx.tasks.babi.vocabulary import NOTHING
 
-MOST_LENGTHS = 2048  # their square is kept; the official stories have fewer than 1,400 words
+# The search below keeps a table of this size squared. Official stories have at most 1,400 words.
+MOST_LENGTHS = 2048
 
 
 class Stories(NamedTuple):
-    """Stories padded to one length; rows without any story have NOTHING at all steps, task 0."""
+    """Stories padded to one length; a row without a story has task 0 and NOTHING at all steps."""
 
     task: Int32[Array | np.ndarray, " B"]
-    tokens: UInt8[Array | np.ndarray, "B T"]
-    answers: UInt8[Array | np.ndarray, "B T"]
+    tokens: Int16[Array | np.ndarray, "B T"]
+    answers: Int16[Array | np.ndarray, "B T"]
 
 
 def pad(stories: Sequence[Story], width: int, rows: int = 0) -> Stories:
     """The stories as arrays.
 
     Args:
-      stories: none longer than the width.
-      width: steps.
-      rows: at least this many; those left over are empty.
+      stories: none of them longer than the width.
+      width: number of steps.
+      rows: number of rows, if there are fewer stories; the others are empty.
     """
     shape = (max(rows, len(stories)), width)
     padded = Stories(
         np.zeros(shape[:1], np.int32),
-        np.full(shape, NOTHING, np.uint8),
-        np.full(shape, NOTHING, np.uint8),
+        np.full(shape, NOTHING, np.int16),
+        np.full(shape, NOTHING, np.int16),
     )
     for row, story in enumerate(stories):
         padded.task[row] = story.task
@@ -42,11 +43,11 @@ def pad(stories: Sequence[Story], width: int, rows: int = 0) -> Stories:
 
 
 def best_widths(lengths: Sequence[int], count: int) -> tuple[int, ...]:
-    """The widths, at most so many and the last the longest, that leave the least padding.
+    """The widths, at most `count` and the last one the longest, that need the least padding.
 
-    A dynamic programme over the lengths l₁ < l₂ < .. that occur, nⱼ stories being at most lⱼ long:
-    cost(b, j) = minᵢ cost(b - 1, i) + (nⱼ - nᵢ) lⱼ, the steps of the first j in b buckets.
-    Lengths beyond MOST_LENGTHS are rounded up so that there are no more than so many.
+    A dynamic programme over the distinct lengths l₁ < l₂ < ..., nⱼ stories being at most lⱼ long:
+    cost(b, j) = minᵢ cost(b - 1, i) + (nⱼ - nᵢ) lⱼ is the least number of steps of the stories up
+    to lⱼ in b buckets. If there are more than MOST_LENGTHS distinct lengths, they are rounded up.
     """
     sizes = np.asarray(lengths, np.int64)
     coarse = -(-sizes.max() // MOST_LENGTHS)
@@ -57,7 +58,7 @@ def best_widths(lengths: Sequence[int], count: int) -> tuple[int, ...]:
     steps = ((up_to - up_to[:, None]) * ends).astype(np.float64)  # of one bucket from i to j
     steps[np.tril_indices_from(steps)] = np.inf
     cost = np.where(np.arange(len(ends)) == 0, 0, np.inf)
-    befores = []
+    befores = []  # for each number of buckets and each end of the last one, where it begins
     for _ in range(min(count, len(distinct))):
         total = cost[:, None] + steps
         befores.append(total.argmin(axis=0))
@@ -70,7 +71,7 @@ def best_widths(lengths: Sequence[int], count: int) -> tuple[int, ...]:
 
 
 def share_out(stories: Sequence[Story], widths: Sequence[int]) -> list[list[Story]]:
-    """The stories of each width: each where it fits most closely, in their order."""
+    """The stories of each width in their order: each story gets the least width that holds it."""
     where = np.searchsorted(widths, [story.length for story in stories])
     shared: list[list[Story]] = [[] for _ in widths]
     for story, bucket in zip(stories, where, strict=True):

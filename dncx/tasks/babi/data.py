@@ -1,29 +1,31 @@
 """The data as the paper split them: for training, validation and test."""
 
-import dataclasses
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from dncx.tasks.babi.files import FILE_SPLITS, HOW, FileSplit, file_name, read_files
-from dncx.tasks.babi.settings import BabiSettings
-from dncx.tasks.babi.stories import Story, parse
+from dncx.tasks.babi.files import File, FileSplit, file_name, read_files
+from dncx.tasks.babi.settings import BabiSettings, Language
+from dncx.tasks.babi.stories import Story, parse, read_lines, words_of
+from dncx.tasks.babi.vocabulary import LARGEST, PAPER, tokens_of
 
 Split = Literal["train", "validation", "test"]
+VALIDATION_SHARE = 0.1  # the paper's
 
 
 class Gap(NamedTuple):
-    """A file that is not there, or not whole."""
+    """A file that is missing or incomplete."""
 
     task: int
     split: FileSplit
     found: int  # questions
     expected: int  # questions of the official file
+    name: str  # of the official file
 
     def __str__(self) -> str:
         return (
             f"task {self.task}, {self.split}: {self.found:,} of {self.expected:,} questions "
-            f"({file_name(self.task, self.split)})"
+            f"({self.name})"
         )
 
 
@@ -31,83 +33,141 @@ class Data(NamedTuple):
     """Stories in the order of their tasks and files."""
 
     splits: dict[Split, list[Story]]
+    words: tuple[str, ...]  # the vocabulary
     gaps: tuple[Gap, ...]
     left_out: int  # training stories longer than `longest`
 
 
 def check(settings: BabiSettings) -> None:
-    """Settings that need no data to be judged.
+    """Refuses settings that are wrong whatever the data.
 
     Raises:
-      ValueError: one of them is out of its range.
+      ValueError: if one of them is out of its range, or two exclude each other.
     """
-    tasks = settings.tasks
+    tasks, share = settings.tasks, settings.validation_share
+    if settings.language not in get_args(Language):
+        raise ValueError(f"language={settings.language}: one of {', '.join(get_args(Language))}")
     if not tasks or len(set(tasks)) < len(tasks) or not all(1 <= task <= 20 for task in tasks):
         raise ValueError(f"tasks={tasks}: give each number once, from 1 to 20")
-    if not 0 <= settings.validation_share < 1:
-        raise ValueError(f"validation_share={settings.validation_share}: must be in [0, 1)")
+    if share is not None and not 0 <= share < 1:
+        raise ValueError(f"validation_share={share}: must be in [0, 1)")
     for name, least in (("validation_seed", 0), ("longest", 0), ("num_buckets", 1)):
         value = getattr(settings, name)
         if not least <= value < 2**31:
             raise ValueError(f"{name}={value}: must be at least {least}, below 2^31")
+    if settings.vocabulary_words and settings.vocabulary == "paper":
+        raise ValueError("vocabulary_words: given with vocabulary=paper, which has its own")
 
 
 def load(settings: BabiSettings) -> Data:
     """Reads and splits the data.
 
     Raises:
-      ValueError: the data are not there, not whole or malformed, or nothing is left for training.
+      ValueError: if the data are missing, incomplete or malformed, or if no story is left for
+        training.
     """
     check(settings)
     files = read_files(settings.data_dir, settings.language, settings.tasks, settings.partial)
+    words = _vocabulary(settings, files)
+    index = {token: number for number, token in enumerate(tokens_of(words))}
+    advice = "--vocabulary=data takes the words from the data"
+    if settings.vocabulary == "data":
+        advice = "the model was trained without this word"
     stories: dict[tuple[int, FileSplit], list[Story]] = {
-        (file.task, file.split): parse(file.text, file.name, file.task) for file in files
+        (file.task, file.split): parse(file.content, file.name, file.task, index, advice)
+        for file in files
     }
     gaps = _gaps(settings, stories)
-    splits: dict[Split, list[Story]] = {"train": [], "validation": [], "test": []}
-    for task in settings.tasks:
-        for_training = stories.get((task, "train"), [])
-        held_out = _held_out(len(for_training), task, settings)
-        for story, held in zip(for_training, held_out, strict=True):
-            splits["validation" if held else "train"].append(story)
-        splits["test"] += stories.get((task, "test"), [])
+    splits = _split(settings, stories)
     kept = [
         story
         for story in splits["train"]
         if not settings.longest or story.length <= settings.longest
     ]
     if not kept:
-        raise ValueError(f"{dataclasses.asdict(settings)}: no stories are left for training")
+        raise ValueError(
+            f"data_dir={settings.data_dir}: no stories are left for training; longest is "
+            f"{settings.longest}, validation_share {settings.validation_share}"
+        )
     left_out = len(splits["train"]) - len(kept)
-    return Data({**splits, "train": kept}, gaps, left_out)
+    return Data({**splits, "train": kept}, words, gaps, left_out)
+
+
+def _vocabulary(settings: BabiSettings, files: list[File]) -> tuple[str, ...]:
+    """The paper's words, those of the run, or those of the data."""
+    if settings.vocabulary == "paper":
+        return PAPER
+    if settings.vocabulary_words:
+        return settings.vocabulary_words
+    found: set[str] = set()
+    for file in files:
+        found |= words_of(read_lines(file.content, file.name))
+    if len(found) > LARGEST:
+        raise ValueError(
+            f"data_dir={settings.data_dir}: {len(found)} different words, at most {LARGEST}"
+        )
+    return tuple(sorted(found))
+
+
+def _split(
+    settings: BabiSettings, stories: dict[tuple[int, FileSplit], list[Story]]
+) -> dict[Split, list[Story]]:
+    """The stories for each purpose; for validation, those of the files for it or else a share."""
+    own = [task for task, split in stories if split == "valid"]
+    share = settings.validation_share
+    if own and share is not None:
+        raise ValueError(
+            f"validation_share={share}: the data have stories for validation (task {own[0]}: "
+            f"{file_name(own[0], 'valid', settings.language)}); leave it out"
+        )
+    splits: dict[Split, list[Story]] = {"train": [], "validation": [], "test": []}
+    for task in settings.tasks:
+        for_training = stories.get((task, "train"), [])
+        held_out = _held_out(len(for_training), task, settings, 0.0 if own else share)
+        for story, held in zip(for_training, held_out, strict=True):
+            splits["validation" if held else "train"].append(story)
+        splits["validation"] += stories.get((task, "valid"), [])
+        splits["test"] += stories.get((task, "test"), [])
+    return splits
 
 
 def _gaps(
     settings: BabiSettings, stories: dict[tuple[int, FileSplit], list[Story]]
 ) -> tuple[Gap, ...]:
-    """Where a file has not as many questions as the official one."""
-    expected = {"train": 10_000 if settings.language == "en-10k" else 1000, "test": 1000}
+    """The files with another number of questions than the official ones.
+
+    Training and validation count together, as their files have split the official one for
+    training.
+    """
+
+    def count(task: int, *splits: FileSplit) -> int:
+        return sum(story.questions for split in splits for story in stories.get((task, split), []))
+
+    for_training = 10_000 if settings.language.endswith("-10k") else 1000
     gaps = []
     for task in settings.tasks:
-        for split in FILE_SPLITS:
-            found = sum(story.questions for story in stories.get((task, split), []))
-            if found != expected[split]:
-                gaps.append(Gap(task, split, found, expected[split]))
+        train, test = (file_name(task, split, settings.language) for split in ("train", "test"))
+        gaps += [
+            Gap(task, "train", count(task, "train", "valid"), for_training, train),
+            Gap(task, "test", count(task, "test"), 1000, test),
+        ]
+    gaps = [gap for gap in gaps if gap.found != gap.expected]
     if gaps and not settings.partial:
         raise ValueError(
-            f"data_dir={settings.data_dir}: not whole in {settings.language}:\n  "
+            f"data_dir={settings.data_dir}: incomplete in {settings.language}:\n  "
             + "\n  ".join(map(str, gaps))
-            + f"\nFor all: {HOW}. To go on so: --partial, and the results will say so"
+            + "\nWith --partial these are accepted, and the results will name them"
         )
     return tuple(gaps)
 
 
-def _held_out(count: int, task: int, settings: BabiSettings) -> np.ndarray:
-    """True for the stories of a task that are for validation: a task's own, whatever the others."""
-    chosen = round(count * settings.validation_share)
-    if settings.validation_share and count > 1:
+def _held_out(count: int, task: int, settings: BabiSettings, share: float | None) -> np.ndarray:
+    """True for the stories of a task that are for validation, whatever the other tasks are."""
+    share = VALIDATION_SHARE if share is None else share
+    chosen = round(count * share)
+    if share and count > 1:
         chosen = min(max(chosen, 1), count - 1)
-    # RandomState, since its numbers are the same in every version of numpy
+    # RandomState, since its numbers are the same in every version of NumPy
     order = np.random.RandomState([settings.validation_seed, task]).permutation(count)
     held = np.zeros(count, bool)
     held[order[:chosen]] = True

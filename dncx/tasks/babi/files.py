@@ -1,15 +1,23 @@
-"""Reads bAbI's files from the official archive, without unpacking it, or from its folder."""
+"""Reads bAbI's files from an archive, without unpacking it, or from a folder."""
 
+import bz2
+import functools
+import gzip
+import io
 import lzma
 import re
+import struct
 import tarfile
+import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
-FileSplit = Literal["train", "test"]
-FILE_SPLITS: tuple[FileSplit, ...] = ("train", "test")
+from dncx.tasks.babi.settings import Language
+
+FileSplit = Literal["train", "valid", "test"]
 ROOT = "tasks_1-20_v1-2"
 NAMES = (
     "single-supporting-fact",
@@ -38,26 +46,65 @@ HOW = (
     "https://research.facebook.com/downloads/babi/; a copy: "
     f"https://s3.amazonaws.com/text-datasets/babi_{ROOT}.tar.gz), or the folder unpacked from it"
 )
-# An archive comes from strangers. The official files of these folders have up to 6 MB, and there
-# are 40; the archive has some hundred. What stands before a file is its long name at most.
-MAX_FILE, MAX_FILES, MAX_ARCHIVE, MAX_BEFORE, MAX_MEMBERS = 2**25, 2**28, 2**30, 2**16, 2**13
-BROKEN = (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, ValueError, RecursionError)
-BEFORE_A_FILE = tarfile.XHDTYPE + tarfile.XGLTYPE + tarfile.SOLARIS_XHDTYPE
-BEFORE_A_FILE += tarfile.GNUTYPE_LONGNAME + tarfile.GNUTYPE_LONGLINK
+# The official files have up to 6 MB, and 60 of them belong together. A forged archive must not
+# fill the memory, so nothing larger is read.
+MAX_FILE, MAX_FILES, MAX_ARCHIVE = 2**25, 2**28, 2**30  # bytes
+_UNREADABLE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    lzma.LZMAError,
+    zlib.error,
+    EOFError,
+    OSError,
+    ValueError,
+    struct.error,
+    RuntimeError,  # from zipfile: a password is needed, or the compression is unknown
+)
+_DECOMPRESS: dict[str, Callable[..., Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+}
+_OTHER_ARCHIVES = {b"7z\xbc\xaf": "7z", b"Rar!": "RAR", b"\x28\xb5\x2f\xfd": "zstd"}
+_ZIP = b"PK"
 
 
 class File(NamedTuple):
-    """One task's stories for training, or for the test."""
+    """One task's stories for training, validation or test."""
 
     task: int
     split: FileSplit
-    name: str  # language/file, for messages
-    text: bytes
+    name: str  # folder/file, for messages
+    content: bytes
 
 
-def file_name(task: int, split: FileSplit) -> str:
+class _Name(NamedTuple):
+    """What the name of a file says."""
+
+    task: int
+    split: FileSplit
+    partial: bool  # it ends in .PARTIAL-<what>.txt
+    compression: str  # the suffix behind .txt, or ""
+
+
+class _Member(NamedTuple):
+    """A file in an archive or a folder."""
+
+    folder: str  # the last one only
+    name: str
+    size: int
+    read: Callable[[], bytes]
+
+
+def has_validation(language: str) -> bool:
+    """Whether a folder of the official data has files for validation."""
+    return "valid" in language
+
+
+def file_name(task: int, split: FileSplit, language: str = "en-10k") -> str:
     """The official name; of a partial file, all but ".txt" is the same."""
-    return f"qa{task}_{NAMES[task - 1]}_{split}.txt"
+    title = "" if has_validation(language) else f"{NAMES[task - 1]}_"
+    return f"qa{task}_{title}{split}.txt"
 
 
 def read_files(
@@ -66,111 +113,194 @@ def read_files(
     """The files of the tasks, in order.
 
     Args:
-      data_dir: the archive, the folder unpacked from it, or its folder of the language.
+      data_dir: an archive, or a folder. The files may stand in a folder of the language's name, at
+        any depth in an archive and up to two folders deep in a folder, or without such a folder.
       language: that folder's name.
       tasks: their numbers.
-      partial: take what there is of a file (`<official name>.PARTIAL-<what>.txt`), or nothing.
+      partial: accept incomplete files (`<official name>.PARTIAL-<what>.txt`) and missing ones.
 
     Raises:
-      ValueError: there are no such data, they are broken, or files are missing.
+      ValueError: if there are no such data, if they are damaged, or if files are missing.
     """
     if data_dir is None:
         raise ValueError(f"data_dir is not given: {HOW}")
     data_dir = Path(data_dir)
     try:
-        contents = _contents(data_dir, language)
+        found = _files(data_dir, language)
     except OSError as error:
         raise ValueError(f"data_dir={data_dir}: {error.strerror}; {HOW}") from error
     files, missing = [], []
     for task in tasks:
-        for split in FILE_SPLITS:
-            name = file_name(task, split)
-            parts = sorted(n for n in contents if n.startswith(f"{name[:-4]}.PARTIAL"))
-            if name not in contents:
-                missing.append(name + "".join(f" (there is {part})" for part in parts))
-            found = [name] if name in contents else parts[:1]
-            files += [File(task, split, f"{language}/{n}", contents[n]) for n in found]
+        for split in get_args(FileSplit):
+            whole, part = (found.get(_Name(task, split, cut, "")) for cut in (False, True))
+            if whole is None and (split != "valid" or has_validation(language)):
+                known = f" (there is {PurePosixPath(part.name).name})" if part else ""
+                missing.append(file_name(task, split, language) + known)
+            if file := whole or part:
+                files.append(file)
     if missing and not partial:
         raise ValueError(
-            f"{data_dir}: missing in {language}:\n  " + "\n  ".join(missing) + f"\nFor all: {HOW}. "
-            "To go on without: --tasks with other tasks, or --partial, and the results will say so"
+            f"data_dir={data_dir}: missing in {language}:\n  "
+            + "\n  ".join(missing)
+            + f"\nTo get all files, {HOW}. To do without them, choose other --tasks, or add "
+            "--partial, and the results will name what is missing"
         )
     return files
 
 
-def _contents(data_dir: Path, language: str) -> dict[str, bytes]:
-    """All that is there, by the name of its file."""
-    if not (data_dir.is_file() or data_dir.is_dir()):
-        raise ValueError(f"data_dir={data_dir}: there is no such file or folder; {HOW}")
-    contents: dict[str, bytes] = {}
-    for name, text in (_folder if data_dir.is_dir() else _archive)(data_dir, language):
-        if name in contents:
-            raise ValueError(f"{data_dir}: {language}/{name} is in it twice")
-        contents[name] = text
-        if sum(map(len, contents.values())) > MAX_FILES:
-            raise ValueError(f"{data_dir}: its files have more than {MAX_FILES} bytes; {HOW}")
-    return contents
+def _files(data_dir: Path, language: str) -> dict[_Name, File]:
+    """The files of a language by what they are; the names have no compression."""
+    folders: defaultdict[str, dict[_Name, File]] = defaultdict(dict)
+    total = 0
+    for member in _members(data_dir):
+        name = _parse_name(member.name)
+        if name is None:
+            continue
+        found = folders[member.folder]
+        if member.folder in get_args(Language) and member.folder != language:
+            continue
+        label = "/".join(filter(None, (member.folder, member.name)))
+        if member.size > MAX_FILE:
+            raise ValueError(
+                f"data_dir={data_dir}: {label} has {member.size} bytes, more than {MAX_FILE}"
+            )
+        content = _content(member, name.compression, f"data_dir={data_dir}: {label}")
+        name = name._replace(compression="")
+        total += len(content)
+        if total > MAX_FILES:
+            raise ValueError(f"data_dir={data_dir}: the files have more than {MAX_FILES} bytes")
+        if name in found:
+            raise ValueError(
+                f"data_dir={data_dir}: there are two files for task {name.task}, {name.split}: "
+                f"{found[name].name} and {label}"
+            )
+        found[name] = File(name.task, name.split, label, content)
+    return folders[_choose(data_dir, language, list(folders))]
 
 
-_OFFICIAL = {file_name(task, split)[:-4] for task in range(1, 21) for split in FILE_SPLITS}
+def _choose(data_dir: Path, language: str, folders: list[str]) -> str:
+    """The folder with the files: the language's, or else the only one, if it is no language's."""
+    if language in folders:
+        return language
+    if languages := sorted(set(folders) & set(get_args(Language))):
+        raise ValueError(
+            f"data_dir={data_dir}: there is no folder {language} in it; for what there is, add "
+            + " or ".join(f"--language={name}" for name in languages)
+        )
+    if len(folders) > 1:
+        raise ValueError(
+            f"data_dir={data_dir}: there is no folder {language} in it, and several others have "
+            f"such files: {', '.join(sorted(folders))}; give one of these"
+        )
+    if not folders:
+        raise ValueError(f"data_dir={data_dir}: there is no folder {language} in it; {HOW}")
+    return folders[0]
 
 
-def _wanted(name: str) -> bool:
-    match = re.fullmatch(r"([\w-]{1,60})(\.PARTIAL[\w.-]{0,100})?\.txt", name)
-    return match is not None and match[1] in _OFFICIAL
+@functools.cache
+def _parse_name(name: str) -> _Name | None:
+    """What a file is, by its official name or the short one (qa1_train.txt); else None."""
+    suffixes = "|".join(map(re.escape, _DECOMPRESS))
+    match = re.fullmatch(
+        rf"qa([0-9]{{1,2}})_(?:([a-z-]+)_)?(train|valid|test)(\.PARTIAL[\w.-]*?)?\.txt({suffixes})?",
+        name,
+    )
+    if match is None or not 1 <= int(match[1]) <= len(NAMES):
+        return None
+    task, title = int(match[1]), match[2]
+    if title not in (None, NAMES[task - 1]):
+        return None
+    split: Any = match[3]
+    return _Name(task, split, match[4] is not None, match[5] or "")
 
 
-def _folder(path: Path, language: str) -> Iterator[tuple[str, bytes]]:
-    """Name and content of the files, given any of three levels of folders."""
-    levels = [path / ROOT / language, path / language]
-    if path.resolve().name == language:
-        levels.append(path)
-    folder = next((level for level in levels if level.is_dir()), None)
-    if folder is None:
-        raise ValueError(f"data_dir={path}: there is no folder {language} in it; {HOW}")
-    for file in sorted(folder.iterdir()):
-        if _wanted(file.name) and file.is_file():
-            if file.stat().st_size > MAX_FILE:
-                raise ValueError(f"{file}: it has more than {MAX_FILE} bytes; {HOW}")
-            yield file.name, file.read_bytes()
+def _members(path: Path) -> Iterator[_Member]:
+    """All files that may be stories; they are read one by one, while this goes through them."""
+    if path.is_dir():
+        return _in_folder(path.resolve())
+    if not path.is_file():
+        raise ValueError(f"data_dir={path}: there is no such file or folder; {HOW}")
+    if _parse_name(path.name):
+        raise ValueError(f"data_dir={path}: this is a single file of stories; give its folder")
+    with path.open("rb") as file:
+        start = file.read(8)
+    for magic, kind in _OTHER_ARCHIVES.items():
+        if start.startswith(magic):
+            raise ValueError(
+                f"data_dir={path}: {kind} archives are not supported; unpack it and give the folder"
+            )
+    return _in_archive(path, _in_zip if start.startswith(_ZIP) else _in_tar)
+
+
+def _in_folder(path: Path) -> Iterator[_Member]:
+    for pattern in ("qa*", "*/qa*", "*/*/qa*"):
+        for file in sorted(path.glob(pattern)):
+            if file.is_file():
+                yield _Member(file.parent.name, file.name, file.stat().st_size, file.read_bytes)
+
+
+def _in_archive(path: Path, members: Callable[[Path], Iterator[_Member]]) -> Iterator[_Member]:
+    """The members of an archive, which is read only; every error names it."""
+    try:
+        yield from members(path)
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"data_dir={path}: not an intact archive ({reason}); {HOW}") from error
 
 
 class _Header(tarfile.TarInfo):
-    """One of an archive, refused where it is not of a size that it may have."""
+    """A header of a tar archive, refused if its size is."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Any:
-        """See `tarfile`, which reads at once what stands before a file, whatever its size."""
+        """See `tarfile`, which reads the long name of a file at once, whatever its size."""
         header = super().frombuf(buf, encoding, errors)
-        most = MAX_BEFORE if header.type in BEFORE_A_FILE else MAX_ARCHIVE
-        if not 0 <= header.size <= most:
-            raise tarfile.ReadError(f"not 0 to {most} bytes")
+        largest = MAX_ARCHIVE if header.isreg() else MAX_FILE
+        if not 0 <= header.size <= largest:
+            raise tarfile.ReadError(f"{header.name} has {header.size} bytes, not 0 to {largest}")
         return header
 
 
-def _archive(path: Path, language: str) -> Iterator[tuple[str, bytes]]:
-    """Name and content of the files; nothing is written to the disk."""
-    try:
-        with tarfile.open(path, "r:*", tarinfo=_Header) as archive:
-            for count, member in enumerate(archive):
-                if member.size < 0 or member.offset_data + member.size > MAX_ARCHIVE:
-                    raise tarfile.ReadError(f"not 0 to {MAX_ARCHIVE} bytes")
-                if count >= MAX_MEMBERS:
-                    raise tarfile.ReadError(f"more than {MAX_MEMBERS} members")
-                *_, folder, name = ("", "", *PurePosixPath(member.name).parts[-2:])
-                if folder == language and _wanted(name):
-                    yield name, _content(archive, member, name)
-    except (*BROKEN, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"data_dir={path}: not a whole archive, or none at all ({reason}); {HOW}"
-        ) from error
+def _in_tar(path: Path) -> Iterator[_Member]:
+    with tarfile.open(path, "r:*", tarinfo=_Header) as archive:
+        for member in archive:
+            if member.offset_data + member.size > MAX_ARCHIVE:
+                raise tarfile.ReadError(f"it has more than {MAX_ARCHIVE} bytes")
+            folder, name = _last_two(member.name)
+            read = functools.partial(_read_tar, archive, member)
+            yield _Member(folder, name, member.size, read)
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> bytes:
+def _read_tar(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     content = archive.extractfile(member) if member.isreg() else None
-    if content is None:
-        raise tarfile.ReadError(f"{name} is not a plain file")
-    if member.size > MAX_FILE:
-        raise tarfile.ReadError(f"{name} has {member.size} bytes, more than {MAX_FILE}")
+    if content is None:  # a link, which could lead anywhere
+        raise tarfile.ReadError("it is a link or a device")
     return content.read()
+
+
+def _in_zip(path: Path) -> Iterator[_Member]:
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            folder, name = _last_two(member.filename.replace("\\", "/"))
+            read = functools.partial(archive.read, member)
+            yield _Member(folder, name, member.file_size, read)
+
+
+def _last_two(name: str) -> tuple[str, str]:
+    """The last folder of a path, or "", and the file."""
+    path = PurePosixPath(name)
+    return path.parent.name, path.name
+
+
+def _content(member: _Member, compression: str, label: str) -> bytes:
+    """The content of a member, decompressed if its name says so; at most `MAX_FILE` bytes."""
+    try:
+        content = member.read()
+        if compression:
+            with _DECOMPRESS[compression](io.BytesIO(content)) as file:
+                content = file.read(MAX_FILE + 1)
+    except _UNREADABLE as error:
+        raise ValueError(f"{label}: this file is not intact ({error})") from error
+    if len(content) > MAX_FILE:
+        raise ValueError(f"{label} has more than {MAX_FILE} bytes")
+    return content

@@ -1,4 +1,4 @@
-"""Which answers are right; the same for a batch of any length."""
+"""Loss, scores and texts of bAbI's episodes, which need no data but the vocabulary."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int32
 
-from dncx.tasks.babi.vocabulary import QUESTION, SLOT, TOKENS
+from dncx.tasks.babi.vocabulary import QUESTION, SIGNS, STOP
 from dncx.tasks.base import Episode, Words
 
 NUM_TASKS = 20
@@ -17,14 +17,12 @@ NUM_TASKS = 20
 class Asked(NamedTuple):
     """`Episode.extra` of bAbI."""
 
-    task: Int32[Array, " B"]  # from 1; 0 is a row without a story
-    question: Int32[
-        Array, "B T"
-    ]  # its number within the story, from 1, where an answer is due; else 0
+    task: Int32[Array, " B"]  # from 1; 0 marks a row without a story
+    question: Int32[Array, "B T"]  # its number within the story where an answer is due; else 0
 
 
 class Tally(NamedTuple):
-    """Counts, by task (the first is task 1) or by story; add those of batches."""
+    """Counts by task (the first is task 1) or by story; those of batches are added."""
 
     questions: Int32[Array, " N"]
     wrong_questions: Int32[Array, " N"]
@@ -33,25 +31,30 @@ class Tally(NamedTuple):
 
 
 class Judge:
-    """The part of the task that needs no data."""
+    """What the whole task and each of its buckets have in common."""
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The signs and words that the inputs and outputs stand for, in order."""
+        raise NotImplementedError
 
     @property
     def input_size(self) -> int:
-        return len(TOKENS)
+        return len(self.tokens)
 
     @property
     def output_size(self) -> int:
-        return len(TOKENS)
+        return len(self.tokens)
 
     @property
     def loss_unit(self) -> str:
         return "nats per story"
 
     def loss(self, outputs: Float[Array, "B T O"], episode: Episode) -> Float[Array, ""]:
-        """Softmax cross-entropy, summed over the words of a story's answers: the mean of stories.
+        """Softmax cross-entropy, summed over the words of a story's answers; the mean of stories.
 
-        Each word weighs the same, however many its story asks for. Rows without a story count as
-        stories of loss 0.
+        Each word weighs the same, however many words its story asks for. Rows without a story
+        count as stories of loss 0.
         """
         targets = episode.targets.astype(outputs.dtype)
         nats = optax.losses.softmax_cross_entropy(outputs, targets)
@@ -60,7 +63,7 @@ class Judge:
     def score(
         self, outputs: Float[Array, "B T O"], episode: Episode
     ) -> dict[str, Float[Array, ""]]:
-        """Shares of wrong questions (a question with a wrong word is wrong) and wrong words."""
+        """Shares of wrong questions and of wrong words; one wrong word makes a question wrong."""
         counts = _count(outputs, episode)
         questions, wrong_questions, words, wrong_words = (
             count.sum().astype(jnp.float32) for count in counts
@@ -80,45 +83,47 @@ class Judge:
         return Tally(*map(by_task, _count(outputs, episode)))
 
     def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
-        """The story a sentence a line; answers after "=", and the model's where it is another."""
+        """The story, a sentence a line, with its answers and the wrong ones of the model."""
         inputs, targets, mask, logits = (
             np.asarray(x[0], np.float32)
             for x in (episode.inputs, episode.targets, episode.mask, outputs)
         )
         steps = int(inputs.any(axis=-1).sum())
-        lines, words = [f"task {int(episode.extra.task[0])}"], []
-        for token in range(steps):
-            if inputs[token].argmax() == SLOT:
-                continue
-            words.append(TOKENS[inputs[token].argmax()])
-            if words[-1] not in (".", "?"):
-                continue
-            sentence = " ".join(words[:-1]) + words[-1]
-            words.clear()
-            end = token + 1
-            while end < steps and mask[end]:
-                end += 1
-            answers, given = (
-                ",".join(TOKENS[i] for i in array[token + 1 : end].argmax(axis=-1))
-                for array in (targets, logits)
+        shown = inputs[:steps].argmax(axis=-1)
+        ends = np.flatnonzero((shown == STOP) | (shown == QUESTION))
+        lines, start = [f"task {int(episode.extra.task[0])}"], 0
+        for end in ends:
+            sentence = self._spell(shown[start:end], " ") + SIGNS[shown[end]]
+            start = end + 1
+            while start < steps and mask[start]:
+                start += 1
+            answer, given = (
+                self._spell(rows[end + 1 : start].argmax(axis=-1), ",")
+                for rows in (targets, logits)
             )
-            if answers:
-                sentence += f" = {answers}"
-            if given != answers:
+            if answer:
+                sentence += f" = {answer}"
+            if given != answer:
                 sentence += f"   WRONG: {given}"
             lines.append(sentence)
         return "\n  ".join(lines)
 
+    def _spell(self, tokens: np.ndarray, between: str) -> str:
+        return between.join(self.tokens[token] for token in tokens)
+
     def words(self, outputs: Float[Array, "B T O"], episode: Episode) -> Words:
-        """See `Spoken.words`: the story's words, and answers where they are due."""
+        """See `Spoken.words`: the words of the story, and the answers where they are due."""
         shown = np.any(np.asarray(episode.inputs[0]), axis=-1)
         due = np.asarray(episode.mask[0]) > 0
 
-        def say(rows: Array, where: np.ndarray) -> tuple[str, ...]:
+        def spell(rows: Array, where: np.ndarray) -> tuple[str, ...]:
             tokens = np.asarray(rows[0]).argmax(axis=-1)
-            return tuple(TOKENS[t] if said else "" for t, said in zip(tokens, where, strict=True))
+            return tuple(
+                self.tokens[token] if here else ""
+                for token, here in zip(tokens, where, strict=True)
+            )
 
-        return Words(say(episode.inputs, shown), say(episode.targets, due), say(outputs, due))
+        return Words(spell(episode.inputs, shown), spell(episode.targets, due), spell(outputs, due))
 
 
 def _count(outputs: Float[Array, "B T O"], episode: Episode) -> Tally:
@@ -142,6 +147,6 @@ def _count(outputs: Float[Array, "B T O"], episode: Episode) -> Tally:
 def numbers_of_questions(
     tokens: Int32[Array, "B T"], asked: Bool[Array, "B T"]
 ) -> Int32[Array, "B T"]:
-    """`Asked.question`: how many "?" came before, at the steps of answers."""
+    """`Asked.question`: at the steps of answers, the number of "?" before."""
     so_far = jnp.cumsum((tokens == QUESTION).astype(jnp.int32), axis=1)
     return jnp.where(asked, so_far, 0)

@@ -2,28 +2,40 @@
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+import tyro
+
+# The folders of the official archive. Those with 10k have 10,000 training questions for each task,
+# the others 1,000; those with valid have a tenth of them in files of their own for validation.
+Language = Literal[
+    "en-10k", "en", "en-valid-10k", "en-valid", "hn-10k", "hn", "shuffled-10k", "shuffled"
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BabiSettings:
-    """Stories are drawn uniformly from those of all the tasks chosen."""
+    """Stories are drawn uniformly from those of all chosen tasks."""
 
     name: ClassVar[str] = "babi"
 
     data_dir: Path | None = None
-    """The official archive tasks_1-20_v1-2.tar.gz (.tar.xz too), or the folder unpacked from it."""
-    language: Literal["en-10k", "en"] = "en-10k"
-    """The data's folder: en-10k (the paper's) has 10,000 training questions a task, en 1,000."""
+    """The official archive tasks_1-20_v1-2.tar.gz (also .zip or another .tar), or its folder."""
+    language: Language = "en-10k"
+    """The folder of the data: en-10k is the paper's, hn is Hindi, shuffled has no real words."""
     tasks: tuple[int, ...] = tuple(range(1, 21))
     """Numbers of the tasks to learn together."""
     partial: bool = False
-    """Go on where files are missing or incomplete; the results then say which."""
-    validation_share: float = 0.1
-    """Share of each task's training stories that is kept for validation."""
+    """Accept missing and incomplete files; the results then name them."""
+    vocabulary: Literal["paper", "data"] = "paper"
+    """paper: the 156 words of the English tasks; data: the words of the stories."""
+    vocabulary_words: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
+    """The words of vocabulary=data, in order: filled in from the data, kept in config.json."""
+    validation_share: float | None = None
+    """Share of the training stories kept for validation; 0.1 unless the data have their own."""
     validation_seed: int = 0
-    """Which stories those are."""
+    """Seed that chooses these stories."""
     longest: int = 0
-    """Leave longer stories out of training, counted in words; 0 keeps all. Tests keep all."""
+    """Leave stories of more words out of training; 0: none. Validation and test keep all."""
     num_buckets: int = 8
-    """Stories of like length are padded to one length; this many lengths, each compiled once."""
+    """Stories are padded to the nearest of this many lengths, each compiled once."""

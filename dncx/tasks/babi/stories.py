@@ -7,21 +7,24 @@ answers                                                        milk  apple
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int16
 
-from dncx.tasks.babi.vocabulary import INDEX, NOTHING, QUESTION, SLOT, STOP, WORDS
+from dncx.tasks.babi.vocabulary import INDEX, NOTHING, QUESTION, SIGNS, SLOT, STOP
+from dncx.tasks.text import clean, decode, quoted
+
+ENDS = (".", "।")  # of a statement; the second one is Hindi's
 
 
 class Story(NamedTuple):
-    """What is read, and what is to be answered, word by word; both index `vocabulary.TOKENS`."""
+    """What the network reads and what it must answer, word by word, as indices of tokens."""
 
     task: int
-    tokens: UInt8[np.ndarray, " T"]
-    answers: UInt8[np.ndarray, " T"]  # NOTHING but where a token is SLOT
+    tokens: Int16[np.ndarray, " T"]
+    answers: Int16[np.ndarray, " T"]  # NOTHING wherever the token is not a SLOT
 
     @property
     def length(self) -> int:
@@ -34,89 +37,148 @@ class Story(NamedTuple):
         return int((self.tokens == QUESTION).sum())
 
 
-class _Line(NamedTuple):
-    number: int
-    tokens: list[int]  # with the sign at the end
-    answers: list[int]  # of a statement, none
+class Line(NamedTuple):
+    """A statement or a question."""
+
+    place: int  # line of the file, from 1
+    number: int  # within the story, from 1
+    words: tuple[str, ...]
+    answers: tuple[str, ...]  # empty for a statement
 
 
-def parse(text: bytes, name: str, task: int) -> list[Story]:
+class _Sentence(NamedTuple):
+    """What a line says, whatever its number."""
+
+    words: tuple[str, ...]
+    answers: tuple[str, ...]
+
+
+def parse(
+    content: bytes, name: str, task: int, index: Mapping[str, int] = INDEX, advice: str = ""
+) -> list[Story]:
     """The stories of a file, in order.
 
     Args:
-      text: the content, as the data's README describes it.
-      name: for messages.
+      content: the file, as the data's README describes it; blank lines are ignored.
+      name: the file's name, for messages.
       task: the number of its task.
+      index: of each token; by default of the paper's vocabulary.
+      advice: ends the message about a word without an index.
 
     Raises:
-      ValueError: a line is not as it should be; file and line are named.
+      ValueError: if a line is malformed or has a word without an index; file and line are named.
     """
-    stories: list[list[_Line]] = []
-    seen: dict[str, tuple[list[int], list[int]]] = {}  # most sentences come many times
+    return [_story(task, lines, name, index, advice) for lines in read_lines(content, name)]
+
+
+def words_of(stories: Iterable[Iterable[Line]]) -> set[str]:
+    """All words of some stories and of their answers."""
+    return {word for lines in stories for line in lines for word in (*line.words, *line.answers)}
+
+
+def read_lines(content: bytes, name: str) -> list[list[Line]]:
+    """The lines of each story of a file.
+
+    Raises:
+      ValueError: if a line is malformed, or a story asks nothing; file and line are named.
+    """
+    stories: list[list[Line]] = []
+    known: dict[str, _Sentence] = {}  # most sentences occur many times
     previous = 0
-    for place, raw in _lines(text):
+    for place, raw in _numbered(decode(content, name)):
         try:
-            line = _parse_line(raw, seen)
+            line = _parse_line(place, raw, known)
             if line.number == 1:
                 stories.append([])
             elif line.number != previous + 1:
-                raise ValueError(f"number {line.number} after {previous}; it goes up by 1, or to 1")
+                raise ValueError(
+                    f"number {line.number} after {previous}; numbers go up by 1, or back to 1"
+                )
         except ValueError as error:
-            raise ValueError(f"{name}:{place}: {str(error)[:100]}: {raw[:80]!r}") from None
+            raise ValueError(f"{name}:{place}: {error}; the line is {quoted(raw)}") from None
         stories[-1].append(line)
         previous = line.number
     for count, story in enumerate(stories, 1):
         if not any(line.answers for line in story):
-            raise ValueError(f"{name}: story {count} asks nothing")
-    return [_story(task, story) for story in stories]
+            raise ValueError(f"{name}:{story[0].place}: story {count} asks nothing")
+    return stories
 
 
-def _lines(text: bytes) -> Iterator[tuple[int, str]]:
-    """Numbered from 1, without what ends them. Signs outside ASCII fail as unknown words."""
-    for place, line in enumerate(io.BytesIO(text), 1):
-        decoded = line.removesuffix(b"\n").decode("ascii", errors="backslashreplace")
-        yield place, decoded.rstrip("\r")
+def _numbered(text: str) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers from 1, without their ends."""
+    for place, line in enumerate(io.StringIO(text, newline=None), 1):
+        if line.strip():
+            yield place, line.rstrip("\n")
 
 
-def _parse_line(raw: str, seen: dict[str, tuple[list[int], list[int]]]) -> _Line:
-    match = re.fullmatch(r"([0-9]{1,9}) (.+)", raw)
+def _parse_line(place: int, raw: str, known: dict[str, _Sentence]) -> Line:
+    match = re.fullmatch(r"\s*([0-9]{1,9})\s+(.+)", raw)
     if match is None:
-        raise ValueError("not a line number, a space and a sentence")
+        raise ValueError("not a line number, a blank and a sentence")
     number, rest = int(match[1]), match[2]
     sentence, *fields = rest.split("\t")
-    if len(fields) not in (0, 2):
-        raise ValueError("not a sentence, nor question, answer and facts with tabs between")
-    answer = fields[0] if fields else ""
-    sign = "?" if fields else "."
-    if not sentence.rstrip().endswith(sign):
-        raise ValueError(f"does not end with {sign!r}")
-    if fields:
-        facts = fields[1].split(" ")
-        if not all(re.fullmatch("[0-9]{1,9}", fact) and 0 < int(fact) < number for fact in facts):
-            raise ValueError(f"facts {fields[1]!r}: not numbers of lines before, spaces between")
+    if len(fields) > 2:
+        raise ValueError("not a question, its answer and its facts with tabs between them")
+    if len(fields) == 2:
+        _check_facts(fields[1], number)
+    answer = fields[0] if fields else None
     key = f"{sentence}\t{answer}"
-    if key not in seen:
-        words = [_word(word) for word in sentence.rstrip()[:-1].split()]
-        if not words:
-            raise ValueError("no words")
-        answers = [_word(word) for word in answer.split(",")] if fields else []
-        seen[key] = ([*words, QUESTION if fields else STOP], answers)
-    return _Line(number, *seen[key])
+    if key not in known:
+        known[key] = _parse_sentence(sentence, answer)
+    return Line(place, number, *known[key])
 
 
-_WORDS = {word: INDEX[word] for word in WORDS}
+def _check_facts(facts: str, number: int) -> None:
+    """The facts that lead to an answer are numbers of lines before it; nothing else uses them."""
+    for fact in facts.split():
+        if not (re.fullmatch("[0-9]{1,9}", fact) and 0 < int(fact) < number):
+            raise ValueError(f"fact {quoted(fact)}: not the number of a line before")
 
 
-def _word(word: str) -> int:
-    try:
-        return _WORDS[word.lower()]
-    except KeyError:
-        raise ValueError(f"{word!r} is not one of the {len(WORDS)} words of the data") from None
+def _parse_sentence(sentence: str, answer: str | None) -> _Sentence:
+    """The words of a statement, or of a question with its answer."""
+    sentence = sentence.strip()
+    if answer is None:
+        if sentence.endswith("?"):
+            raise ValueError("a question without an answer: a tab and the answer must follow")
+        if not sentence.endswith(ENDS):
+            raise ValueError("a statement must end with '.'")
+    elif not sentence.endswith("?"):
+        raise ValueError("a question must end with '?'")
+    words = _words(sentence[:-1])
+    parts = [] if answer is None else [_words(part) for part in answer.split(",")]
+    if not words:
+        raise ValueError("a sentence without words")
+    if not all(parts):
+        raise ValueError("an answer without words")
+    return _Sentence(words, tuple(word for part in parts for word in part))
 
 
-def _story(task: int, lines: list[_Line]) -> Story:
-    tokens, answers = [], []
+def _words(text: str) -> tuple[str, ...]:
+    words = tuple(clean(text).lower().split())
+    for word in words:
+        if word in SIGNS or word.endswith((*ENDS, "?")):
+            raise ValueError(
+                f"{quoted(word)} is not a word: a line has one sentence, with one sign at its end"
+            )
+    return words
+
+
+def _story(task: int, lines: list[Line], name: str, index: Mapping[str, int], advice: str) -> Story:
+    """The words as numbers."""
+    tokens: list[int] = []
+    answers: list[int] = []
     for line in lines:
-        tokens += line.tokens + [SLOT] * len(line.answers)
-        answers += [NOTHING] * len(line.tokens) + line.answers
-    return Story(task, np.array(tokens, np.uint8), np.array(answers, np.uint8))
+        try:
+            said = [index[word] for word in line.words]
+            due = [index[word] for word in line.answers]
+        except KeyError as error:
+            word, count = error.args[0], len(index) - len(SIGNS)
+            raise ValueError(
+                f"{name}:{line.place}: {quoted(word)} is not one of the {count} words of the "
+                f"vocabulary{'; ' if advice else ''}{advice}"
+            ) from None
+        sign = QUESTION if due else STOP
+        tokens += [*said, sign, *[SLOT] * len(due)]
+        answers += [*[NOTHING] * (len(said) + 1), *due]
+    return Story(task, np.array(tokens, np.int16), np.array(answers, np.int16))

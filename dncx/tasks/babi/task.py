@@ -1,8 +1,8 @@
 """The question answering task of the paper (Graves et al. 2016, Methods).
 
-A story is one sequence, a word a step, one-hot of 159 words and signs. A question's "?" is followed
-by as many "-" as its answer has words; there, and only there, an answer is wanted. What stories
-are, says `stories`; where their files come from, `files`.
+A story is one sequence, a word or sign a step, one-hot over the vocabulary (the paper's has 159
+tokens). A question's "?" is followed by one "-" for each word of its answer; an answer is due there
+and nowhere else. `stories` describes the encoding, `files` where the data come from.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from dncx.tasks.babi.judge import Asked, Judge, Tally, numbers_of_questions
 from dncx.tasks.babi.report import results, table
 from dncx.tasks.babi.settings import BabiSettings
 from dncx.tasks.babi.stories import Story
-from dncx.tasks.babi.vocabulary import NOTHING, TOKENS
+from dncx.tasks.babi.vocabulary import NOTHING, tokens_of
 from dncx.tasks.base import Episode
 
 
@@ -30,52 +30,74 @@ class Bucket(Judge):
     """Training stories padded to one length, as a task."""
 
     stories: Stories
+    vocabulary: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """See `Judge.tokens`."""
+        return self.vocabulary
 
     def sample(self, key: Array, batch_size: int) -> Episode:
         """Stories drawn uniformly, with replacement."""
         count = self.stories.task.shape[0]
         index = jax.random.randint(key, (batch_size,), 0, count)
-        return episode_of(jax.tree.map(lambda array: array[index], self.stories))
+        chosen = jax.tree.map(lambda array: array[index], self.stories)
+        return episode_of(chosen, self.input_size)
 
 
-def episode_of(stories: Stories) -> Episode:
-    """The stories as sequences of one-hot vectors."""
+def episode_of(stories: Stories, size: int) -> Episode:
+    """The stories as sequences of one-hot vectors of `size` numbers."""
     asked = jnp.asarray(stories.answers) != NOTHING
     tokens = jnp.asarray(stories.tokens, jnp.int32)
     return Episode(
-        inputs=jax.nn.one_hot(tokens, len(TOKENS), dtype=jnp.float32),
-        targets=jax.nn.one_hot(stories.answers, len(TOKENS), dtype=jnp.float32),
+        inputs=jax.nn.one_hot(tokens, size, dtype=jnp.float32),
+        targets=jax.nn.one_hot(stories.answers, size, dtype=jnp.float32),
         mask=asked.astype(jnp.float32),
         extra=Asked(jnp.asarray(stories.task), numbers_of_questions(tokens, asked)),
     )
 
 
-_episode_of = jax.jit(episode_of)
+_episode_of = jax.jit(episode_of, static_argnums=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Babi(BabiSettings, Judge):
-    """The joint task; the arguments are `BabiSettings`. The data are read at once, to the end.
+    """The joint task; the arguments are `BabiSettings`. All data are read at once.
+
+    With `vocabulary="data"`, `vocabulary_words` are those of the data unless they are given.
 
     Raises:
-      ValueError: a setting is out of its range; the data are missing, not whole or malformed.
+      ValueError: if a setting is out of its range, or the data are missing, incomplete or
+        malformed.
 
     Source: Graves et al. 2016; the data: Weston et al. 2015, arXiv:1502.05698.
     """
 
     def __post_init__(self) -> None:
-        _ = self.data
+        if self.vocabulary == "data":
+            object.__setattr__(self, "vocabulary_words", self.data.words)
+        else:
+            _ = self.data
 
     @functools.cached_property
     def data(self) -> Data:
-        """Stories, and what is missing of them."""
+        """The stories, and what is missing."""
         return load(self)
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """See `Judge.tokens`."""
+        return self._tokens
+
+    @functools.cached_property
+    def _tokens(self) -> tuple[str, ...]:
+        return tokens_of(self.data.words)
 
     @functools.cached_property
     def widths(self) -> tuple[int, ...]:
-        """Steps of each bucket: those that suit training best, the last as long as any story.
+        """Steps of each bucket: those that pad training least, the last as long as any story.
 
-        With `longest`, the stories longer than in training have a bucket more, for themselves.
+        With `longest`, the stories that are longer than those of training get one more bucket.
         """
         widths = best_widths([s.length for s in self.data.splits["train"]], self.num_buckets)
         longest = max(story.length for split in self.data.splits.values() for story in split)
@@ -84,7 +106,7 @@ class Babi(BabiSettings, Judge):
         return (*(widths if self.longest else widths[:-1]), longest)
 
     def in_buckets(self, split: Split) -> tuple[tuple[int, list[Story]], ...]:
-        """(steps, stories) of each bucket that has any."""
+        """(steps, stories) of each bucket that is not empty."""
         shared = share_out(self.data.splits[split], self.widths)
         pairs = zip(self.widths, shared, strict=True)
         return tuple((width, stories) for width, stories in pairs if stories)
@@ -93,7 +115,7 @@ class Babi(BabiSettings, Judge):
     def buckets(self) -> tuple[Bucket, ...]:
         """See `Bucketed.buckets`: the stories for training."""
         return tuple(
-            Bucket(stories=jax.tree.map(jnp.asarray, pad(stories, width)))
+            Bucket(stories=jax.tree.map(jnp.asarray, pad(stories, width)), vocabulary=self.tokens)
             for width, stories in self.in_buckets("train")
         )
 
@@ -111,14 +133,15 @@ class Babi(BabiSettings, Judge):
         return 1 - sum(story.length for _, stories in pairs for story in stories) / steps
 
     def episodes(self, split: Split, batch_size: int) -> Iterator[Episode]:
-        """Every story of a split once; rows that are left over in a bucket are empty."""
+        """Every story of a split once; the last batch of a bucket is filled with empty rows."""
         for width, stories in self.in_buckets(split):
             for start in range(0, len(stories), batch_size):
                 batch = stories[start : start + batch_size]
-                yield _episode_of(jax.tree.map(jnp.asarray, pad(batch, width, batch_size)))
+                stacked = jax.tree.map(jnp.asarray, pad(batch, width, batch_size))
+                yield _episode_of(stacked, self.input_size)
 
     def results(self, tally: Tally) -> dict[str, Any]:
-        """See `Examined.results`: errors by task in per cent, beside the paper's."""
+        """See `Examined.results`: errors by task in per cent, with those of the paper."""
         return results(tally, self.data.gaps, self.notes)
 
     def report(self, results: dict[str, Any]) -> str:
@@ -127,15 +150,18 @@ class Babi(BabiSettings, Judge):
 
     @property
     def about(self) -> str:
-        """What is trained on."""
+        """What the network is trained on."""
         count, lengths = len(self.data.splits["train"]), len(self.buckets)
-        lines = f"{count:,} training stories", f"in {lengths} lengths: {self.padding:.1%} padding"
-        return "\n".join([" ".join(lines), *self.notes])
+        line = (
+            f"{count:,} training stories of {len(self.data.words)} different words, in {lengths} "
+            f"lengths: {self.padding:.1%} padding"
+        )
+        return "\n".join([line, *self.notes])
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the results has to know of the data."""
-        notes = [f"not whole: {gap}" for gap in self.data.gaps]
+        """What a reader of the results must know of the data."""
+        notes = [f"incomplete: {gap}" for gap in self.data.gaps]
         if self.data.left_out:
             notes.append(
                 f"{self.data.left_out:,} training stories of more than {self.longest:,} words are "

@@ -1,10 +1,24 @@
-"""The 159 words and signs of bAbI's English tasks: the same whichever tasks are chosen."""
+"""The words and signs that the steps of a story stand for.
 
+The paper's vocabulary is the same whichever tasks are chosen: the 156 words of the English tasks,
+without numbers and capitals, and three signs.
+"""
+
+from collections.abc import Sequence
 from importlib import resources
 
-# Numbers are removed and capitals made small (the paper's Methods).
-WORDS = tuple(resources.files("dncx.tasks.babi").joinpath("words.txt").read_text("ascii").split())
-TOKENS = ("-", ".", "?", *WORDS)
+SIGNS = ("-", ".", "?")
+SLOT, STOP, QUESTION = range(3)  # at a SLOT, the network must give a word of the answer
+NOTHING = -1  # no word: steps after the end of a story, steps without an answer
+LARGEST = 2**15 - len(SIGNS)  # words: tokens are kept as 16-bit integers
+
+PAPER = tuple(resources.files("dncx.tasks.babi").joinpath("words.txt").read_text("ascii").split())
+
+
+def tokens_of(words: Sequence[str]) -> tuple[str, ...]:
+    """What stands at each index of the inputs and outputs."""
+    return (*SIGNS, *words)
+
+
+TOKENS = tokens_of(PAPER)
 INDEX = {token: index for index, token in enumerate(TOKENS)}
-SLOT, STOP, QUESTION = range(3)  # "-": a word of the answer is wanted at this step
-NOTHING = 255  # no word: steps after the end of a story, steps without an answer
