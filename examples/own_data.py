@@ -1,16 +1,27 @@
-"""Sequences of one's own, from arrays on disk.
+"""Custom data: learn from sequences in a file, here to add up numbers.
 
-    np.savez("sequences.npz", inputs=inputs, targets=targets, mask=mask)
+An .npz file has three arrays: inputs [sequences, time, features], targets [sequences, time,
+outputs], and mask [sequences, time], which is 1 where a target counts and 0 elsewhere. These lines
+of Python write one file for training and one for evaluation:
 
-with inputs [sequences, time, features], targets [sequences, time, outputs] and mask [sequences,
-time], which is 1 where a target counts. Then
+    import numpy as np
 
-python examples/own_data.py train --data_file=sequences.npz --num_training_iterations=2000
-python examples/own_data.py eval runs/own-data
+    for seed, name in enumerate(("train", "test")):
+        inputs = np.random.default_rng(seed).normal(size=(5000, 10, 2))
+        sums, mask = inputs.cumsum(axis=1), np.ones((5000, 10))
+        np.savez(f"{name}.npz", inputs=inputs, targets=sums, mask=mask)
+
+python examples/own_data.py train --data_file=train.npz --learning_rate=1e-3 \
+    --num_training_iterations=2000
+python examples/own_data.py eval runs/own-data --data_file=test.npz
+
+Training takes about 10 seconds; 0.3 % of the variance of the test targets stays unexplained.
 """
 
 import dataclasses
 import functools
+import zipfile
+import zlib
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,9 +32,11 @@ import numpy as np
 from dncx.cli import leave, task_main
 from dncx.tasks.base import Episode
 
+UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+
 
 class Regression:
-    """What a network's outputs should be, as numbers."""
+    """The targets are numbers, and the network's outputs should equal them."""
 
     loss_unit: ClassVar[str] = "squared error"
 
@@ -46,7 +59,7 @@ class Regression:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Sequences(Regression):
-    """The arrays, on the device; a batch is drawn from them."""
+    """The arrays on the device, from which batches are drawn."""
 
     data: Episode
 
@@ -61,27 +74,16 @@ class OwnData(Regression):
 
     name: ClassVar[str] = "own-data"
 
-    data_file: Path = Path("sequences.npz")
+    data_file: Path = Path("train.npz")
     """An .npz file with the arrays inputs, targets and mask."""
 
     def __post_init__(self):
-        _ = self.buckets
+        _ = self.buckets  # so that a wrong file is refused at once
 
     @functools.cached_property
     def buckets(self):
-        """One, as all sequences are padded to one length; each more would be compiled apart."""
-        try:
-            with np.load(self.data_file, allow_pickle=False) as file:
-                arrays = [jnp.asarray(file[name], jnp.float32) for name in Episode._fields[:3]]
-        except (OSError, KeyError, ValueError) as error:
-            raise ValueError(f"data_file={self.data_file}: {error}") from error
-        inputs, targets, mask = arrays
-        if not inputs.shape[:-1] == targets.shape[:-1] == mask.shape or mask.ndim != 2:
-            shapes = [array.shape for array in arrays]
-            raise ValueError(f"data_file={self.data_file}: shapes {shapes} do not fit together")
-        if not mask.any(axis=1).all():
-            raise ValueError(f"data_file={self.data_file}: a sequence has no target that counts")
-        return (Sequences(Episode(*arrays)),)
+        """One bucket, as all sequences have one length. Each further length is compiled apart."""
+        return (Sequences(read_sequences(self.data_file)),)
 
     @property
     def shares(self):
@@ -94,6 +96,59 @@ class OwnData(Regression):
     @property
     def output_size(self):
         return self.buckets[0].data.targets.shape[-1]
+
+
+def read_sequences(path: Path) -> Episode:
+    """The arrays of a file.
+
+    Raises:
+      ValueError: if the file cannot be read, or its arrays cannot be learned from.
+    """
+    try:
+        file = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"data_file={path}: there is no such file; examples/own_data.py shows how to write one"
+        ) from error
+    except UNREADABLE as error:
+        raise ValueError(f"data_file={path}: not an intact .npz file ({error})") from error
+    if not isinstance(file, np.lib.npyio.NpzFile):
+        raise ValueError(f"data_file={path}: one array; it must be an .npz file (numpy.savez)")
+    with file:
+        arrays = [_read_array(path, file, name) for name in ("inputs", "targets", "mask")]
+    inputs, targets, mask = arrays
+    shapes = ", ".join(str(array.shape) for array in arrays)
+    if (inputs.ndim, targets.ndim, mask.ndim) != (3, 3, 2):
+        raise ValueError(
+            f"data_file={path}: shapes {shapes}; they must be [sequences, time, features], "
+            "[sequences, time, outputs] and [sequences, time]"
+        )
+    if not inputs.shape[:2] == targets.shape[:2] == mask.shape or 0 in inputs.shape:
+        raise ValueError(
+            f"data_file={path}: shapes {shapes}; the numbers of sequences and of steps must be "
+            "the same, and not 0"
+        )
+    without = np.flatnonzero(~(mask > 0).any(axis=1))
+    if without.size:
+        raise ValueError(f"data_file={path}: no target of sequence {without[0]} counts")
+    return Episode(*map(jnp.asarray, arrays))
+
+
+def _read_array(path, file, name):
+    """One array as float32."""
+    if name not in file.files:
+        raise ValueError(f"data_file={path}: no array {name}; it has {', '.join(file.files)}")
+    try:
+        array = file[name]
+    except UNREADABLE as error:
+        raise ValueError(f"data_file={path}: {name} cannot be read ({error})") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"data_file={path}: {name} is {array.dtype}, and must be numbers")
+    with np.errstate(over="ignore"):  # refused below
+        array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise ValueError(f"data_file={path}: {name} has NaN, or numbers too large for float32")
+    return array
 
 
 if __name__ == "__main__":

@@ -1,7 +1,19 @@
-"""A task of one's own: see a sequence of bits and give it back in reverse.
+"""A custom task: see a sequence of bits and give it back in reverse.
 
-python examples/own_task.py train --max_length=8 --num_training_iterations=5000
+python examples/own_task.py train --learning_rate=1e-3 --num_training_iterations=5000
 python examples/own_task.py eval runs/reverse --sweep length=4,8,16 --sweep memory_size=16,32
+
+Training takes about 25 seconds, on sequences of 1 to 8 vectors with 16 memory slots. The network
+then reverses these with next to no error. Of sequences of 16 vectors, 99.8 % have an error with 16
+slots, but only 20.9 % with 32: a larger memory helps, without any further training.
+
+length  memory size  bit error  sequence error  loss (bits per sequence)
+     4           16     0.000%          0.000%                 5.412e-07
+     4           32     0.000%          0.000%                 8.218e-07
+     8           16     0.003%          0.100%                  0.004597
+     8           32     0.000%          0.000%                 1.252e-06
+    16           16    32.180%         99.800%                     143.5
+    16           32     3.391%         20.900%                     15.36
 """
 
 import dataclasses
@@ -19,7 +31,7 @@ from dncx.tasks.bits import BitJudge
 class Reverse(BitJudge):
     """See a sequence of bits and give it back in reverse.
 
-    Of a `dncx.tasks.base.Task`, `loss`, `score` and `render` are `BitJudge`'s.
+    `BitJudge` provides the `loss`, `score` and `render` of a `dncx.tasks.base.Task`.
     """
 
     name: ClassVar[str] = "reverse"
@@ -28,9 +40,9 @@ class Reverse(BitJudge):
     num_bits: int = 4
     """Bits of each vector."""
     min_length: int = 1
-    """Fewest vectors of a sequence."""
+    """Least number of vectors in a sequence."""
     max_length: int = 8
-    """Most vectors of a sequence."""
+    """Largest number of vectors in a sequence."""
 
     def __post_init__(self):
         if not 1 <= self.min_length <= self.max_length:
@@ -45,7 +57,7 @@ class Reverse(BitJudge):
         return self.num_bits
 
     def sample(self, key, batch_size):
-        """Runs inside jit: shapes are fixed, and lengths differ by masks."""
+        """Runs inside jit: all sequences have one shape, and a mask marks the answers."""
         bits_key, length_key = jax.random.split(key)
         shape = (batch_size, self.max_length, self.num_bits)
         vectors = jax.random.bernoulli(bits_key, 0.5, shape).astype(jnp.float32)

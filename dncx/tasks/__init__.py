@@ -1,1 +1,1 @@
-"""Tasks: what to learn. They know nothing of the network that learns it."""
+"""What to learn. Tasks do not know the network that learns them."""

@@ -1,9 +1,9 @@
-"""Associative recall: see items in a row, then one of them again, and give the one that followed.
+"""Associative recall: see a list of items, then one of them again, and give the one after it.
 
 With K bits, items of L vectors and n items (n (L + 1) + 2 L + 2 steps):
 
     step        0           1 .. L       ...   n(L+1)      + 1 .. L      + L+1       + L+2 .. 2L+1
-    inputs      delimiter   first item   ...   query mark  asked item    query mark  0
+    inputs      delimiter   first item   ...   query mark  queried item  query mark  0
     targets     0           0            ...   0           0             0           the next item
     mask        0           0            ...   0           0             0           1
 
@@ -23,10 +23,11 @@ from dncx.tasks.settings import AssociativeRecallSettings, check_counts, check_r
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AssociativeRecall(AssociativeRecallSettings, BitJudge):
-    """The associative recall of the Neural Turing Machine; the last item is never asked for.
+    """The associative recall of the Neural Turing Machine; the last item is never queried.
 
     Raises:
-      ValueError: a number below 1, fewer than two items, or a minimum above its maximum.
+      ValueError: if a number is below 1, a minimum is above its maximum, or there are fewer than
+        two items.
 
     Source: Graves, Wayne, Danihelka 2014, section 4.3.
     """
@@ -35,9 +36,14 @@ class AssociativeRecall(AssociativeRecallSettings, BitJudge):
         check_counts(self)
         check_ranges(self)
         if self.min_items < 2:
-            raise ValueError(f"min_items={self.min_items}: must be at least 2, to have a next one")
+            raise ValueError(
+                f"min_items={self.min_items}: must be at least 2, as the answer is the next item"
+            )
         if self.time_steps >= 2**31:
-            raise ValueError(f"max_items, item_length: sequences of {self.time_steps} steps")
+            raise ValueError(
+                f"max_items={self.max_items}, item_length={self.item_length}: sequences would have "
+                f"{self.time_steps} steps, 2^31 or more"
+            )
 
     @property
     def input_size(self) -> int:
@@ -58,30 +64,30 @@ class AssociativeRecall(AssociativeRecallSettings, BitJudge):
 
     @property
     def slots_needed(self) -> int:
-        """The vectors of the most items."""
+        """The vectors of the longest list."""
         return self.max_items * self.item_length
 
     def sample(self, key: Array, batch_size: int) -> Episode:
         """See `Task.sample`."""
 
         def draw(key: Array) -> Episode:
-            bits_key, count_key, asked_key = jax.random.split(key, 3)
+            bits_key, count_key, query_key = jax.random.split(key, 3)
             shape = (self.max_items, self.item_length, self.num_bits)
             items = jax.random.bernoulli(bits_key, 0.5, shape).astype(jnp.float32)
             count = jax.random.randint(count_key, (), self.min_items, self.max_items + 1)
-            return self.episode(items, count, jax.random.randint(asked_key, (), 0, count - 1))
+            return self.episode(items, count, jax.random.randint(query_key, (), 0, count - 1))
 
         return jax.vmap(draw)(jax.random.split(key, batch_size))
 
     def episode(
-        self, items: Float[Array, "I L K"], count: Int[Array, ""], asked: Int[Array, ""]
+        self, items: Float[Array, "I L K"], count: Int[Array, ""], queried: Int[Array, ""]
     ) -> Episode:
-        """One sequence, without a batch axis; items from `count` on are not used."""
+        """One sequence, without a batch axis; only the first `count` items are used."""
         step = jnp.arange(self.time_steps)
         part, place = step // (self.item_length + 1), step % (self.item_length + 1)
         mark, vector = place == 0, jnp.maximum(place - 1, 0)
         shown, query, answer = part < count, part == count, part == count + 1
-        which = jnp.where(shown, part, jnp.where(query, asked, asked + 1))
+        which = jnp.where(shown, part, jnp.where(query, queried, queried + 1))
         rows = items[jnp.clip(which, 0, self.max_items - 1), vector]
         seen, answered = (shown | query) & ~mark, answer & ~mark
         marks = jnp.stack([shown & mark, (query | answer) & mark], axis=-1)

@@ -1,4 +1,4 @@
-"""What a task is."""
+"""The contracts of tasks: episodes, and what the trainer and the reports ask a task for."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -13,8 +13,8 @@ class Episode(NamedTuple):
       inputs: what the network sees at each step.
       targets: what it should answer.
       mask: 1 at the steps that count, else 0.
-      extra: what else the task wants to know of its sequences when it judges or renders them: a
-        tree of arrays with the batch axis in front.
+      extra: anything else that the task needs to score or render its sequences: a tree of arrays
+        with the batch axis in front.
     """
 
     inputs: Float[Array, "B T F"]
@@ -24,7 +24,7 @@ class Episode(NamedTuple):
 
 
 class Words(NamedTuple):
-    """A sequence in the task's own words, a text a step; empty where there is nothing to say."""
+    """A sequence in words, one text for each step; "" where there is nothing to show."""
 
     inputs: tuple[str, ...]
     targets: tuple[str, ...]
@@ -33,7 +33,7 @@ class Words(NamedTuple):
 
 @runtime_checkable
 class Judge(Protocol):
-    """What knows the sizes of episodes and which outputs are right; inside jit but for `render`."""
+    """The sizes of episodes, and which outputs are right. All but `render` runs inside jit."""
 
     @property
     def input_size(self) -> int:
@@ -47,32 +47,32 @@ class Judge(Protocol):
 
     @property
     def loss_unit(self) -> str:
-        """What `loss` is measured in, for reports."""
+        """The unit of `loss`, for reports."""
         ...
 
     def loss(self, outputs: Float[Array, "B T O"], episode: Episode) -> Float[Array, ""]:
-        """What training makes small: the mean over the batch."""
+        """What training minimises: the mean over the batch."""
         ...
 
     def score(
         self, outputs: Float[Array, "B T O"], episode: Episode
     ) -> dict[str, Float[Array, ""]]:
-        """How wrong the outputs are: shares between 0 (perfect) and 1, by name."""
+        """How wrong the outputs are: shares from 0 (perfect) to 1, by name."""
         ...
 
     def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
-        """The first sequence of the batch and the answer to it, for people to read."""
+        """The first sequence of the batch and the network's answer, for people."""
         ...
 
 
 @runtime_checkable
 class Task(Judge, Protocol):
-    """A task makes episodes and judges outputs. Everything but `render` runs inside jit.
+    """A task draws episodes and scores outputs. Everything but `render` runs inside jit.
 
-    Your own task is a class with these members; a frozen dataclass serves well, its fields being
-    the task's settings. For a command line (`dncx.cli.task_main`) it has a `name`. It may also have
-    `slots_needed`, the number of vectors that it has to remember at once (the trainer warns of a
-    smaller memory), and `about`, a line that training begins with.
+    Any class with these members is a task. A frozen dataclass works well: its fields are the task's
+    settings. `dncx.cli.task_main` makes a command line of one that also has a `name`. Two members
+    are optional: `slots_needed`, the number of vectors to remember at once (the trainer warns if
+    the memory is smaller), and `about`, a line that training prints first.
     """
 
     def sample(self, key: Array, batch_size: int) -> Episode:
@@ -82,18 +82,17 @@ class Task(Judge, Protocol):
 
 @runtime_checkable
 class Bucketed(Judge, Protocol):
-    """A task whose sequences differ too much in length to be padded to one, or that holds data.
+    """A task that holds data, or whose sequences differ too much in length to be padded to one.
 
-    In the place of `sample` it has buckets.
-
-    An iteration draws a bucket by the shares, and its whole batch from it: so every sequence is as
-    likely as any other. Buckets are tasks and trees of arrays (`jax.tree_util.register_dataclass`),
-    which go to the compiled program as arguments, not as constants in it.
+    It has buckets instead of `sample`. An iteration draws one bucket by the shares, and all
+    sequences of its batch from it, so every sequence is equally likely. Buckets are tasks and also
+    trees of arrays (`jax.tree_util.register_dataclass`): the compiled program takes them as
+    arguments and does not hold the data as constants.
     """
 
     @property
     def buckets(self) -> tuple[Task, ...]:
-        """Tasks that differ in the length of their sequences and in nothing else."""
+        """Tasks that differ only in the length of their sequences."""
         ...
 
     @property
@@ -104,20 +103,20 @@ class Bucketed(Judge, Protocol):
 
 @runtime_checkable
 class Examined(Protocol):
-    """A task with fixed sequences for validation and for the test, each measured once."""
+    """A task with fixed sequences for validation and for the test; each is measured once."""
 
     def episodes(self, split: Literal["validation", "test"], batch_size: int) -> Iterator[Episode]:
         """All sequences of a split, in batches of few shapes."""
         ...
 
     def tally(self, outputs: Float[Array, "B T O"], episode: Episode) -> Any:
-        """Counts of a batch, inside jit: a tree of arrays; those of all batches are added."""
+        """Counts of a batch, inside jit: a tree of arrays, which is added up over the batches."""
         ...
 
     def results(self, tally: Any) -> dict[str, Any]:
-        """What the counts of a split come to, as plain JSON.
+        """The results of a split from its counts, as plain JSON.
 
-        Its "mean_error", in per cent, is what validation makes small.
+        Validation keeps the model with the least "mean_error", in per cent.
         """
         ...
 
@@ -130,12 +129,12 @@ class Examined(Protocol):
 class Interactive(Task, Protocol):
     """A task whose last inputs depend on the answers: an opening, and then a dialogue.
 
-    The opening is `Episode.inputs`, each sequence up to its length; the state that it leaves
-    enters `converse`, whose outputs and episode are those to judge and to render.
+    The opening is `Episode.inputs`, each sequence up to its length. The state after it goes to
+    `converse`, whose outputs and episode are scored and rendered.
     """
 
     def opening_lengths(self, episode: Episode) -> Int[Array, " B"]:
-        """How many steps of `Episode.inputs` there are of each sequence."""
+        """The number of steps of each sequence of `Episode.inputs`."""
         ...
 
     def converse(
@@ -146,29 +145,29 @@ class Interactive(Task, Protocol):
         keys: Array,
         training: bool,
     ) -> tuple[Float[Array, "B A O"], Episode]:
-        """The rest of the sequences.
+        """The rest of the sequences, A steps.
 
         Args:
           step: (state, inputs [B, F]) -> (state, outputs [B, O]).
-          state: after the opening.
+          state: the network's state after the opening.
           episode: the opening.
-          keys: of random choices, one for each sequence.
+          keys: one for the random choices of each sequence.
           training: whether targets may guide the inputs.
 
         Returns:
-          The outputs of these A steps, and the steps as an episode.
+          The outputs of these steps, and the steps as an episode.
         """
         ...
 
 
 @runtime_checkable
 class Spoken(Protocol):
-    """A task that can say what each step shows, for views into the memory."""
+    """A task that describes each step in words, for views of the memory."""
 
     def words(self, outputs: Float[Array, "B T O"], episode: Episode) -> Words:
-        """The first sequence of the batch, all of its T steps.
+        """All T steps of the first sequence of the batch.
 
-        Of an `Interactive` task opening and dialogue stand behind each other in `episode`, whose
-        `extra` is the dialogue's.
+        For an `Interactive` task, `episode` holds the opening followed by the dialogue, and the
+        `extra` of the dialogue.
         """
         ...

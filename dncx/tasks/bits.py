@@ -1,4 +1,4 @@
-"""What the tasks of bits share: loss, scores, and sequences as lines of bits."""
+"""What all tasks with bits share: loss, scores, and sequences as lines of bits."""
 
 import math
 from typing import ClassVar
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from dncx.tasks.base import Episode, Words
 
-# Added to the number of steps that count, so that an empty mask gives 0 (the original's value).
+# Added to the number of steps that count, so that an empty mask gives 0; the original's value.
 EMPTY_MASK = float(np.finfo(np.float32).eps)
 
 
@@ -24,11 +24,11 @@ def masked_cross_entropy(
     """-log p(targets) of independent bits, summed over channels and over the steps of the mask.
 
     Args:
-      logits: of the bits being 1.
+      logits: log-odds that each bit is 1.
       targets: the bits, 0 or 1.
       mask: 1 where a step counts.
-      time_average: divide each sequence's sum by the number of its steps that count.
-      in_bits: in bits instead of nats.
+      time_average: divide each sequence's sum by its number of steps that count.
+      in_bits: give bits instead of nats.
 
     Returns:
       The mean over the batch.
@@ -43,18 +43,18 @@ def masked_cross_entropy(
 
 
 class BitJudge:
-    """Judges the logits of independent bits: what a task of bits has but for its sizes."""
+    """Scores the logits of independent bits: a task of bits without its sizes and episodes."""
 
-    in_bits: ClassVar[bool] = True  # the loss; else in nats
+    in_bits: ClassVar[bool] = True  # the unit of the loss; else nats
 
     def loss(self, outputs: Float[Array, "B T O"], episode: Episode) -> Float[Array, ""]:
-        """Sigmoid cross-entropy, summed over channels and steps: the mean of the batch."""
+        """Sigmoid cross-entropy, summed over channels and steps; the mean over the batch."""
         return masked_cross_entropy(outputs, episode.targets, episode.mask, in_bits=self.in_bits)
 
     def score(
         self, outputs: Float[Array, "B T O"], episode: Episode
     ) -> dict[str, Float[Array, ""]]:
-        """Shares of wrong bits (of those that count) and of sequences with a wrong bit."""
+        """Shares of wrong bits among those that count, and of sequences with a wrong bit."""
         wrong = ((outputs > 0) != (episode.targets > 0.5)) & (episode.mask > 0)[..., None]
         counted = episode.mask.sum() * outputs.shape[-1]
         return {
@@ -63,26 +63,26 @@ class BitJudge:
         }
 
     def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
-        """The channels of each step as a word of bits, step after step, as the original does."""
+        """One word of bits for each step, as the original prints them."""
         steps = int(np.flatnonzero(np.asarray(episode.mask[0]))[-1]) + 1
         names = ("observation", "target", "model output")
-        said = zip(names, _words(outputs, episode), strict=True)
-        return "\n".join(f"{name:>13} {' '.join(words[:steps])}" for name, words in said)
+        lines = zip(names, _words(outputs, episode), strict=True)
+        return "\n".join(f"{name:>13} {' '.join(words[:steps])}" for name, words in lines)
 
     def words(self, outputs: Float[Array, "B T O"], episode: Episode) -> Words:
-        """See `Spoken.words`: bits; nothing where none are shown, or none count."""
+        """See `Spoken.words`: bits; "" where no input is shown, or no output counts."""
         shown = np.any(np.asarray(episode.inputs[0]), axis=-1)
         counts = np.asarray(episode.mask[0]) > 0
 
-        def say(words: list[str], where: np.ndarray) -> tuple[str, ...]:
+        def keep(words: list[str], where: np.ndarray) -> tuple[str, ...]:
             return tuple(word if there else "" for word, there in zip(words, where, strict=True))
 
         inputs, targets, answers = _words(outputs, episode)
-        return Words(say(inputs, shown), say(targets, counts), say(answers, counts))
+        return Words(keep(inputs, shown), keep(targets, counts), keep(answers, counts))
 
 
 def _words(outputs: Float[Array, "B T O"], episode: Episode) -> list[list[str]]:
-    """Inputs, targets and rounded answers of the first sequence, a word a step."""
+    """Inputs, targets and rounded answers of the first sequence, one word for each step."""
     inputs, targets, mask, logits = (
         np.asarray(x[0], np.float64)
         for x in (episode.inputs, episode.targets, episode.mask, outputs)
@@ -92,7 +92,7 @@ def _words(outputs: Float[Array, "B T O"], episode: Episode) -> list[list[str]]:
 
 
 def _word(row: np.ndarray) -> str:
-    """'0', '1', and other numbers as tenths: '00000.2' is four zeros, a zero and 2/10."""
+    """0 and 1 as digits, other numbers in tenths: '00000.2' is five zeros and 2/10."""
     return "".join(
         f"{value:.0f}" if value in (0, 1) else f"{value:.1f}".lstrip("0") for value in row
     )

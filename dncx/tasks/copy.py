@@ -1,6 +1,6 @@
-"""Copy: see a sequence of bits, then give it back; with a series of them, one after the other.
+"""Copy: see a sequence of bits, then repeat it; or a series of sequences, one after the other.
 
-One sequence with K bits and length L (2 L + 1 steps); the next begins with the step behind it:
+One sequence with K bits and length L takes 2 L + 1 steps; the next one begins right after it:
 
     step        0 .. L-1    L           L+1 .. 2L
     inputs      vectors     delimiter   0
@@ -29,7 +29,7 @@ class Copy(CopySettings, BitJudge):
     a memory of 10 slots, the network must free what it has recalled (the paper's memory reuse).
 
     Raises:
-      ValueError: a number below 1, or a minimum above its maximum.
+      ValueError: if a number is below 1, or a minimum is above its maximum.
 
     Source: Graves, Wayne, Danihelka 2014, section 4.1; Nature paper, Extended Data Fig. 1.
     """
@@ -38,7 +38,10 @@ class Copy(CopySettings, BitJudge):
         check_counts(self)
         check_ranges(self)
         if self.time_steps >= 2**31:
-            raise ValueError(f"max_length, num_sequences: a series of {self.time_steps} steps")
+            raise ValueError(
+                f"max_length={self.max_length}, num_sequences={self.num_sequences}: a series would "
+                f"have {self.time_steps} steps, 2^31 or more"
+            )
 
     @property
     def input_size(self) -> int:
@@ -59,7 +62,7 @@ class Copy(CopySettings, BitJudge):
 
     @property
     def slots_needed(self) -> int:
-        """The vectors of the longest sequence; what was recalled may be freed."""
+        """The vectors of the longest sequence; a sequence may be freed once it is recalled."""
         return self.max_length
 
     def sample(self, key: Array, batch_size: int) -> Episode:
@@ -75,7 +78,7 @@ class Copy(CopySettings, BitJudge):
         return jax.vmap(draw)(jax.random.split(key, batch_size))
 
     def episode(self, vectors: Float[Array, "S L K"], lengths: Int[Array, " S"]) -> Episode:
-        """One series, without a batch axis; vectors past the lengths are not used."""
+        """One series, without a batch axis; vectors beyond the lengths are not used."""
         step = jnp.arange(self.time_steps)
         ends = jnp.cumsum(2 * lengths + 1)
         sequence = jnp.searchsorted(ends, step, side="right")

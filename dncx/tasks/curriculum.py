@@ -1,4 +1,4 @@
-"""Lessons: a task that grows harder as it is learned."""
+"""Lessons: a task that becomes harder as the network learns."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -13,18 +13,18 @@ LessonT = TypeVar("LessonT")
 
 
 class Gate(NamedTuple):
-    """When a lesson is learned, and what becomes of it then."""
+    """When a lesson is learned, and how much of it returns in later lessons."""
 
     score: str  # a name in the task's scores
-    at_most: float  # what that score may be
+    at_most: float  # the largest value of that score with which the lesson is learned
     every: int  # iterations between checks
-    episodes: int  # fresh ones, of the lesson alone, that a check measures
-    earlier_share: float = 0.1  # of training episodes, drawn uniformly from earlier lessons
+    episodes: int  # fresh episodes that a check measures, all of the present lesson
+    earlier_share: float = 0.1  # of the training episodes, drawn uniformly from earlier lessons
 
 
 @runtime_checkable
 class Course(Task, Protocol):
-    """A task in lessons, numbered from 1; itself it is the last one.
+    """A task in lessons, numbered from 1. The task itself stands for the last one.
 
     If it has a field `last_lesson`, `dncx eval` sets it to the lesson that a run has reached.
     """
@@ -36,11 +36,11 @@ class Course(Task, Protocol):
 
     @property
     def gate(self) -> Gate:
-        """What opens the next lesson."""
+        """The condition for the next lesson."""
         ...
 
     def at_lesson(self, number: int, earlier_share: float = 0.0) -> Task:
-        """A lesson as a task, with a share of its episodes from the lessons before."""
+        """A lesson as a task, with a share of its episodes from earlier lessons."""
         ...
 
 
@@ -50,11 +50,12 @@ def draw_lessons(
     """A lesson for each episode of a batch, chosen inside jit.
 
     Args:
-      key: of the choice.
-      lessons: all of them, as named tuples of whole numbers.
-      number: of the present one, from 1.
-      earlier_share: the share drawn uniformly from those before; 0.1 in the paper.
-      batch_size: how many to choose.
+      key: for the choices.
+      lessons: all lessons, as named tuples of integers.
+      number: the present lesson, from 1.
+      earlier_share: the share of episodes from earlier lessons, which are equally likely; 0.1 in
+        the paper.
+      batch_size: number of episodes.
 
     Returns:
       One named tuple of arrays [batch_size].

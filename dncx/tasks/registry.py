@@ -1,4 +1,4 @@
-"""The tasks by their names at the command line."""
+"""The tasks, by their names on the command line."""
 
 import dataclasses
 from typing import Any, TypeVar

@@ -1,4 +1,4 @@
-"""Repeat copy: see a pattern of bits and a number, then give the pattern that many times.
+"""Repeat copy: see a pattern of bits and a number, then give the pattern that number of times.
 
 The sequence of one example, with K bits, pattern length L and r repeats (L (r + 1) + 3 steps):
 
@@ -30,7 +30,7 @@ class RepeatCopy(RepeatCopySettings, BitJudge):
     with zeros to `time_steps`.
 
     Raises:
-      ValueError: a number below 1, or a minimum above its maximum.
+      ValueError: if a number is below 1, or a minimum is above its maximum.
 
     Source: google-deepmind/dnc, repeat_copy.py.
     """
@@ -38,13 +38,16 @@ class RepeatCopy(RepeatCopySettings, BitJudge):
     in_bits: ClassVar[bool] = False
 
     norm_max: int = 10
-    """The number of repeats is shown as r / norm_max, whatever the range it is drawn from."""
+    """The number of repeats r is shown as r / norm_max, whatever range it is drawn from."""
 
     def __post_init__(self) -> None:
         check_counts(self)
         check_ranges(self)
         if self.time_steps >= 2**31:
-            raise ValueError(f"max_length, max_repeats: sequences of {self.time_steps} steps")
+            raise ValueError(
+                f"max_length={self.max_length}, max_repeats={self.max_repeats}: sequences would "
+                f"have {self.time_steps} steps, 2^31 or more"
+            )
 
     @property
     def input_size(self) -> int:
@@ -83,7 +86,7 @@ class RepeatCopy(RepeatCopySettings, BitJudge):
     def episode(
         self, pattern: Float[Array, "L K"], length: Int[Array, ""], repeats: Int[Array, ""]
     ) -> Episode:
-        """One sequence, without a batch axis; rows of `pattern` from `length` on are not used."""
+        """One sequence, without a batch axis; only the first `length` rows are used."""
         step = jnp.arange(self.time_steps)
         shown = (step >= 1) & (step <= length)
         answer_start, answer_end = length + 2, length + 2 + length * repeats

@@ -692,7 +692,7 @@ def test_a_network_that_is_right_makes_no_errors():
     assert episode.mask.tolist() == [[1, 1, 1, 0]]
     assert episode.extra.nodes.tolist() == [[0, 1, 2, 3, 3]]
     assert SHORT.render(outputs, episode).splitlines() == [
-        "8 nodes, 11 edges; (0, ?, 33): 3 steps at least",
+        "8 nodes, 11 edges; (0, ?, 33): at least 3 steps",
         "taken (0, 501, 11)",
         "taken (11, 500, 22)",
         "taken (22, 500, 33)",
@@ -716,7 +716,7 @@ def test_where_no_way_is_left_nothing_counts():
     assert episode.mask.tolist() == [[1, 1, 0, 0]]
     assert scores == dict(path_error=1, detour_error=1, edge_error=0.5)
     text = SHORT.render(outputs, episode)
-    assert "no way leads there" in text
+    assert "no path leads to the destination" in text
     assert text.endswith("did not arrive")
 
 
@@ -907,7 +907,7 @@ def test_a_graph_of_ones_own_at_the_command_line(tmp_path, monkeypatch, capsys):
     far = ["train", "shortest-path", "--graph_file=map.csv", "--path_length=3"]
     for more, message in {
         (): "path_length=3: the longest shortest path on graph=map.csv has 2 edges",
-        ("--graph=underground",): "graph_file=map.csv: not with graph=underground",
+        ("--graph=underground",): "graph_file=map.csv and graph=underground",
     }.items():
         assert main([*far, *more]) == 2
         assert message in capsys.readouterr().err
@@ -920,7 +920,7 @@ def test_graphs_without_relations_are_refused():
     """Strict types refuse it in tests; outside of them the task itself does."""
     task = Inference()
     object.__setattr__(task, "graph", "underground")
-    with pytest.raises(ValueError, match="graph=underground: this task has random, family-tree"):
+    with pytest.raises(ValueError, match="graph=underground: must be one of random, family-tree"):
         task.__post_init__()
 
 

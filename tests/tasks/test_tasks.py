@@ -107,7 +107,7 @@ def test_a_guess_costs_a_bit_a_bit(task):
         (lambda: Copy(num_sequences=0), "num_sequences=0: must be at least 1"),
         (lambda: Copy(min_length=30), "min_length=30 is above max_length=20"),
         (lambda: AssociativeRecall(min_items=1), "min_items=1: must be at least 2"),
-        (lambda: AssociativeRecall(max_items=2**30), "sequences of"),
+        (lambda: AssociativeRecall(max_items=2**30), "max_items=1073741824, item_length=3: "),
     ],
 )
 def test_tasks_refuse(make, message):

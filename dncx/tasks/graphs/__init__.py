@@ -1,1 +1,1 @@
-"""The paper's three tasks on graphs: traversal, inference and shortest path."""
+"""The paper's three graph tasks: traversal, inference and shortest path."""

@@ -1,7 +1,7 @@
-"""Triples of labels as digits, and phases as steps: what all graph tasks show and expect.
+"""Triples of labels as digits, and phases as steps: the encoding of all graph tasks.
 
-A label is a whole number from 0 to 999. A triple (source, edge, destination) is nine digits, each
-one-hot over 10: 90 channels. A blank label is zeros. Inputs have two channels more: one is 1 at
+A label is an integer from 0 to 999. A triple (source, edge, destination) is nine digits, each
+one-hot over 10: 90 channels. A blank label is zeros. Inputs have two more channels: one is 1 at
 the first step of each phase after the graph's description, the other at each step of an answer.
 Outputs are nine 10-way softmaxes. Source: Nature 2016, Methods, "Graph tasks".
 """
@@ -19,13 +19,21 @@ LABELS = 1000
 BLANK = -1
 TRIPLE_SIZE = 90
 INPUT_SIZE = TRIPLE_SIZE + 2
-# The reserved pattern that ends an answer, a choice of ours: source and destination are the same
-# node, and no edge of any graph here leads from a node to itself.
+# The reserved pattern that ends an answer. The paper does not give it. Here source and destination
+# are the same node, so that no edge of any graph can be mistaken for it.
 END = (LABELS - 1,) * 3
 
 
 class Steps(NamedTuple):
-    """Steps of one sequence: the rows of a phase that exist come first."""
+    """Steps of one sequence; within a phase the steps that exist come first.
+
+    Attributes:
+      exist: whether there is such a step.
+      shown: labels of the input triple.
+      expected: labels of the target triple.
+      opens: whether it is the first step of a phase.
+      answers: whether it is a step of an answer.
+    """
 
     exist: Bool[Array, " T"]
     shown: Int[Array, "T 3"]
@@ -48,7 +56,7 @@ def decode(channels: Float[Array, "*rows 90"]) -> Int[Array, "*rows 3"]:
 
 
 def digit_log_probs(outputs: Float[Array, "*rows 90"]) -> Float[Array, "*rows 90"]:
-    """log p of every digit: nine softmaxes."""
+    """log p of each digit, from nine softmaxes."""
     digits = outputs.reshape(*outputs.shape[:-1], 9, 10)
     return jax.nn.log_softmax(digits, axis=-1).reshape(outputs.shape)
 
@@ -56,7 +64,7 @@ def digit_log_probs(outputs: Float[Array, "*rows 90"]) -> Float[Array, "*rows 90
 def digit_cross_entropy(
     outputs: Float[Array, "B T 90"], targets: Float[Array, "B T 90"], mask: Float[Array, "B T"]
 ) -> Float[Array, ""]:
-    """Nats a sequence: -log p of the nine digits, summed over the steps that count."""
+    """Nats per sequence: -log p of the nine digits, summed over the steps that count."""
     targets, mask = targets.astype(outputs.dtype), mask.astype(outputs.dtype)
     nats = -(targets * digit_log_probs(outputs)).sum(axis=-1)
     return (nats * mask).sum(axis=-1).mean()
@@ -86,7 +94,7 @@ def planning(steps: int) -> Steps:
 
 
 def answer(expected: Int[Array, "T 3"], count: Int[Array, ""] | int) -> Steps:
-    """A phase without input that expects the first `count` triples."""
+    """A phase without input, whose targets are the first `count` triples."""
     steps = question(jnp.full_like(expected, BLANK), count)
     return steps._replace(expected=expected, answers=jnp.ones_like(steps.exist))
 
@@ -100,7 +108,7 @@ def sequence(
 ) -> Episode:
     """One sequence, without a batch axis: the triples that exist in random order, then the phases.
 
-    Nothing stands between the phases: steps that do not exist are moved to the end, as zeros.
+    Steps that do not exist are moved to the end as zeros, so that no gap is left between phases.
     """
     description = question(triples, len(triples))
     description = description._replace(exist=exist, opens=jnp.zeros_like(exist))

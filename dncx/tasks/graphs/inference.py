@@ -1,15 +1,15 @@
-"""Inference: see a graph, then say where relations lead that are never defined.
+"""Inference: see a graph, then tell where relations lead whose meaning is never shown.
 
-The sequence of one episode, with E triples, Q queries and P steps to plan (E + Q (P + 2) steps):
+One episode with E triples, Q queries and P planning steps takes E + Q (P + 2) steps:
 
     phase     description    Q times: query            planning   answer
     inputs    the triples    (node, relation, -)       nothing    nothing
     targets   nothing        nothing                   nothing    (node, relation, node)
 
-A relation is a sequence of edge labels (see relations.py), and leads where they lead. No END
-follows an answer, which is always one triple. A graph does not have every sequence from every node:
-a query's length is drawn among those of the lesson that the graph has (else a shorter one), then
-its node and relation among the pairs of this length. Each query is drawn anew.
+A relation is a sequence of edge labels (see relations.py); it leads where these edges lead one
+after the other. An answer is always one triple, so no END follows it. Not every node has every
+relation: first a query's length is drawn from the lesson's lengths that occur in the graph (or
+shorter ones if none does), then a node and a relation of this length. The queries are independent.
 """
 
 import dataclasses
@@ -34,18 +34,18 @@ from dncx.tasks.graphs.relations import (
 from dncx.tasks.graphs.settings import InferenceGraph, InferenceSettings
 from dncx.tasks.graphs.task import MOST_STEPS, GraphTask, answers, first_of
 
-MOST_QUERIES = 2**10  # each is a part of the program
+MOST_QUERIES = 2**10  # each one makes the compiled program longer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inference(InferenceSettings, GraphTask):
     """The paper's task; the arguments are `InferenceSettings`.
 
-    On the family tree only relations with a name are asked, of 2 to 4 edges.
+    On the family tree, queries are about relations with a name, of 2 to 4 edges.
 
     Raises:
-      ValueError: no such lesson or graph, a graph from a file, no query, a negative number of
-        steps, or a length that no relation has.
+      ValueError: if there is no such lesson or graph, if the graph is from a file, if there is no
+        query, if a number of steps is negative, or if no relation has the given length.
 
     Source: Nature 2016, Methods, "Graph tasks", and Extended Data Table 4.
     """
@@ -57,7 +57,7 @@ class Inference(InferenceSettings, GraphTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.graph_file is not None:
-            raise ValueError("graph_file: relations are of random graphs and of the family tree")
+            raise ValueError("graph_file: inference has random graphs and the family tree only")
         lengths = LENGTHS if self.graph == "random" else LENGTHS[:-1]
         if self.path_length not in (0, *lengths):
             raise ValueError(
@@ -90,13 +90,13 @@ class Inference(InferenceSettings, GraphTask):
         return sequence(order_key, *self._triples(graph), phases, extra=graph)
 
     def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
-        """The questions with their relation's edges, and the targets beside the answers."""
+        """The queries with the edges of their relations, the targets and the answers."""
         graph = first_of(episode.extra)
         lines = [f"{graph.num_nodes} nodes, {graph.degrees.sum()} edges"]
         for target, guess in answers(outputs, episode):
             edges = relations().sequences[target[1] - FIRST_NUMBER]
             means = "-".join(str(edge) for edge in edges if edge != STAY)
-            line = self._beside(graph, target, guess)
+            line = self._comparison(graph, target, guess)
             lines.append(f"relation {target[1]}, edges {means}: {line}")
         return "\n".join(lines)
 

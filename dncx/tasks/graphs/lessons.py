@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 
 class Lesson(NamedTuple):
-    """Bounds of what an episode draws, both included.
+    """Bounds of the numbers that an episode draws, both included.
 
-    Where a graph has no more than `max_degree` nodes, each node's out-degree is bounded by the
-    number of the other nodes instead (lessons that begin with 3 or 4 nodes).
+    In a graph with at most `max_degree` nodes, the largest out-degree is the number of the other
+    nodes (lessons that begin with 3 or 4 nodes).
     """
 
     min_nodes: int

@@ -200,9 +200,9 @@ def _as_arrays(path: Path, ways: dict[str, dict[str, str]]) -> NamedGraph:
 
 
 def numbered(key: Array, named: NamedGraph, digit_edges: bool = False) -> Graph:
-    """Different random labels for the nodes and for the edge names.
+    """A graph with random labels for the nodes and the edge names.
 
-    With `digit_edges` the edge names are numbered from 0 in their order, always.
+    With `digit_edges`, the edge names are always numbered from 0 in their order.
     """
     node_key, edge_key = jax.random.split(key)
     count = len(named.edges)
@@ -217,11 +217,11 @@ def numbered(key: Array, named: NamedGraph, digit_edges: bool = False) -> Graph:
 
 
 def names_of(graph: Graph, named: NamedGraph | None) -> tuple[dict[int, str], dict[int, str]]:
-    """What the numbers of one episode stand for: its nodes, and its edges; numbers without names.
+    """The names of an episode's node labels and of its edge labels; empty for a random graph.
 
     Args:
-      graph: one episode's, as NumPy arrays.
-      named: whose names these are.
+      graph: of one episode, as NumPy arrays.
+      named: the graph that has the names.
     """
     if named is None:
         return {}, {}
@@ -235,7 +235,7 @@ def names_of(graph: Graph, named: NamedGraph | None) -> tuple[dict[int, str], di
 
 
 def diameter(named: NamedGraph) -> int:
-    """Edges of the longest of all shortest paths; a node that is not reached has none."""
+    """The length of the longest shortest path between two nodes that a path connects."""
     edge = np.zeros((len(named.nodes),) * 2, bool)
     for node, degree in enumerate(named.degrees):
         edge[node, named.destinations[node, :degree]] = True

@@ -1,6 +1,7 @@
 """Random graphs as arrays of fixed size, and walks, distances and choices on a graph.
 
-Everything here is of ONE graph, inside jit: bounds may be traced. Source: Nature 2016, Methods.
+Every function here handles ONE graph and runs inside jit: bounds may be traced. Source: Nature
+2016, Methods.
 """
 
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from jaxtyping import Array, Bool, Int
 from dncx.tasks.graphs.encoding import LABELS
 from dncx.tasks.graphs.lessons import Lesson
 
-FAR = 10_000  # the distance of a node that cannot be reached
+FAR = 10_000  # the distance of a node that cannot be reached; sums of two fit into int32
 EDGE_DIGITS = 10  # in inference edges are labelled 0 to 9
 
 
@@ -20,11 +21,11 @@ class Graph(NamedTuple):
     """Nodes are rows; the edges that leave a node are the first `degrees` slots of its row.
 
     Attributes:
-      num_nodes: how many rows are nodes.
-      node_labels: each node's number.
-      degrees: each node's edges; 0 in rows that are no nodes.
-      destinations: the row where an edge leads.
-      edge_labels: each edge's number.
+      num_nodes: the number of rows that are nodes; they come first.
+      node_labels: the label of each node.
+      degrees: the number of edges that leave each node; 0 in rows that are not nodes.
+      destinations: the row to which each edge leads.
+      edge_labels: the label of each edge.
     """
 
     num_nodes: Int[Array, ""]
@@ -37,22 +38,22 @@ class Graph(NamedTuple):
 def whole(
     key: Array, shape: tuple[int, ...], low: int | Array, high: int | Array
 ) -> Int[Array, "*shape"]:
-    """Whole numbers, drawn uniformly from low to high, both included."""
+    """Integers, drawn uniformly from low to high, both included."""
     return jax.random.randint(key, shape, low, high + 1, jnp.int32)
 
 
 def unique_labels(key: Array, count: int) -> Int[Array, " count"]:
-    """Different numbers below 1000, in random order."""
+    """Distinct labels below 1000, in random order."""
     return jax.lax.top_k(jax.random.uniform(key, (LABELS,), jnp.float32), count)[1]
 
 
 def random_graph(
     key: Array, bounds: Lesson, max_nodes: int, max_degree: int, digit_edges: bool = False
 ) -> Graph:
-    """N points in the unit square, each with edges to its K nearest, K drawn for each node.
+    """N points in the unit square, each with edges to its K nearest; K is drawn for each node.
 
-    Nodes have different labels. Those of edges are unique among the edges that leave one node:
-    drawn without replacement from N different numbers, or with `digit_edges` from 0 to 9.
+    Nodes have distinct labels. Edges that leave the same node have distinct labels, too: they are
+    drawn without replacement from N labels, or with `digit_edges` from 0 to 9.
     """
     keys = jax.random.split(key, 6)
     num_nodes = whole(keys[0], (), bounds.min_nodes, bounds.max_nodes)
@@ -76,7 +77,7 @@ def random_graph(
 
 
 def nearest(points: Array, is_node: Bool[Array, " N"], count: int) -> Int[Array, "N {count}"]:
-    """The other nodes nearest to each, nearest first."""
+    """For each node the `count` nearest other nodes, the nearest first."""
     squares = ((points[:, None] - points[None]) ** 2).sum(axis=-1)
     other = is_node[None] & ~jnp.eye(len(points), dtype=bool)
     return jax.lax.top_k(jnp.where(other, -squares, -jnp.inf), count)[1]
@@ -88,20 +89,20 @@ def edges_exist(graph: Graph) -> Bool[Array, "N K"]:
 
 
 def triples_from(graph: Graph, node: Int[Array, ""]) -> Int[Array, "K 3"]:
-    """The labels of the edges that leave a node, slot by slot."""
+    """The labels of the edges that leave a node, in the order of its slots."""
     ends = graph.node_labels[graph.destinations[node]]
     starts = jnp.broadcast_to(graph.node_labels[node], ends.shape)
     return jnp.stack([starts, graph.edge_labels[node], ends], axis=-1)
 
 
 def all_triples(graph: Graph) -> tuple[Int[Array, "E 3"], Bool[Array, " E"]]:
-    """Every slot's labels, and which of the slots hold an edge."""
+    """The labels of every slot, and which of the slots hold an edge."""
     triples = jax.vmap(triples_from, (None, 0))(graph, jnp.arange(len(graph.degrees)))
     return triples.reshape(-1, 3), edges_exist(graph).reshape(-1)
 
 
 def random_walk(key: Array, graph: Graph, steps: int) -> Int[Array, "{steps} 3"]:
-    """The triples along a walk from any node, each edge drawn among those that leave."""
+    """The triples along a walk from a random node; each edge is drawn among those that leave."""
     start_key, walk_key = jax.random.split(key)
 
     def step(node: Array, key: Array) -> tuple[Array, Array]:
@@ -113,7 +114,10 @@ def random_walk(key: Array, graph: Graph, steps: int) -> Int[Array, "{steps} 3"]
 
 
 def distances(graph: Graph) -> Int[Array, "N N"]:
-    """Fewest edges from each node (row) to each (column); FAR where there is no way."""
+    """Fewest edges from each node (row) to each node (column); FAR if there is no path.
+
+    The algorithm of Floyd and Warshall: it allows one more node in between at a time.
+    """
     size = len(graph.degrees)
     rows = jnp.arange(size, dtype=jnp.int32)
     edges = jnp.where(edges_exist(graph), 1, FAR).astype(jnp.int32)
@@ -126,7 +130,7 @@ def distances(graph: Graph) -> Int[Array, "N N"]:
 
 
 def choose(key: Array, weights: Int[Array, " n"] | Bool[Array, " n"]) -> Int[Array, ""]:
-    """An index, drawn in proportion to whole numbers; 0 if all are 0."""
+    """An index, drawn in proportion to integer weights; 0 if all weights are 0."""
     sums = jnp.cumsum(weights, dtype=jnp.int32)
     return (sums > whole(key, (), 0, sums[-1] - 1)).argmax().astype(jnp.int32)
 
@@ -134,10 +138,11 @@ def choose(key: Array, weights: Int[Array, " n"] | Bool[Array, " n"]) -> Int[Arr
 def choose_pair(
     key: Array, lengths: Int[Array, "n m"], bounds: Lesson, most: int
 ) -> tuple[Int[Array, ""], Int[Array, ""]]:
-    """A row and a column whose length is within the bounds; 0 in the table is no length.
+    """A row and a column of a table of lengths, with a length within the bounds.
 
-    The length is drawn uniformly among those that the table has, then the pair among those of
-    this length. Where it has none of them, shorter ones serve. No bound is above `most`.
+    First a length is drawn uniformly from those within the bounds that the table has (or shorter
+    ones if it has none), then a pair of this length. A pair with 0 in the table is never drawn. No
+    bound may be above `most`.
     """
     length_key, row_key, column_key = jax.random.split(key, 3)
     sizes = jnp.arange(1, most + 1, dtype=jnp.int32)

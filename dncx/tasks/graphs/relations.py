@@ -1,9 +1,9 @@
-"""The 400 relations of the inference task: sequences of edge labels, fixed for all networks.
+"""The 400 relations of the inference task: sequences of edge labels, the same for all networks.
 
-100 different sequences for each length from 2 to 5, numbered 10 to 409 (a single edge is 0 to 9;
-the paper says 10 to 410, which is one too many for 400). Which sequences the paper drew is not
-known. Ours hold those that have a name in the family tree; the rest are drawn with a fixed seed.
-The order within a length is random, so that a number tells nothing of the sequence.
+There are 100 distinct sequences for each length from 2 to 5, numbered 10 to 409. (Single edges are
+0 to 9; the paper says 10 to 410, which is one too many for 400.) The paper does not give its
+sequences. These include all that have a name in the family tree; the others are drawn with a fixed
+seed. The order within a length is random, so that a number reveals nothing about its sequence.
 """
 
 import functools
@@ -20,7 +20,7 @@ from dncx.tasks.graphs.random_graphs import EDGE_DIGITS, Graph, edges_exist
 FIRST_NUMBER = 10
 LENGTHS = range(2, 6)
 EACH = 100
-STAY = EDGE_DIGITS  # fills sequences up to the longest
+STAY = EDGE_DIGITS  # an edge that leads nowhere else: it pads sequences to the longest length
 
 
 class Relations(NamedTuple):
@@ -28,8 +28,8 @@ class Relations(NamedTuple):
 
     Attributes:
       sequences: the edges, then STAY.
-      lengths: how many edges.
-      names: those of the family tree, by row.
+      lengths: the number of edges.
+      names: the names in the family tree, by row.
     """
 
     sequences: np.ndarray
@@ -39,8 +39,9 @@ class Relations(NamedTuple):
 
 @functools.cache
 def relations() -> Relations:
-    """All 400."""
-    generator = np.random.RandomState(0)  # the only generator of NumPy that will never change
+    """All 400 relations."""
+    # RandomState, since its numbers are the same in every version of NumPy
+    generator = np.random.RandomState(0)
     named = kinship(named_graph("family-tree"))
     found: list[tuple[int, ...]] = []
     for length in LENGTHS:
@@ -58,9 +59,9 @@ def relations() -> Relations:
 
 
 def kinship(family: NamedGraph) -> dict[tuple[int, ...], str]:
-    """Readable relations of 2 to 4 edges that the tree has: the edges, and a name.
+    """The relations of 2 to 4 edges in the tree that have a readable name, with that name.
 
-    Up, down, or up and then down by a mother's child, who is a brother or a sister:
+    They lead up, down, or up to a mother and down to another child of hers, a brother or sister:
     (mother, mother, mother, son) is "mother's mother's brother", a great-uncle.
     """
     names: dict[tuple[int, ...], str] = {}
@@ -75,9 +76,9 @@ def kinship(family: NamedGraph) -> dict[tuple[int, ...], str]:
 
 
 def family_pairs(family: NamedGraph) -> np.ndarray:
-    """[people, 400]: whether somebody has such a relative.
+    """[people, 400]: whether a person has such a relative.
 
-    A walk back to oneself does not count: nobody is their own brother.
+    A walk that returns to a person already met does not count: nobody is their own brother.
     """
     found = relations()
     sequences = zip(found.sequences.tolist(), found.lengths, strict=True)
@@ -92,7 +93,7 @@ def family_pairs(family: NamedGraph) -> np.ndarray:
 def _paths(
     family: NamedGraph, people: tuple[int, ...], edges: tuple[int, ...]
 ) -> list[tuple[int, ...]]:
-    """The edges of the ways from the last of these people on, of 2 to 4 edges, nobody met twice."""
+    """All paths of 2 to 4 edges that begin with these people and edges and meet nobody twice."""
     found = [edges] if len(edges) >= LENGTHS[0] else []
     here = people[-1]
     for slot in range(family.degrees[here] if len(edges) < 4 else 0):
@@ -104,7 +105,7 @@ def _paths(
 
 
 def follow(graph: Graph) -> tuple[Int[Array, "N 400"], Int[Array, "N 400"]]:
-    """Where each relation leads from each node, and its length; 0 where it does not exist."""
+    """Where each relation leads from each node, and its length; 0 if it does not exist there."""
     size = len(graph.degrees)
     nowhere = size  # a last row, which nothing leaves
     rows = jnp.arange(size + 1, dtype=jnp.int32)

@@ -1,22 +1,22 @@
 """Shortest path: see a graph and two of its nodes, then walk from one to the other.
 
-The opening of one episode, with E triples and P steps to plan (E + 1 + P steps):
+The opening of one episode with E triples and P planning steps takes E + 1 + P steps:
 
     phase     description    query                      planning
     inputs    the triples    (start, -, destination)    nothing
 
-The length of the shortest path is drawn among those of the lesson that the graph has (else a
-shorter one), then the two nodes among the pairs with such a path.
+First the length of the shortest path is drawn from the lesson's lengths that occur in the graph (or
+shorter ones if none does), then two nodes with a shortest path of this length.
 
-Then the answer, whose inputs depend on it. At each step the network is at a node and takes one of
-the edges that leave it; the triple of that edge is the next input. The answer ends at the
-destination, or `spare_steps` after a shortest path would have reached it: END is not needed.
+The answer follows, whose inputs depend on the network. At each step the network is at a node and
+takes one of the edges that leave it; the triple of this edge is the next input. The answer ends at
+the destination, or `spare_steps` after a shortest path would have reached it. No END is needed.
 
 An edge's score is the sum of its triple's nine log p; a softmax over the edges that leave the node
-makes a choice of them. The loss is the cross-entropy to an edge of a shortest path from this node,
-drawn anew where there are several. A node from which no way leads to the destination does not
-count. In training most edges taken are the drawn ones, and the rest the network's own, so that it
-learns to recover (DAgger).
+turns the scores into probabilities. The loss is the cross-entropy to an edge of a shortest path
+from this node; if there are several, one is drawn. A node from which no path leads to the
+destination does not count. In training most steps take the drawn edge, and the others the network's
+own choice, so that it learns to recover from mistakes (DAgger).
 """
 
 import dataclasses
@@ -43,10 +43,10 @@ class Walk(NamedTuple):
     """What the network did.
 
     Attributes:
-      query: what was asked.
-      nodes: where it was before each step, and after the last.
-      taken: the triples of its edges; BLANK after the end.
-      aims: the slot of an edge that was right.
+      query: the graph and the two nodes.
+      nodes: the node before each step, and the one after the last step.
+      taken: the triples of the edges taken; BLANK after the end.
+      aims: the slot of a right edge at each step.
     """
 
     query: Query
@@ -60,8 +60,8 @@ class ShortestPath(ShortestPathSettings, GraphTask):
     """The paper's task; the arguments are `ShortestPathSettings`.
 
     Raises:
-      ValueError: no such lesson or graph, a share that is none, a negative number of steps, or
-        a length that no shortest path of the named graph has.
+      ValueError: if there is no such lesson or graph, if the share is not in [0, 1], if a number
+        of steps is negative, or if no shortest path of the named graph has the given length.
 
     Source: Nature 2016, Methods, "Graph tasks", and Extended Data Table 5.
     """
@@ -71,10 +71,12 @@ class ShortestPath(ShortestPathSettings, GraphTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.optimal_share <= 1:
-            raise ValueError(f"optimal_share={self.optimal_share}: a share is from 0 to 1")
+            raise ValueError(f"optimal_share={self.optimal_share}: must be in [0, 1]")
         for name in ("planning_steps", "spare_steps"):
             if not 0 <= getattr(self, name) <= MOST_STEPS:
-                raise ValueError(f"{name}={getattr(self, name)}: from 0 to {MOST_STEPS}")
+                raise ValueError(
+                    f"{name}={getattr(self, name)}: must be at least 0, at most {MOST_STEPS}"
+                )
         if self.named is not None and self.path_length > diameter(self.named):
             raise ValueError(
                 f"path_length={self.path_length}: the longest shortest path on "
@@ -83,7 +85,7 @@ class ShortestPath(ShortestPathSettings, GraphTask):
 
     @property
     def gate(self) -> Gate:
-        """80 % of 50 paths at most one step too long, as in the text.
+        """80 % of 50 paths are at most one step too long, as the paper's text says.
 
         The table's caption says 80 % correct. Lessons are not mixed.
         """
@@ -114,9 +116,9 @@ class ShortestPath(ShortestPathSettings, GraphTask):
         keys: Array,
         training: bool,
     ) -> tuple[Float[Array, "B A O"], Episode]:
-        """See `Interactive.converse`; A: the lesson's longest path and the spare steps.
+        """See `Interactive.converse`. A is the lesson's longest path and the spare steps.
 
-        Edges are guided in training only.
+        Targets guide the walk in training only.
         """
         query: Query = episode.extra
         limit = _shortest(query) + self.spare_steps
@@ -154,7 +156,7 @@ class ShortestPath(ShortestPathSettings, GraphTask):
         )
 
     def loss(self, outputs: Float[Array, "B T O"], episode: Episode) -> Float[Array, ""]:
-        """Nats an episode: -log p of a right edge among those of the node, summed over the walk."""
+        """Nats per episode: -log p of a right edge of each node, summed over the walk."""
         walk: Walk = episode.extra
         log_probs = _edges(outputs, walk).log_probs
         aims = jnp.take_along_axis(log_probs, walk.aims[..., None], axis=-1)[..., 0]
@@ -163,11 +165,11 @@ class ShortestPath(ShortestPathSettings, GraphTask):
     def score(
         self, outputs: Float[Array, "B T O"], episode: Episode
     ) -> dict[str, Float[Array, ""]]:
-        """Of the walk made, which in training was guided, and of the network's own choices.
+        """Errors of the walks, which in training are guided, and of the network's own choices.
 
         path_error: share of walks that are longer than a shortest path, or do not arrive.
-        detour_error: share of those that are more than one step longer, or do not arrive.
-        edge_error: share of the steps at which the most likely edge is not right.
+        detour_error: share of walks that are more than one step longer, or do not arrive.
+        edge_error: share of steps at which the most likely edge is not right.
         """
         walk: Walk = episode.extra
         shortest = _shortest(walk.query)
@@ -183,14 +185,14 @@ class ShortestPath(ShortestPathSettings, GraphTask):
         }
 
     def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
-        """The question, and the way that was taken; a right edge beside one that is not."""
+        """The query and the walk; a wrong edge is followed by a right one."""
         walk: Walk = first_of(episode.extra)
         graph, query = walk.query.graph, walk.query
         ends = graph.node_labels[[query.start, query.start, query.goal]]
         asked = self._spell(graph, [ends[0], BLANK, ends[2]])
         lines = [
             f"{graph.num_nodes} nodes, {graph.degrees.sum()} edges; {asked}: "
-            f"{query.distances[query.start]} steps at least"
+            f"at least {query.distances[query.start]} steps"
         ]
         for index in range(outputs.shape[1]):
             if (walk.taken[index] != BLANK).all():
@@ -198,14 +200,17 @@ class ShortestPath(ShortestPathSettings, GraphTask):
                 right = np.asarray(decode(episode.targets[0, index]))
                 wrong = f"   wrong, {self._spell(graph, right)} is right"
                 if before == FAR:
-                    wrong = "   no way leads there"
+                    wrong = "   no path leads to the destination from here"
                 taken = self._spell(graph, walk.taken[index])
                 lines.append(f"taken {taken}{'' if after < before else wrong}")
         lines.append("arrived" if walk.nodes[-1] == query.goal else "did not arrive")
         return "\n".join(lines)
 
     def words(self, outputs: Float[Array, "B T O"], episode: Episode) -> Words:
-        """See `Spoken.words`; outputs are the edges taken, and targets others that are right."""
+        """See `Spoken.words`; outputs are the edges taken, targets are right edges.
+
+        If the edge taken is right, it is the target, even if another one was drawn.
+        """
         words, walk = super().words(outputs, episode), first_of(episode.extra)
         targets, taken = list(words.targets), list(words.outputs)
         for index, step in enumerate(range(int(walk.query.opening), len(targets))):
@@ -220,7 +225,7 @@ class ShortestPath(ShortestPathSettings, GraphTask):
 
 
 def _shortest(query: Query) -> Int[Array, " B"]:
-    """Steps of a shortest path."""
+    """The number of steps of a shortest path."""
     return jnp.take_along_axis(query.distances, query.start[:, None], axis=1)[:, 0]
 
 
@@ -231,5 +236,5 @@ def _edges(outputs: Float[Array, "B A O"], walk: Walk) -> Edges:
 
 
 def _share(wrong: Array) -> Float[Array, ""]:
-    """Of a batch."""
+    """The share of true values in a batch."""
     return wrong.astype(jnp.float32).mean()

@@ -1,4 +1,4 @@
-"""What the graph tasks have in common: lessons, graphs, and for two of them how answers count."""
+"""What the graph tasks have in common: lessons, graphs, and the scores of two of them."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -33,12 +33,13 @@ from dncx.tasks.graphs.named_graphs import (
 from dncx.tasks.graphs.random_graphs import Graph, all_triples, random_graph
 from dncx.tasks.graphs.settings import AnyGraph
 
-MOST_STEPS = 2**20  # of a part of a sequence: beyond, its arrays could not be made
+# The largest number of steps of a phase. With more, no memory holds the arrays of a sequence.
+MOST_STEPS = 2**20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GraphTask:
-    """A course of the paper's lessons; what a task adds is `_draw`, one episode."""
+    """A course of the paper's lessons. A task adds `_draw`, which makes one episode."""
 
     table: ClassVar[tuple[Lesson, ...]]
     graphs: ClassVar[tuple[str, ...]] = get_args(AnyGraph)
@@ -50,9 +51,9 @@ class GraphTask:
     num_nodes: int = 0
     path_length: int = 0
     lesson: int = 0
-    """The one that this task stands at; 0: the last."""
+    """The present lesson; 0: the last one."""
     earlier_share: float = 0.0
-    """The share of its episodes that come from the lessons before."""
+    """The share of episodes from earlier lessons."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.last_lesson <= len(self.table):
@@ -62,22 +63,25 @@ class GraphTask:
         if not 0 <= self.lesson <= self.last_lesson:
             raise ValueError(f"lesson {self.lesson}: there are lessons 1 to {self.last_lesson}")
         if self.graph not in self.graphs:
-            raise ValueError(f"graph={self.graph}: this task has {', '.join(self.graphs)}")
+            raise ValueError(f"graph={self.graph}: must be one of {', '.join(self.graphs)}")
         if self.graph_file is not None and self.graph != "random":
-            raise ValueError(f"graph_file={self.graph_file}: not with graph={self.graph}")
+            raise ValueError(
+                f"graph_file={self.graph_file} and graph={self.graph} exclude each other"
+            )
         fewest = max(row.min_degree for row in self.table[: self.last_lesson]) + 1
         random = self.named is None
         if self.num_nodes and not (random and fewest <= self.num_nodes < LABELS):
             raise ValueError(
-                f"num_nodes={self.num_nodes}: {fewest} to {LABELS - 1}, on graph=random without a "
-                "graph_file; 0 means the lesson's"
+                f"num_nodes={self.num_nodes}: must be {fewest} to {LABELS - 1}, for random graphs "
+                "only; 0 means the lesson's number"
             )
         if not 0 <= self.path_length <= MOST_STEPS:
             raise ValueError(
-                f"path_length={self.path_length}: 0 or the number of edges, up to {MOST_STEPS}"
+                f"path_length={self.path_length}: must be the number of edges, at most "
+                f"{MOST_STEPS}; 0 means the lesson's number"
             )
         if not 0 <= self.earlier_share <= 1:
-            raise ValueError(f"earlier_share={self.earlier_share}: a share is from 0 to 1")
+            raise ValueError(f"earlier_share={self.earlier_share}: must be in [0, 1]")
 
     @property
     def input_size(self) -> int:
@@ -97,7 +101,7 @@ class GraphTask:
 
     @property
     def gate(self) -> Gate:
-        """Nine in ten episodes solved. Of how many, the paper says for shortest path only: 50."""
+        """Nine in ten episodes solved, of 50: a number that the paper gives for shortest path."""
         return Gate("sequence_error", at_most=0.1, every=100, episodes=50)
 
     def at_lesson(self, number: int, earlier_share: float = 0.0) -> "GraphTask":
@@ -108,24 +112,24 @@ class GraphTask:
 
     @property
     def lessons(self) -> tuple[Lesson, ...]:
-        """The table up to the present lesson, with `num_nodes` and `path_length` where given."""
-        asked: dict[str, int] = {}
+        """The table up to the present lesson, with `num_nodes` and `path_length` if given."""
+        given: dict[str, int] = {}
         if self.num_nodes:
-            asked |= {"min_nodes": self.num_nodes, "max_nodes": self.num_nodes}
+            given |= {"min_nodes": self.num_nodes, "max_nodes": self.num_nodes}
         if self.path_length:
-            asked |= {"min_length": self.path_length, "max_length": self.path_length}
-        return tuple(row._replace(**asked) for row in self.table[: self.lesson or self.last_lesson])
+            given |= {"min_length": self.path_length, "max_length": self.path_length}
+        return tuple(row._replace(**given) for row in self.table[: self.lesson or self.last_lesson])
 
     @property
     def most(self) -> Lesson:
-        """The largest of each bound that an episode can have: these make the shapes."""
+        """The largest value of each bound that an episode can have; the shapes follow from it."""
         lessons = self.lessons if self.earlier_share else self.lessons[-1:]
         most = Lesson(*map(max, zip(*lessons, strict=True)))
         return most._replace(max_degree=min(most.max_degree, most.max_nodes - 1))
 
     @property
     def named(self) -> NamedGraph | None:
-        """The graph, unless random ones are drawn."""
+        """The named graph; None if random graphs are drawn."""
         if self.graph_file is not None:
             return own_graph(self.graph_file)
         return None if self.graph == "random" else named_graph(self.graph)
@@ -150,7 +154,7 @@ class GraphTask:
         raise NotImplementedError
 
     def _graph(self, key: Array, bounds: Lesson) -> Graph:
-        """A random graph within the bounds, or the named one with new numbers."""
+        """A random graph within the bounds, or the named one with new labels."""
         if self.named is not None:
             return numbered(key, self.named, self.digit_edges)
         return random_graph(
@@ -158,7 +162,7 @@ class GraphTask:
         )
 
     def _triples(self, graph: Graph) -> tuple[Int[Array, "E 3"], Bool[Array, " E"]]:
-        """The labels of all edges, and which are there."""
+        """The labels of all edges, and which of them exist."""
         triples, exist = all_triples(graph)
         if self.named is None:
             return triples, exist
@@ -166,28 +170,28 @@ class GraphTask:
         return triples[there.reshape(-1)], jnp.ones(there.sum(), bool)
 
     def loss(self, outputs: Float[Array, "B T O"], episode: Episode) -> Float[Array, ""]:
-        """Nats a sequence: -log p of the nine digits of each target, summed over the answer."""
+        """Nats per sequence: -log p of the nine digits of each target, summed over the answer."""
         return digit_cross_entropy(outputs, episode.targets, episode.mask)
 
     def score(
         self, outputs: Float[Array, "B T O"], episode: Episode
     ) -> dict[str, Float[Array, ""]]:
-        """Shares of sequences with a wrong triple, and of wrong triples among those expected."""
+        """Shares of sequences with a wrong triple, and of wrong triples among the targets."""
         return triple_scores(outputs, episode.targets, episode.mask)
 
     def words(self, outputs: Float[Array, "B T O"], episode: Episode) -> Words:
-        """See `Spoken.words`: triples, and answers where they are due."""
+        """See `Spoken.words`: the triples shown, and the answers where they are due."""
         graph = first_of(self._graph_of(episode))
         shown, due = episode.inputs[0, :, :TRIPLE_SIZE].any(axis=-1), episode.mask[0] > 0
 
-        def say(rows: Array, where: Array) -> tuple[str, ...]:
+        def spell(rows: Array, where: Array) -> tuple[str, ...]:
             triples = rows[0, :, :TRIPLE_SIZE]
             blank = ~triples.reshape(-1, 3, 30).any(axis=-1)
             labels = np.asarray(jnp.where(blank, BLANK, decode(triples)))
             pairs = zip(labels, np.asarray(where), strict=True)
-            return tuple(self._spell(graph, triple) if said else "" for triple, said in pairs)
+            return tuple(self._spell(graph, triple) if here else "" for triple, here in pairs)
 
-        return Words(say(episode.inputs, shown), say(episode.targets, due), say(outputs, due))
+        return Words(spell(episode.inputs, shown), spell(episode.targets, due), spell(outputs, due))
 
     def _graph_of(self, episode: Episode) -> Graph:
         """The graphs of a batch."""
@@ -195,11 +199,11 @@ class GraphTask:
 
     @property
     def _relation_names(self) -> dict[int, str]:
-        """What numbers beside those of edges stand for in the place of an edge."""
+        """Names of labels that stand for a relation in the place of an edge."""
         return {}
 
     def _spell(self, graph: Graph, labels: Any) -> str:
-        """A triple for people: '(Moorgate, Northern-S, Bank)', or its numbers."""
+        """A triple for people: '(Moorgate, Northern-S, Bank)', or its labels without names."""
         source, edge, destination = (int(label) for label in labels)
         if (source, edge, destination) == END:
             return "end"
@@ -213,8 +217,8 @@ class GraphTask:
         )
         return "({}, {}, {})".format(*names)
 
-    def _beside(self, graph: Graph, target: Any, guess: Any) -> str:
-        """A target and the answer to it."""
+    def _comparison(self, graph: Graph, target: Any, guess: Any) -> str:
+        """A target and the network's answer."""
         wrong = "" if (target == guess).all() else "   wrong"
         target, guess = (self._spell(graph, labels) for labels in (target, guess))
         return f"target {target}   answer {guess}{wrong}"
@@ -223,9 +227,9 @@ class GraphTask:
 def answers(
     outputs: Float[Array, "B T O"], episode: Episode
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Of a batch's first episode, each triple expected and the one given, as labels."""
-    asked = np.asarray(episode.mask[0]) > 0
-    expected, given = (np.asarray(decode(rows[0]))[asked] for rows in (episode.targets, outputs))
+    """The targets and the answers of a batch's first episode, triple by triple, as labels."""
+    due = np.asarray(episode.mask[0]) > 0
+    expected, given = (np.asarray(decode(rows[0]))[due] for rows in (episode.targets, outputs))
     return zip(expected, given, strict=True)
 
 

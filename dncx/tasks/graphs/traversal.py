@@ -1,12 +1,12 @@
-"""Traversal: see a graph and the edges of a path, then name each triple on the way.
+"""Traversal: see a graph and the edges of a path, then name each triple along it.
 
-The sequence of one episode, with E triples and a path of L edges (E + 2 L + 1 steps):
+One episode with E triples and a path of L edges takes E + 2 L + 1 steps:
 
     phase     description    query                           answer
     inputs    the triples    (node, edge 1, -), (-, edge 2, -), ...   nothing
     targets   nothing        nothing                         the path's triples, then END
 
-There is one query for each graph: the paper does not say that traversal has more.
+There is one query for each graph; the paper mentions several only for inference.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ class Traversal(TraversalSettings, GraphTask):
     """The paper's task; the arguments are `TraversalSettings`.
 
     Raises:
-      ValueError: no such lesson or graph, or a negative length.
+      ValueError: if there is no such lesson or graph, or the length is negative.
 
     Source: Nature 2016, Methods, "Graph tasks", and Extended Data Table 3.
     """
@@ -48,11 +48,11 @@ class Traversal(TraversalSettings, GraphTask):
         return sequence(order_key, *self._triples(graph), phases, extra=graph)
 
     def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
-        """The question, and the triples of the path beside those of the answer."""
+        """The query, and the triples of the path with those of the answer."""
         graph = first_of(episode.extra)
         lines = [
             f"{graph.num_nodes} nodes, {graph.degrees.sum()} edges; "
             f"a path of {episode.mask[0].sum() - 1:.0f} from its start and its edges"
         ]
-        lines += [self._beside(graph, *pair) for pair in answers(outputs, episode)]
+        lines += [self._comparison(graph, *pair) for pair in answers(outputs, episode)]
         return "\n".join(lines)

@@ -1,6 +1,6 @@
-"""One step of a walk to a goal: what the network sees, which edges there are, which it takes.
+"""One step of a walk to a goal: what the network sees, which edges there are, which one it takes.
 
-Everything here is of ONE walk; `ShortestPath` lifts it over the batch.
+Every function here handles ONE walk; `ShortestPath` lifts them over the batch.
 """
 
 from typing import NamedTuple
@@ -12,18 +12,18 @@ from jaxtyping import Array, Bool, Float, Int
 from dncx.tasks.graphs.encoding import BLANK, digit_log_probs, encode
 from dncx.tasks.graphs.random_graphs import Graph, choose, edges_exist, triples_from
 
-NO_EDGE = -1e9  # the score where there is no edge
+NO_EDGE = -1e9  # the score of a slot without an edge: no chance in the softmax, but finite
 
 
 class Query(NamedTuple):
     """Where to go.
 
     Attributes:
-      graph: of one episode.
+      graph: the graph of the episode.
       start: a row of the graph.
-      goal: another one.
+      goal: another row of the graph.
       distances: from each row to the goal.
-      opening: steps until the answer begins.
+      opening: the number of steps before the answer begins.
     """
 
     graph: Graph
@@ -34,12 +34,12 @@ class Query(NamedTuple):
 
 
 class Edges(NamedTuple):
-    """Those that leave a node, slot by slot.
+    """The edges that leave a node, slot by slot.
 
     Attributes:
       triples: their labels.
-      log_probs: of the network's choice.
-      right: whether a shortest path begins with it.
+      log_probs: log-probabilities of the network's choice.
+      right: whether a shortest path begins with the edge.
     """
 
     triples: Int[Array, "K 3"]
@@ -52,9 +52,9 @@ class Move(NamedTuple):
 
     Attributes:
       taken: the triple of the edge taken.
-      onward: where that leads.
-      aim: the slot of an edge that is right.
-      target: its triple.
+      onward: the row to which it leads.
+      aim: the slot of a right edge.
+      target: the triple of that right edge.
       counts: whether any edge is right.
     """
 
@@ -68,13 +68,13 @@ class Move(NamedTuple):
 def answer_inputs(
     last: Int[Array, "3"], going: Bool[Array, ""], index: Int[Array, ""]
 ) -> Float[Array, " F"]:
-    """The triple taken last, and the marks of an answer; zeros when the walk is over."""
+    """The triple taken last and the marks of an answer; zeros once the walk has ended."""
     marks = jnp.stack([going & (index == 0), going]).astype(jnp.float32)
     return jnp.concatenate([encode(jnp.where(going, last, BLANK)), marks])
 
 
 def edges_from(query: Query, node: Int[Array, ""], output: Float[Array, " O"]) -> Edges:
-    """What leaves a node: a softmax over the sums of nine log p, and the truth."""
+    """The edges that leave a node, with probabilities by a softmax over sums of nine log p."""
     triples = triples_from(query.graph, node)
     exist = edges_exist(query.graph)[node]
     scores = (encode(triples).astype(output.dtype) * digit_log_probs(output)[None]).sum(axis=-1)
@@ -93,7 +93,7 @@ def move(
     output: Float[Array, " O"],
     optimal_share: float | Array,
 ) -> Move:
-    """With this probability a right edge, else the network's most likely one."""
+    """Takes a right edge with probability `optimal_share`, else the network's most likely one."""
     aim_key, guide_key = jax.random.split(key)
     edges = edges_from(query, node, output)
     counts = edges.right.any()
