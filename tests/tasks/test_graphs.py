@@ -848,8 +848,8 @@ def test_earlier_lessons_return(traversal):
     ("make", "message"),
     [
         (lambda: Traversal(last_lesson=15), "last_lesson=15: there are lessons 1 to 14"),
-        (lambda: Traversal(num_nodes=2), "num_nodes=2: 3 to 999, on graph=random"),
-        (lambda: Traversal(num_nodes=9, graph="underground"), "num_nodes=9: 3 to 999, on graph"),
+        (lambda: Traversal(num_nodes=2), "num_nodes=2: must be 3 to 999"),
+        (lambda: Traversal(num_nodes=9, graph="underground"), "num_nodes=9: must be 3 to 999"),
         (lambda: Traversal().at_lesson(0), "lesson 0: there are lessons 1 to 14"),
         (lambda: Traversal(last_lesson=3).at_lesson(4), "lesson 4: there are lessons 1 to 3"),
         (lambda: Traversal(path_length=-1), "path_length=-1"),
