@@ -928,18 +928,19 @@ def test_a_validated_run_resumes_with_its_best_model(folder, tmp_path):
     assert quick(folder, whole, *flags) == 0
     assert quick(folder, cut, *flags, "--num_training_iterations=6") == 0
     assert quick(folder, cut, *flags) == 0
-    best = [json.loads((run / "config.json").read_text())["validation"] for run in (whole, cut)]
+    best = [trained_progress(run).validation for run in (whole, cut)]
     assert best[0] == best[1]
     models = [(run / "model.safetensors").read_bytes() for run in (whole, cut)]
     assert models[0] == models[1]
     newest, _ = checkpoints.newest_intact(cut / "checkpoints")
     errors = [x["validation_error"] for x in read_metrics(cut / METRICS) if "validation_error" in x]
-    assert newest.score == ("validation error", errors[-1])
+    score = newest.manifest.score
+    assert (score.of, score.value) == ("validation error", errors[-1])
     # without validation it goes on from the last parameters, and keeps the last
     assert (
         quick(folder, cut, *flags, "--validation_interval=-1", "--num_training_iterations=10") == 0
     )
-    assert "validation" not in json.loads((cut / "config.json").read_text())
+    assert trained_progress(cut).validation is None
     assert (cut / "model.safetensors").read_bytes() != models[1]
 
 
@@ -963,11 +964,11 @@ def test_a_run_keeps_its_vocabulary(hindi, folder, tmp_path, capsys):
     flags = ["--language=hn", "--vocabulary=data", "--checkpoint_interval=2"]
     assert quick(data, run_dir, *flags, "--num_training_iterations=4") == 0
     config = json.loads((run_dir / "config.json").read_text())
-    words = config["task"]["vocabulary_words"]
+    words = config["task"]["settings"]["vocabulary_words"]
     assert words == list(of(data, language="hn", vocabulary="data", tasks=(4,)).vocabulary_words)
-    assert config["model"]["input_size"] == config["model"]["output_size"] == 3 + len(words)
+    assert config["network"]["input_size"] == config["network"]["output_size"] == 3 + len(words)
     assert quick(data, run_dir, *flags, "--num_training_iterations=6") == 0
-    assert json.loads((run_dir / "config.json").read_text())["resumed"] == []
+    assert trained_progress(run_dir).resumed == ()
     assert main(["eval", str(run_dir)]) == 0
     assert "two-arg-relations" in capsys.readouterr().out
     fewer = data / file_name(4, "test")
