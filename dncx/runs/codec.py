@@ -17,8 +17,20 @@ _LONGEST = 400  # characters of an error
 
 
 def to_plain(record: Any) -> Any:
-    """A record as plain JSON values. Paths become absolute: a run may be read from anywhere."""
-    return msgspec.to_builtins(record, enc_hook=_encode, str_keys=True)
+    """A record as plain JSON values, equal to those that are read back.
+
+    Paths become absolute, as a run may be read from anywhere.
+    """
+    return _with_lists(msgspec.to_builtins(record, enc_hook=_encode, str_keys=True))
+
+
+def _with_lists(plain: Any) -> Any:
+    """Lists for tuples, which msgspec keeps: JSON has no tuples, and they are not equal."""
+    if isinstance(plain, dict):
+        return {name: _with_lists(value) for name, value in plain.items()}
+    if isinstance(plain, list | tuple):
+        return [_with_lists(value) for value in plain]
+    return plain
 
 
 def to_json(record: Any) -> bytes:
