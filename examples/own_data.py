@@ -104,19 +104,7 @@ def read_sequences(path: Path) -> Episode:
     Raises:
       ValueError: if the file cannot be read, or its arrays cannot be learned from.
     """
-    try:
-        file = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"data_file={path}: there is no such file; examples/own_data.py shows how to write one"
-        ) from error
-    except UNREADABLE as error:
-        raise ValueError(f"data_file={path}: not an intact .npz file ({error})") from error
-    if not isinstance(file, np.lib.npyio.NpzFile):
-        raise ValueError(f"data_file={path}: one array; it must be an .npz file (numpy.savez)")
-    with file:
-        arrays = [_read_array(path, file, name) for name in ("inputs", "targets", "mask")]
-    inputs, targets, mask = arrays
+    arrays = inputs, targets, mask = _read_arrays(path)
     shapes = ", ".join(str(array.shape) for array in arrays)
     if (inputs.ndim, targets.ndim, mask.ndim) != (3, 3, 2):
         raise ValueError(
@@ -134,8 +122,23 @@ def read_sequences(path: Path) -> Episode:
     return Episode(*map(jnp.asarray, arrays))
 
 
+def _read_arrays(path):
+    """The three arrays as float32."""
+    if not path.exists():
+        raise ValueError(
+            f"data_file={path}: there is no such file; examples/own_data.py shows how to write one"
+        )
+    with path.open("rb") as opened:
+        try:
+            file = np.load(opened, allow_pickle=False)
+        except UNREADABLE as error:
+            raise ValueError(f"data_file={path}: not an intact .npz file ({error})") from error
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError(f"data_file={path}: one array; it must be an .npz file (numpy.savez)")
+        return [_read_array(path, file, name) for name in ("inputs", "targets", "mask")]
+
+
 def _read_array(path, file, name):
-    """One array as float32."""
     if name not in file.files:
         raise ValueError(f"data_file={path}: no array {name}; it has {', '.join(file.files)}")
     try:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -68,35 +67,6 @@ def test_the_example_learns(tmp_path):
 def test_own_parts(tmp_path):
     example = ROOT / "examples" / "own_parts.py"
     assert "memory (4, 16, 8)" in run([sys.executable, str(example)], tmp_path)
-
-
-@pytest.mark.slow
-def test_own_task(tmp_path):
-    """The example's own commands, training cut to a few iterations."""
-    example = str(ROOT / "examples" / "own_task.py")
-    run([sys.executable, example, "train", *SHORT], tmp_path)
-    sweep = ["--sweep", "length=4,16", "--num_episodes=4"]
-    assert "length  bit error" in run(
-        [sys.executable, example, "eval", "runs/reverse", *sweep], tmp_path
-    )
-
-
-@pytest.mark.slow
-def test_own_data(tmp_path):
-    """It learns to add up numbers from a file, and says what is wrong with another one."""
-    example = str(ROOT / "examples" / "own_data.py")
-    inputs = np.random.default_rng(0).normal(size=(200, 5, 2))
-    arrays = {"inputs": inputs, "targets": inputs.cumsum(axis=1), "mask": np.ones((200, 5))}
-    np.savez(tmp_path / "sequences.npz", **arrays)
-    flags = ["--num_training_iterations=600", "--report_interval=300", "--learning_rate=1e-3"]
-    run([sys.executable, example, "train", *flags], tmp_path)
-    report = run([sys.executable, example, "eval", "runs/own-data"], tmp_path)
-    assert float(re.search(r"unexplained +([\d.]+)%", report)[1]) < 30
-    np.savez(tmp_path / "other.npz", **(arrays | {"mask": np.ones((200, 6))}))
-    command = [sys.executable, example, "train", "--data_file=other.npz"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 2
-    assert "data_file=other.npz: shapes" in result.stderr
 
 
 def test_links_lead_somewhere():
