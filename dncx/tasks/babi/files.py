@@ -65,6 +65,10 @@ _DECOMPRESS: dict[str, Callable[..., Any]] = {
     ".bz2": bz2.open,
     ".xz": lzma.open,
 }
+_NAME = re.compile(
+    r"qa([0-9]{1,2})_(?:([a-z-]+)_)?(train|valid|test)(\.PARTIAL[\w.-]*?)?\.txt"
+    f"({'|'.join(map(re.escape, _DECOMPRESS))})?"
+)
 _OTHER_ARCHIVES = {b"7z\xbc\xaf": "7z", b"Rar!": "RAR", b"\x28\xb5\x2f\xfd": "zstd"}
 _ZIP = b"PK"
 
@@ -132,11 +136,11 @@ def read_files(
     files, missing = [], []
     for task in tasks:
         for split in get_args(FileSplit):
-            whole, part = (found.get(_Name(task, split, cut, "")) for cut in (False, True))
-            if whole is None and (split != "valid" or has_validation(language)):
+            complete, part = (found.get(_Name(task, split, cut, "")) for cut in (False, True))
+            if complete is None and (split != "valid" or has_validation(language)):
                 known = f" (there is {PurePosixPath(part.name).name})" if part else ""
                 missing.append(file_name(task, split, language) + known)
-            if file := whole or part:
+            if file := complete or part:
                 files.append(file)
     if missing and not partial:
         raise ValueError(
@@ -197,14 +201,9 @@ def _choose(data_dir: Path, language: str, folders: list[str]) -> str:
     return folders[0]
 
 
-@functools.cache
 def _parse_name(name: str) -> _Name | None:
     """What a file is, by its official name or the short one (qa1_train.txt); else None."""
-    suffixes = "|".join(map(re.escape, _DECOMPRESS))
-    match = re.fullmatch(
-        rf"qa([0-9]{{1,2}})_(?:([a-z-]+)_)?(train|valid|test)(\.PARTIAL[\w.-]*?)?\.txt({suffixes})?",
-        name,
-    )
+    match = _NAME.fullmatch(name)
     if match is None or not 1 <= int(match[1]) <= len(NAMES):
         return None
     task, title = int(match[1]), match[2]
