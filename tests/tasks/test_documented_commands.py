@@ -1,0 +1,59 @@
+"""The commands of docs/tasks.md, at their real settings, end in the results printed there."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text()
+# Sections by their titles, and of each the blocks of commands and of what they print.
+SECTIONS = dict(re.findall(r"^##? (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
+LEFT_OUT = (
+    "tasks_1-20",  # needs the data of bAbI
+    "my-stories",
+    "examples/",  # see test_examples
+    "num_nodes",  # takes six minutes
+)
+
+
+def blocks(section, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", SECTIONS[section], re.M | re.S)
+
+
+def commands(section):
+    lines = [line for block in blocks(section, "sh") for line in block.splitlines()]
+    return [shlex.split(line) for line in lines if not any(text in line for text in LEFT_OUT)]
+
+
+def per_cents(text):
+    """The numbers with a % of each line that has some."""
+    return [[float(n) for n in re.findall(r"([\d.]+)%", line)] for line in text.splitlines()]
+
+
+def test_every_section_is_known():
+    assert list(SECTIONS) == [
+        "Tasks", "Baselines", "Evaluation", "bAbI", "Graphs", "A custom task"
+    ]  # fmt: skip
+    assert all(blocks(section, "sh") for section in SECTIONS)
+
+
+@pytest.mark.second_step
+@pytest.mark.parametrize("section", ["Tasks", "Baselines", "Evaluation", "Graphs"])
+def test_documented_results(section, tmp_path):
+    """The shares of errors; those of a trained network differ a little between machines."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+    for command in commands(section):
+        result = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1200
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+    documented = next(text for text in blocks(section, "text") if "%" in text)
+    found, expected = ([row for row in per_cents(t) if row] for t in (result.stdout, documented))
+    assert len(found) == len(expected)
+    for row, numbers in zip(found, expected, strict=True):
+        assert row == pytest.approx(numbers, rel=0.25, abs=2), result.stdout
