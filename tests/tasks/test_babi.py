@@ -196,6 +196,7 @@ HARMLESS = {
     "blank lines between stories": lambda text: text.replace("\n1 John", "\n\n1 John"),
     "no end of the last line": lambda text: text.rstrip("\n"),
     "blanks at the ends": lambda text: text.replace("\n", "  \n"),
+    "tabs at the ends": lambda text: text.replace("\n", "\t\n"),
     "doubled blanks": lambda text: text.replace(" the ", "  the\u00a0"),
     "capitals": str.upper,
     "no facts": lambda text: text.replace("\t1 2\n", "\n").replace("\t1\n", "\n"),

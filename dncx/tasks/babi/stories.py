@@ -112,7 +112,7 @@ def _numbered(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _parse_line(place: int, raw: str, known: dict[str, _Sentence]) -> Line:
-    match = re.fullmatch(r"\s*([0-9]{1,9})\s+(.+)", raw)
+    match = re.fullmatch(r"([0-9]{1,9})\s+(.+)", raw.strip())
     if match is None:
         raise ValueError("not a line number, a blank and a sentence")
     number, rest = int(match[1]), match[2]
