@@ -66,7 +66,7 @@ def make_file(task, seed):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The root folder of data that are whole for tasks 4 and 8, in `en`."""
+    """The root folder of complete data for tasks 4 and 8, in `en`."""
     root = tmp_path_factory.mktemp("babi") / ROOT
     (root / "en").mkdir(parents=True)
     for task in (4, 8):
@@ -362,7 +362,7 @@ def test_a_partial_file_must_be_accepted(folder, tmp_path):
     assert of(folder, partial=True).notes == ()
 
 
-def test_a_short_file_is_not_whole(folder, tmp_path):
+def test_a_short_file_is_incomplete(folder, tmp_path):
     """A file cut between stories can be parsed; it is known by its number of questions."""
     name = file_name(4, "test")
     cut = (folder / "en" / name).read_bytes().split(b"\n")[:100]
@@ -817,7 +817,7 @@ def test_results_by_hand():
         results(tally_of())
 
 
-def test_table_marks_what_is_not_whole():
+def test_the_table_marks_incomplete_data():
     found = results(tally_of(t3=(1000, 100), t19=(200, 10)), [GAP], ["note"])
     lines = table(found).splitlines()
     assert lines[2].startswith(" 3 three-supporting-facts [incomplete]   10.0     100/1000  ")

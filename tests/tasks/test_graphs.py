@@ -874,7 +874,7 @@ def test_settings_that_cannot_be_are_refused(make, message):
 MAP = "source,edge,destination\nHome,East,Shop\nShop,West,Home\nShop,North,Park\nPark,South,Shop\n"
 
 
-def test_a_graph_of_ones_own(tmp_path):
+def test_a_custom_graph(tmp_path):
     """Walked by name, with the numbers of each episode new; slots are counted by its triples."""
     path = tmp_path / "map.csv"
     path.write_text(MAP)
@@ -892,7 +892,7 @@ def test_a_graph_of_ones_own(tmp_path):
     assert Traversal(graph_file=spreadsheet, path_length=2).named.nodes == ("Home", "Shop", "Park")
 
 
-def test_a_graph_of_ones_own_at_the_command_line(tmp_path, monkeypatch, capsys):
+def test_a_custom_graph_on_the_command_line(tmp_path, monkeypatch, capsys):
     """One message and nothing written where it breaks the rules of the encoding."""
     monkeypatch.chdir(tmp_path)
     Path("map.csv").write_text(MAP)

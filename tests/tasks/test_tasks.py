@@ -1,4 +1,4 @@
-"""The tasks of bits, lessons, baselines and tasks of one's own, at the command line and below."""
+"""Tasks with bits, lessons, baselines and custom tasks, on the command line and below."""
 
 import dataclasses
 import json
@@ -202,7 +202,7 @@ def test_a_gate_that_stays_shut(tmp_path, capsys):
     assert {line["lesson"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl")} == {1}
 
 
-def test_a_task_of_ones_own_refuses_as_ours_do(tmp_path, capsys):
+def test_a_custom_task_refuses_settings(tmp_path, capsys):
     assert train(Growing, tmp_path / "run", 20, "--at_most=2") == 2
     assert capsys.readouterr().err == "dncx: error: at_most=2.0: must lie in 0..1\n"
 
