@@ -22,9 +22,13 @@ GATES = "lstm/{}_gates"
 OUTPUT = "output_linear/{}"
 ACCESS = "memory_access/{}/{}"
 
-# What TensorFlow 1 keeps beside the weights: counters, and the decay powers of Adam. A second
-# variable of the same name gets the suffix _1.
-_COUNTERS = re.compile(r"(?:.*/)?(?:global_step|learning_rate|beta[12]_power)(?:_\d+)?")
+# TensorFlow also saves counters, the decay powers of Adam and, since version 2, the object graph.
+# A second variable of the same name gets the suffix _1.
+_COUNTERS = re.compile(
+    r"(?:.*/)?(?:global_step|save_counter|learning_rate|beta[12]_power)(?:_\d+)?"
+    r"|_CHECKPOINTABLE_OBJECT_GRAPH"
+)
+_ENDINGS = (":0", "/.ATTRIBUTES/VARIABLE_VALUE")  # of the names of TensorFlow 1 and 2
 
 
 def from_variables(
@@ -157,14 +161,16 @@ def _weights(variables: Mapping[str, Any], wanted: set[str]) -> dict[str, np.nda
     scopes: defaultdict[str, dict[str, np.ndarray]] = defaultdict(dict)
     unknown = []
     for full_name, value in variables.items():
-        name = str(full_name).removesuffix(":0")
+        name = str(full_name)
+        for ending in _ENDINGS:
+            name = name.removesuffix(ending)
         if slot.fullmatch(name) or _COUNTERS.fullmatch(name):
             continue
         match = weight.fullmatch(name)
         if match is None:
             unknown.append(str(full_name))
         elif match[2] in scopes[match[1]]:
-            raise ValueError(f"{name}: there twice, with and without :0 at the end")
+            raise ValueError(f"{name}: there twice, with different endings ({full_name})")
         else:
             scopes[match[1]][match[2]] = np.asarray(value)
     if len(scopes) > 1:

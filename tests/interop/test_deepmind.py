@@ -64,6 +64,13 @@ AS_LISTED = {
     "scopes": lambda v: renamed(v, "agent/core/{}:0".format),
     "another module": lambda v: renamed(v, lambda name: name.replace("dnc/", "memory_1/")),
     "no scope": lambda v: renamed(v, lambda name: name.removeprefix("dnc/")),
+    "TensorFlow 2": lambda v: (
+        renamed(v, "{}/.ATTRIBUTES/VARIABLE_VALUE".format)
+        | {
+            "_CHECKPOINTABLE_OBJECT_GRAPH": np.array(b"graph"),
+            "save_counter/.ATTRIBUTES/VARIABLE_VALUE": np.int64(1),
+        }
+    ),
     "all of it": lambda v: renamed(
         v | slots(v, "RMSProp", "RMSProp_1") | COUNTERS, "agent/{}:0".format
     ),
