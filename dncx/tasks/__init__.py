@@ -1,1 +1,1 @@
-"""What to learn. Tasks do not know the network that learns them."""
+"""The tasks to learn. They do not know the network that learns them."""

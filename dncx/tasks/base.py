@@ -51,7 +51,7 @@ class Judge(Protocol):
         ...
 
     def loss(self, outputs: Float[Array, "B T O"], episode: Episode) -> Float[Array, ""]:
-        """What training minimises: the mean over the batch."""
+        """The quantity that training minimises, as the mean over the batch."""
         ...
 
     def score(

@@ -1,4 +1,4 @@
-"""What all tasks with bits share: loss, scores, and sequences as lines of bits."""
+"""The common part of all tasks with bits: loss, scores, and sequences as lines of bits."""
 
 import math
 from typing import ClassVar

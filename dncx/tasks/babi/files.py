@@ -83,12 +83,12 @@ class File(NamedTuple):
 
 
 class _Name(NamedTuple):
-    """What the name of a file says."""
+    """The parts of a file name."""
 
     task: int
     split: FileSplit
     partial: bool  # it ends in .PARTIAL-<what>.txt
-    compression: str  # the suffix behind .txt, or ""
+    compression: str  # the suffix after .txt, or ""
 
 
 class _Member(NamedTuple):
@@ -202,7 +202,7 @@ def _choose(data_dir: Path, language: str, folders: list[str]) -> str:
 
 
 def _parse_name(name: str) -> _Name | None:
-    """What a file is, by its official name or the short one (qa1_train.txt); else None."""
+    """The parts of an official name or a short one (qa1_train.txt); None for any other."""
     match = _NAME.fullmatch(name)
     if match is None or not 1 <= int(match[1]) <= len(NAMES):
         return None
@@ -292,7 +292,7 @@ def _last_two(name: str) -> tuple[str, str]:
 
 
 def _content(member: _Member, compression: str, label: str) -> bytes:
-    """The content of a member, decompressed if its name says so; at most `MAX_FILE` bytes."""
+    """The content of a member, decompressed if it has such a suffix; at most `MAX_FILE` bytes."""
     try:
         content = member.read()
         if compression:

@@ -31,7 +31,7 @@ class Tally(NamedTuple):
 
 
 class Judge:
-    """What the whole task and each of its buckets have in common."""
+    """The common part of the task and its buckets."""
 
     @property
     def tokens(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ def results(tally: Tally, gaps: Sequence[Gap] = (), notes: Sequence[str] = ()) -
     """The errors of a split, in per cent, as JSON can hold them.
 
     Args:
-      tally: counts by task, of a whole split.
+      tally: counts by task, of all stories of a split.
       gaps: `Babi.data.gaps`: their tasks are marked as incomplete.
       notes: `Babi.notes`.
 
@@ -71,7 +71,7 @@ def table(results: dict[str, Any]) -> str:
     lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
     ]
-    paper_begins = sum(widths[:3]) + 6  # two blanks behind each of three columns
+    paper_begins = sum(widths[:3]) + 6  # two blanks after each of three columns
     heading = "error in per cent".ljust(paper_begins) + "paper: mean of 20 runs"
     notes = [*results["notes"], *NOTES]
     if len(tasks) < len(NAMES):

@@ -20,7 +20,7 @@ ENDS = (".", "।")  # of a statement; the second one is Hindi's
 
 
 class Story(NamedTuple):
-    """What the network reads and what it must answer, word by word, as indices of tokens."""
+    """The words of a story and the answers to give, step by step, as indices of tokens."""
 
     task: int
     tokens: Int16[np.ndarray, " T"]
@@ -47,7 +47,7 @@ class Line(NamedTuple):
 
 
 class _Sentence(NamedTuple):
-    """What a line says, whatever its number."""
+    """The content of a line, without its number."""
 
     words: tuple[str, ...]
     answers: tuple[str, ...]
@@ -170,7 +170,7 @@ def _story(task: int, lines: list[Line], name: str, index: Mapping[str, int], ad
     answers: list[int] = []
     for line in lines:
         try:
-            said = [index[word] for word in line.words]
+            words = [index[word] for word in line.words]
             due = [index[word] for word in line.answers]
         except KeyError as error:
             word, count = error.args[0], len(index) - len(SIGNS)
@@ -179,6 +179,6 @@ def _story(task: int, lines: list[Line], name: str, index: Mapping[str, int], ad
                 f"vocabulary{'; ' if advice else ''}{advice}"
             ) from None
         sign = QUESTION if due else STOP
-        tokens += [*said, sign, *[SLOT] * len(due)]
-        answers += [*[NOTHING] * (len(said) + 1), *due]
+        tokens += [*words, sign, *[SLOT] * len(due)]
+        answers += [*[NOTHING] * (len(words) + 1), *due]
     return Story(task, np.array(tokens, np.int16), np.array(answers, np.int16))

@@ -150,7 +150,7 @@ class Babi(BabiSettings, Judge):
 
     @property
     def about(self) -> str:
-        """What the network is trained on."""
+        """A summary of the training data."""
         count, lengths = len(self.data.splits["train"]), len(self.buckets)
         line = (
             f"{count:,} training stories of {len(self.data.words)} different words, in {lengths} "
@@ -160,7 +160,7 @@ class Babi(BabiSettings, Judge):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the results must know of the data."""
+        """Remarks about the data that belong to every result."""
         notes = [f"incomplete: {gap}" for gap in self.data.gaps]
         if self.data.left_out:
             notes.append(

@@ -16,7 +16,7 @@ PAPER = tuple(resources.files("dncx.tasks.babi").joinpath("words.txt").read_text
 
 
 def tokens_of(words: Sequence[str]) -> tuple[str, ...]:
-    """What stands at each index of the inputs and outputs."""
+    """The token at each index of the inputs and outputs."""
     return (*SIGNS, *words)
 
 

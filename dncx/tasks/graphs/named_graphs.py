@@ -129,7 +129,7 @@ def _triples(text: str, path: Path) -> Iterator[_Triple]:
 
 
 def _wrong_heading(columns: list[str]) -> str:
-    """What is wrong with the columns of a heading."""
+    """The fault of a heading with these columns, for a message."""
     missing = [name for name in HEADING if name not in columns]
     twice = sorted({name for name in columns if columns.count(name) > 1})
     unknown = [quoted(name) for name in columns if name not in HEADING]
@@ -150,7 +150,7 @@ def _example(separator: str) -> str:
 
 
 def _table(text: str, path: Path) -> tuple[str, Iterator[_Row]]:
-    """What separates the cells of a table, and its rows.
+    """The separator of a table's cells, and its rows.
 
     Excel writes semicolons where the comma is the decimal sign, tabs as "Unicode text", and reads
     the separator from a line "sep=;" before the heading.

@@ -105,7 +105,7 @@ def _paths(
 
 
 def follow(graph: Graph) -> tuple[Int[Array, "N 400"], Int[Array, "N 400"]]:
-    """Where each relation leads from each node, and its length; 0 if it does not exist there."""
+    """The end of each relation from each node, and its length; 0 if it does not exist there."""
     size = len(graph.degrees)
     nowhere = size  # a last row, which nothing leaves
     rows = jnp.arange(size + 1, dtype=jnp.int32)

@@ -40,7 +40,7 @@ from dncx.tasks.graphs.walking import Edges, Query, answer_inputs, edges_from, m
 
 
 class Walk(NamedTuple):
-    """What the network did.
+    """The walk that the network made.
 
     Attributes:
       query: the graph and the two nodes.

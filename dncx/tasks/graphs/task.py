@@ -1,4 +1,4 @@
-"""What the graph tasks have in common: lessons, graphs, and the scores of two of them."""
+"""The common part of the graph tasks: lessons, graphs, and the scores of two of them."""
 
 import dataclasses
 from collections.abc import Iterator

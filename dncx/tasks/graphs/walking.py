@@ -16,7 +16,7 @@ NO_EDGE = -1e9  # the score of a slot without an edge: no chance in the softmax,
 
 
 class Query(NamedTuple):
-    """Where to go.
+    """A graph and two of its nodes.
 
     Attributes:
       graph: the graph of the episode.
