@@ -24,14 +24,14 @@ import jax.numpy as jnp
 
 from dncx.cli import leave, task_main
 from dncx.tasks.base import Episode
-from dncx.tasks.bits import BitJudge
+from dncx.tasks.bits import BitScoring
 
 
 @dataclasses.dataclass(frozen=True)
-class Reverse(BitJudge):
+class Reverse(BitScoring):
     """See a sequence of bits and give it back in reverse.
 
-    `BitJudge` provides the `loss`, `score` and `render` of a `dncx.tasks.base.Task`.
+    `BitScoring` provides the `loss`, `score` and `render` of a `dncx.tasks.base.Task`.
     """
 
     name: ClassVar[str] = "reverse"

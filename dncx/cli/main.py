@@ -57,9 +57,9 @@ def task_main(task: Any, arguments: Sequence[str] | None = None) -> int:
       arguments: by default those of the process.
     """
     from dncx.runs import directory as runs
-    from dncx.tasks.base import Bucketed, Judge, Task
+    from dncx.tasks.base import Bucketed, Objective, Task
 
-    contract = (Judge, Bucketed if hasattr(task, "buckets") else Task)
+    contract = (Objective, Bucketed if hasattr(task, "buckets") else Task)
     needed = ["name", *(name for part in contract for name in vars(part) if name[0] != "_")]
     if missing := [name for name in needed if not hasattr(task, name)]:
         return _say(

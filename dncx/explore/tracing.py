@@ -21,7 +21,7 @@ from dncx.runs.codec import to_plain
 from dncx.runs.directory import load_run
 from dncx.runs.state import EVALUATION, stream
 from dncx.sequence import unroll_with_trace
-from dncx.tasks.base import Episode, Interactive, Spoken, Words
+from dncx.tasks.base import Describable, Episode, Interactive, Words
 from dncx.training.batches import data_of, drawn_bucket, keys_for, sources
 from dncx.training.gradient import respond
 
@@ -251,7 +251,7 @@ def _join(opening: Episode, lengths: np.ndarray, dialogue: Episode) -> Episode:
 
 def _words(task: Any, traced: EpisodeTrace, episode: Episode) -> Words | None:
     """An episode in the task's words, if it has any."""
-    if not isinstance(task, Spoken):
+    if not isinstance(task, Describable):
         return None
     steps = traced.num_steps
     parts = (rows[:, :steps] for rows in episode[:3])

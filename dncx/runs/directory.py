@@ -32,7 +32,7 @@ from dncx.runs.files import check_folder, write_whole
 from dncx.runs.paths import CONFIG, MODEL, find_run
 from dncx.runs.progress import Progress
 from dncx.runs.summary import read_finished
-from dncx.tasks.base import Judge
+from dncx.tasks.base import Objective
 from dncx.tasks.registry import TASKS
 
 
@@ -77,7 +77,7 @@ def load_run(run_dir: Path | str, **changes: Any) -> TrainedRun:
 
 def task_of(
     run_dir: Path, name: str, settings: Mapping[str, Any], changes: Mapping[str, Any] | None = None
-) -> Judge:
+) -> Objective:
     """The task of a run.
 
     Args:
@@ -114,7 +114,7 @@ def _resized(network: NetworkConfig, memory_size: int) -> NetworkConfig:
         raise UsageError(str(error)) from error
 
 
-def _check_sizes(run_dir: Path, network: NetworkConfig, task: Judge) -> None:
+def _check_sizes(run_dir: Path, network: NetworkConfig, task: Objective) -> None:
     for name in ("input_size", "output_size"):
         trained, needed = getattr(network, name), getattr(task, name)
         if trained != needed:

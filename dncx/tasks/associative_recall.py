@@ -17,12 +17,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dncx.tasks.base import Episode
-from dncx.tasks.bits import BitJudge
+from dncx.tasks.bits import BitScoring
 from dncx.tasks.settings import AssociativeRecallSettings, check_counts, check_ranges
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AssociativeRecall(AssociativeRecallSettings, BitJudge):
+class AssociativeRecall(AssociativeRecallSettings, BitScoring):
     """The associative recall of the Neural Turing Machine; the last item is never queried.
 
     Raises:

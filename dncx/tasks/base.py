@@ -32,7 +32,7 @@ class Words(NamedTuple):
 
 
 @runtime_checkable
-class Judge(Protocol):
+class Objective(Protocol):
     """The sizes of episodes, and which outputs are right. All but `render` runs inside jit."""
 
     @property
@@ -66,7 +66,7 @@ class Judge(Protocol):
 
 
 @runtime_checkable
-class Task(Judge, Protocol):
+class Task(Objective, Protocol):
     """A task draws episodes and scores outputs. Everything but `render` runs inside jit.
 
     Any class with these members is a task. A frozen dataclass works well: its fields are the task's
@@ -81,7 +81,7 @@ class Task(Judge, Protocol):
 
 
 @runtime_checkable
-class Bucketed(Judge, Protocol):
+class Bucketed(Objective, Protocol):
     """A task that holds data, or whose sequences differ too much in length to be padded to one.
 
     It has buckets instead of `sample`. An iteration draws one bucket by the shares, and all
@@ -102,7 +102,7 @@ class Bucketed(Judge, Protocol):
 
 
 @runtime_checkable
-class Examined(Protocol):
+class HasEvalSplits(Protocol):
     """A task with fixed sequences for validation and for the test; each is measured once."""
 
     def episodes(self, split: Literal["validation", "test"], batch_size: int) -> Iterator[Episode]:
@@ -161,7 +161,7 @@ class Interactive(Task, Protocol):
 
 
 @runtime_checkable
-class Spoken(Protocol):
+class Describable(Protocol):
     """A task that describes each step in words, for views of the memory."""
 
     def words(self, outputs: Float[Array, "B T O"], episode: Episode) -> Words:

@@ -42,7 +42,7 @@ def masked_cross_entropy(
     return mean / math.log(2) if in_bits else mean
 
 
-class BitJudge:
+class BitScoring:
     """Scores the logits of independent bits: a task of bits without its sizes and episodes."""
 
     in_bits: ClassVar[bool] = True  # the unit of the loss; else nats
@@ -70,7 +70,7 @@ class BitJudge:
         return "\n".join(f"{name:>13} {' '.join(words[:steps])}" for name, words in lines)
 
     def words(self, outputs: Float[Array, "B T O"], episode: Episode) -> Words:
-        """See `Spoken.words`: bits; "" where no input is shown, or no output counts."""
+        """See `Describable.words`: bits; "" where no input is shown, or no output counts."""
         shown = np.any(np.asarray(episode.inputs[0]), axis=-1)
         counts = np.asarray(episode.mask[0]) > 0
 

@@ -17,12 +17,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dncx.tasks.base import Episode
-from dncx.tasks.bits import BitJudge
+from dncx.tasks.bits import BitScoring
 from dncx.tasks.settings import CopySettings, check_counts, check_ranges
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Copy(CopySettings, BitJudge):
+class Copy(CopySettings, BitScoring):
     """The copy task of the Neural Turing Machine, and the Nature paper's series of copies.
 
     A length is drawn for every sequence of a series. With `num_sequences=10`, 5 vectors each and

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from dncx.errors import UsageError
 from dncx.tasks.associative_recall import AssociativeRecall
 from dncx.tasks.babi.task import Babi
-from dncx.tasks.base import Judge
+from dncx.tasks.base import Objective
 from dncx.tasks.copy import Copy
 from dncx.tasks.graphs.inference import Inference
 from dncx.tasks.graphs.shortest_path import ShortestPath
@@ -21,7 +21,7 @@ TASKS: dict[str, Any] = {
 }
 
 
-def make_task(name: str, settings: Any) -> Judge:
+def make_task(name: str, settings: Any) -> Objective:
     """The task called `name`, which must be in `TASKS`.
 
     Args:
@@ -40,7 +40,7 @@ def make_task(name: str, settings: Any) -> Judge:
         raise UsageError(str(error)) from error
 
 
-def resolved(settings: SettingsT, task: Judge) -> SettingsT:
+def resolved(settings: SettingsT, task: Objective) -> SettingsT:
     """The settings with what the task filled in when it was made, such as words from its data.
 
     config.json holds these, so that evaluation and resuming use the same values.

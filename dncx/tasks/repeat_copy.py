@@ -18,12 +18,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dncx.tasks.base import Episode
-from dncx.tasks.bits import BitJudge
+from dncx.tasks.bits import BitScoring
 from dncx.tasks.settings import RepeatCopySettings, check_counts, check_ranges
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RepeatCopy(RepeatCopySettings, BitJudge):
+class RepeatCopy(RepeatCopySettings, BitScoring):
     """The original's task, drawn on the device; the arguments are `RepeatCopySettings`.
 
     Lengths, repeats and bits (fair coins) are drawn for every sequence; all batches are padded

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from dncx.tasks.base import Bucketed, Episode, Judge, Task
+from dncx.tasks.base import Bucketed, Episode, Objective, Task
 
 R = TypeVar("R")
 
@@ -17,12 +17,12 @@ _ANSWERS = 2**31 - 1  # what happens while the network answers
 _BUCKET = 2**31 - 2  # the choice of a bucket
 
 
-def data_of(task: Judge) -> Any:
+def data_of(task: Objective) -> Any:
     """The arrays that programs of a task take as an argument, so that they are no constants."""
     return task.buckets if isinstance(task, Bucketed) else ()
 
 
-def sources(task: Judge, data: Any) -> tuple[Task, ...]:
+def sources(task: Objective, data: Any) -> tuple[Task, ...]:
     """What batches are drawn from: the buckets in `data`, or the task itself."""
     return data if isinstance(task, Bucketed) else (cast(Task, task),)
 
@@ -32,7 +32,7 @@ def batch_key(key: Array, iteration: int | Int[Array, ""]) -> Array:
     return jax.random.fold_in(key, iteration)
 
 
-def drawn_bucket(task: Judge, key: Array) -> Int[Array, ""]:
+def drawn_bucket(task: Objective, key: Array) -> Int[Array, ""]:
     """The number of the bucket that a batch is drawn from, by the buckets' shares."""
     if not isinstance(task, Bucketed):
         return jnp.int32(0)
@@ -40,7 +40,7 @@ def drawn_bucket(task: Judge, key: Array) -> Int[Array, ""]:
     return jax.random.choice(which, len(task.shares), p=jnp.asarray(task.shares))
 
 
-def on_drawn_source(task: Judge, data: Any, key: Array, act: Callable[[Task], R]) -> R:
+def on_drawn_source(task: Objective, data: Any, key: Array, act: Callable[[Task], R]) -> R:
     """`act` on the source that a batch is drawn from, inside jit.
 
     Args:

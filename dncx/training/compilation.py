@@ -10,7 +10,7 @@ from jax.stages import Wrapped
 
 from dncx.runs.population import Population
 from dncx.runs.state import DATA, GATE, SAMPLES, TrainState, stream
-from dncx.tasks.base import Judge
+from dncx.tasks.base import Objective
 from dncx.tasks.curriculum import Course
 from dncx.training.batches import data_of
 from dncx.training.scoring import make_answer, make_measure
@@ -28,7 +28,7 @@ class Programs:
 
 
 def compile_programs(
-    config: UpdateConfig, task: Judge, population: Population, state: TrainState, lesson: int
+    config: UpdateConfig, task: Objective, population: Population, state: TrainState, lesson: int
 ) -> Programs:
     """The programs of a task, or of one lesson of a `Course`.
 

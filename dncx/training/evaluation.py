@@ -18,7 +18,7 @@ from dncx.runs.files import write_whole
 from dncx.runs.state import EVALUATION, stream
 from dncx.settings.commands import EvalSettings
 from dncx.settings.training import fields_of
-from dncx.tasks.base import Examined
+from dncx.tasks.base import HasEvalSplits
 from dncx.training.batches import data_of
 from dncx.training.scoring import make_answer, make_measure, make_split_evaluator
 
@@ -37,8 +37,8 @@ class Measurement:
       num_episodes: measured, in complete batches; None on a test set.
       warning: if the memory is too small for the task, else "".
       sample: one episode in print, or "".
-      results: see `Examined.results`; None for a task without a test set.
-      report: see `Examined.report`, or "".
+      results: see `HasEvalSplits.results`; None for a task without a test set.
+      report: see `HasEvalSplits.report`, or "".
     """
 
     swept: dict[str, Any]
@@ -103,7 +103,7 @@ def _measure(settings: EvalSettings[Any], swept: dict[str, Any]) -> Measurement:
         scores={},
         warning=small_memory_warning(run.config.network, run.task),
     )
-    if isinstance(run.task, Examined):
+    if isinstance(run.task, HasEvalSplits):
         return _on_test_set(measured, run, settings.batch_size)
     return _on_fresh_episodes(measured, run, settings)
 

@@ -24,7 +24,7 @@ from dncx.runs.population import Population, population_of
 from dncx.runs.progress import Progress, Validation
 from dncx.runs.state import TrainState, copied
 from dncx.settings.training import RunSettings, TrainSettings
-from dncx.tasks.base import Examined, Judge
+from dncx.tasks.base import HasEvalSplits, Objective
 from dncx.tasks.curriculum import Course
 from dncx.tasks.registry import make_task, resolved
 from dncx.training.compilation import Programs, compile_programs
@@ -139,7 +139,7 @@ class _Loop:
     """Sends iterations to the device, and reports and saves between them."""
 
     settings: RunSettings
-    task: Judge
+    task: Objective
     update: UpdateConfig
     population: Population
     config: RunConfig
@@ -156,7 +156,7 @@ class _Loop:
         """Compiles the programs, and runs them for no iteration, to see that they fit."""
         start = time.perf_counter()
         self.reporter.say(f"compiling for {in_words(self.update.gradient.devices)}")
-        if self.progress.validation and isinstance(self.task, Examined):
+        if self.progress.validation and isinstance(self.task, HasEvalSplits):
             self.evaluate_split = make_split_evaluator(
                 self.update.graph, self.task, VALIDATED_AT_ONCE, self.update.gradient.devices
             )
@@ -174,7 +174,7 @@ class _Loop:
         if warning := small_memory_warning(self.config.network, self._present_task()):
             self.reporter.say(warning)
 
-    def _present_task(self) -> Judge:
+    def _present_task(self) -> Objective:
         """The task, or its present lesson."""
         if isinstance(self.task, Course):
             return self.task.at_lesson(self.progress.lesson)

@@ -10,14 +10,14 @@ from jaxtyping import Array, Int
 
 from dncx.errors import UsageError
 from dncx.networks.build import Network
-from dncx.tasks.base import Bucketed, Episode, Examined, Judge, Task
+from dncx.tasks.base import Bucketed, Episode, HasEvalSplits, Objective, Task
 from dncx.training.batches import batch_key, keys_for, sources
 from dncx.training.devices import Devices
 from dncx.training.gradient import GradientOptions, respond
 
 
 def make_answer(
-    graph: nnx.GraphDef, task: Judge, batch_size: int, devices: Devices | None = None
+    graph: nnx.GraphDef, task: Objective, batch_size: int, devices: Devices | None = None
 ) -> Wrapped:
     """A compiled function (params, key, number, data) -> outputs for a fresh batch, and the batch.
 
@@ -33,7 +33,7 @@ def make_answer(
 
 
 def make_measure(
-    graph: nnx.GraphDef, task: Judge, batch_size: int, devices: Devices | None = None
+    graph: nnx.GraphDef, task: Objective, batch_size: int, devices: Devices | None = None
 ) -> Wrapped:
     """A compiled function (params, key, number, data) -> loss and scores of a fresh batch.
 
@@ -63,7 +63,7 @@ def _fresh_answer(
 
 
 def make_split_evaluator(
-    graph: nnx.GraphDef, task: Examined, batch_size: int, devices: Devices | None = None
+    graph: nnx.GraphDef, task: HasEvalSplits, batch_size: int, devices: Devices | None = None
 ) -> Callable[[Any, Literal["validation", "test"]], dict[str, Any]]:
     """A function (params, split) -> the results on all sequences of the split."""
 

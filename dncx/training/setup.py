@@ -28,7 +28,7 @@ from dncx.runs.state import (
     stream,
 )
 from dncx.settings.training import TrainSettings
-from dncx.tasks.base import Examined, Judge
+from dncx.tasks.base import HasEvalSplits, Objective
 from dncx.tasks.curriculum import Course
 from dncx.training.devices import Devices, find_devices
 from dncx.training.gradient import GradientOptions
@@ -48,7 +48,7 @@ class Start(NamedTuple):
     corrupt: dict[Path, str]  # newer checkpoints that are not intact, and why
 
 
-def prepare(settings: TrainSettings[Any], task: Judge, network: NetworkConfig) -> Start:
+def prepare(settings: TrainSettings[Any], task: Objective, network: NetworkConfig) -> Start:
     """The newest intact checkpoint of a run, or a new run. Writes nothing.
 
     Raises:
@@ -175,7 +175,7 @@ def _check_memory_devices(settings: TrainSettings[Any], network: NetworkConfig) 
         raise UsageError(f"memory_devices={columns}: not with implementation=native")
 
 
-def _check_lesson(task: Judge, progress: Progress) -> None:
+def _check_lesson(task: Objective, progress: Progress) -> None:
     if isinstance(task, Course) and progress.lesson > task.num_lessons:
         raise UsageError(
             f"the run is in lesson {progress.lesson} already, and the task ends with lesson "
@@ -183,10 +183,10 @@ def _check_lesson(task: Judge, progress: Progress) -> None:
         )
 
 
-def check_task(settings: TrainSettings[Any], task: Judge) -> None:
+def check_task(settings: TrainSettings[Any], task: Objective) -> None:
     """Refuses settings that the task cannot be trained with."""
     if settings.run.validation_interval > 0:
-        has_sequences = isinstance(task, Examined) and any(
+        has_sequences = isinstance(task, HasEvalSplits) and any(
             True for _ in task.episodes("validation", 1)
         )
         if not has_sequences:

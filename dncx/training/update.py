@@ -11,7 +11,7 @@ from jax.stages import Wrapped
 from jaxtyping import Array, Float, Int
 
 from dncx.runs.state import TrainState
-from dncx.tasks.base import Bucketed, Episode, Judge, Task
+from dncx.tasks.base import Bucketed, Episode, Objective, Task
 from dncx.training.batches import batch_key, keys_for, on_drawn_source
 from dncx.training.gradient import DEFAULT, GradientOptions, loss_and_gradient
 
@@ -143,7 +143,7 @@ def _of_one_seed(config: UpdateConfig) -> UpdateConfig:
     return config._replace(num_seeds=1, gradient=config.gradient._replace(devices=None))
 
 
-def _on_batch(task: Judge, config: UpdateConfig, act: Callable[..., Any]) -> Callable[..., Any]:
+def _on_batch(task: Objective, config: UpdateConfig, act: Callable[..., Any]) -> Callable[..., Any]:
     """A function (state, data key, `data_of` the task) -> `act`(state, config, task, episode, key).
 
     The episode is the batch of the state's iteration.
@@ -160,7 +160,7 @@ def _on_batch(task: Judge, config: UpdateConfig, act: Callable[..., Any]) -> Cal
     return step
 
 
-def make_train(config: UpdateConfig, task: Judge) -> Wrapped:
+def make_train(config: UpdateConfig, task: Objective) -> Wrapped:
     """A compiled function (state, data key, last iteration, `data_of` the task) -> state.
 
     One call runs all iterations up to the last one, or until `max_skipped_updates` in a row were
@@ -187,7 +187,7 @@ def make_train(config: UpdateConfig, task: Judge) -> Wrapped:
     return jax.jit(train, donate_argnums=0, out_shardings=devices.everywhere)
 
 
-def _population(config: UpdateConfig, task: Judge) -> Callable[..., TrainState]:
+def _population(config: UpdateConfig, task: Objective) -> Callable[..., TrainState]:
     """Training of all seeds at once."""
     devices, step = config.gradient.devices, _on_batch(task, _of_one_seed(config), update)
 
@@ -202,7 +202,7 @@ def _population(config: UpdateConfig, task: Judge) -> Callable[..., TrainState]:
     return devices.over_seeds(train) if devices else train
 
 
-def make_diagnosis(config: UpdateConfig, task: Judge) -> Wrapped:
+def make_diagnosis(config: UpdateConfig, task: Objective) -> Wrapped:
     """A compiled function (state, data key, `data_of` the task) -> `Attempt.norms` of the update.
 
     It takes the state of one network, also of a population.

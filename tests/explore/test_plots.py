@@ -18,7 +18,7 @@ from dncx.explore import EpisodeTrace, plots
 from dncx.explore.plots import panels
 from dncx.runs.paths import SHIPPED
 from dncx.tasks.babi import report
-from dncx.tasks.babi.judge import Tally
+from dncx.tasks.babi.scoring import Tally
 from dncx.tasks.base import Words
 
 T, N, W = 12, 6, 4

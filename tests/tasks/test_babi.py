@@ -26,14 +26,14 @@ from dncx.runs.summary import trained_progress
 from dncx.tasks.babi.buckets import best_widths, pad, share_out
 from dncx.tasks.babi.data import Gap
 from dncx.tasks.babi.files import file_name
-from dncx.tasks.babi.judge import Tally
 from dncx.tasks.babi.published import COLUMNS
 from dncx.tasks.babi.report import results, table
+from dncx.tasks.babi.scoring import Tally
 from dncx.tasks.babi.settings import BabiSettings, Language
 from dncx.tasks.babi.stories import Story, parse
 from dncx.tasks.babi.task import Babi, Bucket, episode_of
 from dncx.tasks.babi.vocabulary import INDEX, NOTHING, PAPER, TOKENS
-from dncx.tasks.base import Bucketed, Examined, Task
+from dncx.tasks.base import Bucketed, HasEvalSplits, Task
 
 ROOT = "tasks_1-20_v1-2"
 EXAMPLE = (
@@ -648,7 +648,7 @@ def test_widths_leave_the_least_padding(count):
 
 def test_buckets_hold_every_training_story_once(babi):
     assert isinstance(babi, Bucketed)
-    assert isinstance(babi, Examined)
+    assert isinstance(babi, HasEvalSplits)
     held = [
         as_bytes(Story(0, tokens[tokens != NOTHING], answers[tokens != NOTHING]))
         for bucket in babi.buckets
@@ -720,7 +720,7 @@ def test_a_bucket_is_an_argument_of_jit(few):
     assert all(np.size(constant) <= 1 for constant in program.consts)
 
 
-# The judge.
+# Scoring.
 
 
 def logits(episode, **wrong):

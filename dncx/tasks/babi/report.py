@@ -7,8 +7,8 @@ import numpy as np
 
 from dncx.tasks.babi.data import Gap
 from dncx.tasks.babi.files import NAMES
-from dncx.tasks.babi.judge import Tally
 from dncx.tasks.babi.published import COLUMNS, NOT_READ, NOTES, SOURCE, Column
+from dncx.tasks.babi.scoring import Tally
 
 FAILED = 5  # per cent; the paper counts a task with a larger error as failed
 

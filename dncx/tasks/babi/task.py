@@ -16,8 +16,8 @@ from jaxtyping import Array
 
 from dncx.tasks.babi.buckets import Stories, best_widths, pad, share_out
 from dncx.tasks.babi.data import Data, Split, load
-from dncx.tasks.babi.judge import Asked, Judge, Tally, numbers_of_questions
 from dncx.tasks.babi.report import results, table
+from dncx.tasks.babi.scoring import Asked, BabiScoring, Tally, numbers_of_questions
 from dncx.tasks.babi.settings import BabiSettings
 from dncx.tasks.babi.stories import Story
 from dncx.tasks.babi.vocabulary import NOTHING, tokens_of
@@ -26,7 +26,7 @@ from dncx.tasks.base import Episode
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Bucket(Judge):
+class Bucket(BabiScoring):
     """Training stories padded to one length, as a task."""
 
     stories: Stories
@@ -34,7 +34,7 @@ class Bucket(Judge):
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """See `Judge.tokens`."""
+        """See `BabiScoring.tokens`."""
         return self.vocabulary
 
     def sample(self, key: Array, batch_size: int) -> Episode:
@@ -61,7 +61,7 @@ _episode_of = jax.jit(episode_of, static_argnums=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Babi(BabiSettings, Judge):
+class Babi(BabiSettings, BabiScoring):
     """The joint task; the arguments are `BabiSettings`. All data are read at once.
 
     With `vocabulary="data"`, `vocabulary_words` are those of the data unless they are given.
@@ -86,7 +86,7 @@ class Babi(BabiSettings, Judge):
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """See `Judge.tokens`."""
+        """See `BabiScoring.tokens`."""
         return self._tokens
 
     @functools.cached_property
@@ -141,11 +141,11 @@ class Babi(BabiSettings, Judge):
                 yield _episode_of(stacked, self.input_size)
 
     def results(self, tally: Tally) -> dict[str, Any]:
-        """See `Examined.results`: errors by task in per cent, with those of the paper."""
+        """See `HasEvalSplits.results`: errors by task in per cent, with those of the paper."""
         return results(tally, self.data.gaps, self.notes)
 
     def report(self, results: dict[str, Any]) -> str:
-        """See `Examined.report`."""
+        """See `HasEvalSplits.report`."""
         return table(results)
 
     @property

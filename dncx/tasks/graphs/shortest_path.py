@@ -207,7 +207,7 @@ class ShortestPath(ShortestPathSettings, GraphTask):
         return "\n".join(lines)
 
     def words(self, outputs: Float[Array, "B T O"], episode: Episode) -> Words:
-        """See `Spoken.words`; outputs are the edges taken, targets are right edges.
+        """See `Describable.words`; outputs are the edges taken, targets are right edges.
 
         If the edge taken is right, it is the target, even if another one was drawn.
         """

@@ -180,7 +180,7 @@ class GraphTask:
         return triple_scores(outputs, episode.targets, episode.mask)
 
     def words(self, outputs: Float[Array, "B T O"], episode: Episode) -> Words:
-        """See `Spoken.words`: the triples shown, and the answers where they are due."""
+        """See `Describable.words`: the triples shown, and the answers where they are due."""
         graph = first_of(self._graph_of(episode))
         shown, due = episode.inputs[0, :, :TRIPLE_SIZE].any(axis=-1), episode.mask[0] > 0
 

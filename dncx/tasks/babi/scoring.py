@@ -30,7 +30,7 @@ class Tally(NamedTuple):
     wrong_words: Int32[Array, " N"]
 
 
-class Judge:
+class BabiScoring:
     """The common part of the task and its buckets."""
 
     @property
@@ -112,7 +112,7 @@ class Judge:
         return between.join(self.tokens[token] for token in tokens)
 
     def words(self, outputs: Float[Array, "B T O"], episode: Episode) -> Words:
-        """See `Spoken.words`: the words of the story, and the answers where they are due."""
+        """See `Describable.words`: the words of the story, and the answers where they are due."""
         shown = np.any(np.asarray(episode.inputs[0]), axis=-1)
         due = np.asarray(episode.mask[0]) > 0
 
