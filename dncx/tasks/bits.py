@@ -46,6 +46,10 @@ class BitJudge:
     """Judges the logits of independent bits: what a task of bits has but for its sizes."""
 
     in_bits: ClassVar[bool] = True  # the loss; else in nats
+    about: ClassVar[str] = (
+        "In samples each group of digits is one step, and each digit one channel (.3 is 0.3); "
+        "targets and outputs are 0 at steps whose answers do not count."
+    )
 
     def loss(self, outputs: Float[Array, "B T O"], episode: Episode) -> Float[Array, ""]:
         """Sigmoid cross-entropy, summed over channels and steps: the mean of the batch."""
