@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dncx.errors import UsageError
+from dncx.errors import UsageError, did_you_mean, quoted
 from dncx.networks.build import small_memory_warning
 from dncx.runs.codec import to_json
 from dncx.runs.directory import TrainedRun, load_run
@@ -19,6 +19,7 @@ from dncx.runs.state import EVALUATION, stream
 from dncx.settings.commands import EvalSettings
 from dncx.settings.training import fields_of
 from dncx.tasks.base import HasEvalSplits
+from dncx.text import table
 from dncx.training.batches import data_of
 from dncx.training.scoring import make_answer, make_measure, make_split_evaluator
 
@@ -84,7 +85,10 @@ def _values(text: str, settings: EvalSettings[Any]) -> list[tuple[str, Any]]:
     except ValueError:
         pass
     names = sorted({key.removeprefix("min_") for key in known if not key.startswith("max_")})
-    raise UsageError(f"--sweep {text}: must be NAME=VALUE,VALUE,... with one of {', '.join(names)}")
+    hint = did_you_mean(name, names) if name not in names else ""
+    raise UsageError(
+        f"--sweep={quoted(text)}: must be NAME=VALUE,VALUE,... with one of {', '.join(names)}{hint}"
+    )
 
 
 def _measure(settings: EvalSettings[Any], swept: dict[str, Any]) -> Measurement:
@@ -165,13 +169,11 @@ def _table(results: Sequence[Measurement]) -> str:
     first = results[0]
     header = [name.replace("_", " ") for name in [*first.swept, *first.scores]]
     header += [f"loss ({first.loss_unit})"] if first.loss is not None else []
-    rows = [header]
+    rows = []
     for result in results:
         row = [*map(str, result.swept.values())]
         row += [f"{value:.3%}" for value in result.scores.values()]
         row += [f"{result.loss:.4g}"] if result.loss is not None else []
         rows.append(row)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(f"{v:>{w}}" for v, w in zip(row, widths, strict=True)) for row in rows]
-    episodes = f"{first.num_episodes} episodes" if first.num_episodes else "the whole test set"
-    return "\n".join([f"{episodes} per line", *lines])
+    episodes = f"{first.num_episodes} episodes" if first.num_episodes else "the complete test set"
+    return "\n".join([f"{episodes} per line", table(header, rows)])
