@@ -42,7 +42,7 @@ def operations(size: Size) -> float:
 
     * for each weight: 2 in the forward and 4 in the backward pass;
     * for each of the N x N links: 4 to update it, 4 R to read it in both directions, 8 R + 10 in
-      the backward pass, and 4 to compute it again;
+      the backward pass, and 4 to recompute it;
     * for each of the N x W numbers in the memory: 2 for each of R + 1 comparisons with a key, 2 R
       to read, 4 to write; the gradient makes this about 3.5 times as much.
     """
