@@ -1,17 +1,15 @@
-"""The learning curve at the original's defaults, several seeds, beside the original's points.
+"""Compares the learning curves of several seeds, at the original's defaults, with the original.
 
 python docs/results/learning_curve.py --num_seeds=10 --num_training_iterations=20000
 
-Trains what is not yet trained under --runs, then writes learning_curve.json and
-learning_curve.svg beside this file, and prints the table. Needs matplotlib (the plots extra).
+Trains the seeds that are missing in --runs, writes learning_curve.json and learning_curve.svg to
+the folder of this script, and prints the table. Needs matplotlib (the plots extra).
 """
 
-import dataclasses
+import argparse
 import json
 import statistics
 from pathlib import Path
-
-import tyro
 
 from dncx.explore.plots.curves import draw_curves, finish
 from dncx.explore.plots.style import BLUE, VERMILION, new, save, styled
@@ -21,8 +19,8 @@ from dncx.tasks.settings import RepeatCopySettings
 from dncx.training.loop import train
 
 HERE = Path(__file__).parent
-# google-deepmind/dnc on TensorFlow 1, measured by this project's founders: nats a sequence,
-# mean of the 100 iterations ending there, for two seeds.
+# google-deepmind/dnc on TensorFlow 1, measured by the founders of this project: nats per sequence,
+# averaged over the 100 iterations that end there, for two seeds.
 ORIGINAL = {
     100: (11.23, 11.35),
     500: (10.32, 10.33),
@@ -38,20 +36,22 @@ ORIGINAL = {
 BLIND_GUESS = 11.26
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Trains several seeds at the defaults and draws their learning curves."""
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Learning curves at the defaults.")
+    parser.add_argument("--num_seeds", type=int, default=10, help="seeds 1, 2, ..., up to this")
+    parser.add_argument("--num_training_iterations", type=int, default=20_000)
+    parser.add_argument(
+        "--runs",
+        type=lambda text: Path(text).expanduser(),
+        default=Path("runs/learning-curve"),
+        help="folder for the runs",
+    )
+    return parser.parse_args()
 
-    num_seeds: int = 10
-    """Seeds 1, 2, ..., as many as this."""
-    num_training_iterations: int = 20_000
-    """Iterations of each."""
-    runs: Path = Path("runs/learning-curve")
-    """Where the runs are kept."""
 
-
-def curve(options: Options, seed: int) -> dict[int, float]:
-    """Average loss by iteration, of a run that is trained here if it is not there."""
+def curve(options: argparse.Namespace, seed: int) -> dict[int, float]:
+    """Average loss by iteration of one seed, which is trained if its run does not exist."""
     run_dir = options.runs / f"seed-{seed}"
     if not (run_dir / "model.safetensors").exists():
         run = RunSettings(
@@ -63,7 +63,7 @@ def curve(options: Options, seed: int) -> dict[int, float]:
 
 @styled()
 def draw(curves: list[dict[int, float]], stem: Path) -> None:
-    """The seeds' median and range, and the original's points."""
+    """Draws the median and range of the seeds, and the original's points."""
     figure = new("single", 2.4)
     axes = figure.subplots()
     draw_curves(axes, curves, f"dncx, {len(curves)} seeds", BLUE)
@@ -79,7 +79,7 @@ def draw(curves: list[dict[int, float]], stem: Path) -> None:
 
 
 def t_statistic(ours: list[float], theirs: tuple[float, ...]) -> str:
-    """Student's t of the two means, with the pooled variance; nothing for a single seed."""
+    """Student's t of the two means, with the pooled variance; empty for a single seed."""
     if min(len(ours), len(theirs)) < 2:
         return ""
     freedom = len(ours) + len(theirs) - 2
@@ -89,8 +89,8 @@ def t_statistic(ours: list[float], theirs: tuple[float, ...]) -> str:
 
 
 def main() -> None:
-    """Trains, draws, and prints the table."""
-    options = tyro.cli(Options, use_underscores=True)
+    """Trains, draws and prints the table."""
+    options = parse()
     curves = [curve(options, seed) for seed in range(1, options.num_seeds + 1)]
     draw(curves, HERE / "learning_curve")
     content = {"original": ORIGINAL, "dncx": {f"seed {n}": c for n, c in enumerate(curves, 1)}}
