@@ -1,4 +1,4 @@
-"""Benchmarks: what dncx costs, in time and memory, beside a plain DNC in PyTorch.
+"""Benchmarks: the time and memory that dncx needs, compared with a plain DNC in PyTorch.
 
-`python -m benchmarks` runs all of them; `python -m benchmarks --help` tells which there are.
+`python -m benchmarks` runs all of them; `python -m benchmarks --help` lists them.
 """

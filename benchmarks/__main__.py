@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAMES ...]`: prints tables, keeps JSON and figures."""
+"""`python -m benchmarks [NAMES ...]`: prints tables, and writes JSON and figures."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How long until the first step: compilation from nothing, and a whole second start."""
+"""Time to the first step: compilation with empty caches, and the second start of a command."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ print(time.perf_counter() - start)
 
 
 def run(size: Size) -> Report:
-    """Seconds; each in a process of its own, with caches of its own."""
+    """Seconds, each measured in a fresh process; the caches are temporary."""
     rows = []
     root = str(Path(__file__).parent.parent)
     with tempfile.TemporaryDirectory() as caches:
@@ -40,14 +40,16 @@ def run(size: Size) -> Report:
         for label, implementation in (
             ("gradient, plain", "plain"),
             ("gradient, xla", "xla"),
-            ("gradient, native, with the C++ itself", "native"),
+            ("gradient, native, including compilation of the C++", "native"),
             ("gradient, native", "native"),
         ):
             seconds = float(measured("-c", _COMPILE, root, implementation, sizes))
-            rows.append({"what": label, "seconds": seconds})
+            rows.append({"case": label, "seconds": seconds})
         command = ("-m", "dncx", "train", "repeat-copy", "--num_training_iterations=1")
-        for label in ("dncx train to its 1st iteration, first start", "the same, second start"):
+        for which in ("first", "second"):
             start = time.perf_counter()
             measured(*command, f"--run_dir={caches}/{len(rows)}")
-            rows.append({"what": label, "seconds": time.perf_counter() - start})
-    return Report("compile_time", "Seconds until there is something to run (size S)", rows)
+            seconds = time.perf_counter() - start
+            label = f"dncx train until its first iteration, {which} start"
+            rows.append({"case": label, "seconds": seconds})
+    return Report("compile_time", "Seconds until the first step (size S)", rows)

@@ -1,4 +1,4 @@
-"""What a bfloat16 controller changes: numbers beside the original's, and time."""
+"""The effect of a bfloat16 controller: deviation from the original's numbers, and time."""
 
 import json
 from collections.abc import Iterable
@@ -24,17 +24,17 @@ DTYPES: tuple[ControllerDtype, ...] = (None, "bfloat16")
 
 
 class ByStep(DNC):
-    """A DNC of which the kernel of whole sequences knows nothing."""
+    """A DNC that the kernel for whole sequences does not recognise, so it runs step by step."""
 
 
 def goldens() -> Report:
-    """Differences from google-deepmind/dnc's own numbers, in float64."""
+    """Differences from google-deepmind/dnc's own numbers, computed in float64."""
     rows = [{"model": name, **_differences(name, dtype)} for name in MODELS for dtype in DTYPES]
     notes = [
-        "outputs, gradients: largest difference, as a share of the largest of all",
-        "norm of gradients: norm of all differences, as a share of the norm of all gradients",
+        "outputs, gradients: largest difference divided by the largest value",
+        "norm of gradients: norm of all differences divided by the norm of all gradients",
     ]
-    return Report("controller_goldens", "The golden models beside the original", rows, notes)
+    return Report("controller_goldens", "The golden models compared with the original", rows, notes)
 
 
 def _differences(name: str, dtype: ControllerDtype) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def _norm(arrays: Iterable[np.ndarray]) -> float:
 
 
 def times(sizes: dict[str, Size], rounds: int = 5, turn: float = 1.0) -> Report:
-    """Forward and backward of a batch, with both; they take turns."""
+    """Forward and backward pass of a batch with both dtypes, measured in turns."""
     rows = []
     for name, size in sizes.items():
         config = partial(
@@ -93,18 +93,18 @@ def times(sizes: dict[str, Size], rounds: int = 5, turn: float = 1.0) -> Report:
         )
         cells = {
             "float32, native, whole sequences": (DNC, None, None),
-            "float32, native, by step": (ByStep, None, None),
-            "bfloat16, native, by step": (DNC, None, "bfloat16"),
+            "float32, native, step by step": (ByStep, None, None),
+            "bfloat16, native, step by step": (DNC, None, "bfloat16"),
             "float32, xla": (DNC, "xla", None),
             "bfloat16, xla": (DNC, "xla", "bfloat16"),
         }
         inputs, calls, mebibytes = make_inputs(size), {}, {}
-        for label, (kind, form, dtype) in cells.items():
+        for label, (kind, implementation, dtype) in cells.items():
             cell = kind(
                 size.inputs,
                 size.outputs,
                 config(controller_dtype=dtype),
-                implementation=form,
+                implementation=implementation,
                 rngs=nnx.Rngs(0),
             )
             gradient, params = make_gradient(cell)
@@ -116,4 +116,4 @@ def times(sizes: dict[str, Size], rounds: int = 5, turn: float = 1.0) -> Report:
             {"size": name, "controller": k, "ms": 1e3 * s, "temporary MiB": mebibytes[k]}
             for k, s in seconds.items()
         ]
-    return Report("controller_dtype", "Forward + backward of a batch", rows)
+    return Report("controller_dtype", "Forward and backward pass of a batch", rows)

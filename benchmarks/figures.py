@@ -1,4 +1,4 @@
-"""A figure for each report that is better seen."""
+"""Figures of the reports that have one."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from benchmarks.measure import Report
 
 
 def draw(report: Report, folder: Path) -> None:
-    """Writes NAME.svg, where matplotlib is installed and the report has a figure."""
+    """Writes NAME.svg if the report has a figure and matplotlib is installed."""
     drawing = {"step_time": _bars, "scaling": _lines, "memory": _memory}.get(report.name)
     if drawing is None:
         return
@@ -16,7 +16,7 @@ def draw(report: Report, folder: Path) -> None:
         print("no figure: matplotlib is not installed (pip install dncx[plots])")
         return
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = report.name
+    matplotlib.rcParams["svg.hashsalt"] = report.name  # the same report gives the same file
     from matplotlib import pyplot
 
     figure = drawing(pyplot, report)

@@ -1,4 +1,4 @@
-"""How things are measured, stated and kept."""
+"""Timing, and the reports of benchmarks."""
 
 import dataclasses
 import gc
@@ -21,7 +21,7 @@ from rich.table import Table
 
 @dataclasses.dataclass
 class Report:
-    """What a benchmark found: rows of named values."""
+    """The results of a benchmark: rows of named values."""
 
     name: str
     title: str
@@ -42,7 +42,7 @@ class Report:
             console.print(note, highlight=False)
 
     def save(self, folder: Path) -> None:
-        """Writes NAME.json: command, machine, rows."""
+        """Writes NAME.json: command, machine, notes and rows."""
         folder.mkdir(parents=True, exist_ok=True)
         content = {
             "benchmark": self.name,
@@ -55,7 +55,7 @@ class Report:
 
 
 def machine() -> dict[str, Any]:
-    """Where this runs."""
+    """The processor, device and software that this runs on."""
     found: dict[str, Any] = {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0))
@@ -70,10 +70,18 @@ def machine() -> dict[str, Any]:
 
 
 def median_seconds(function: Callable[[], Any], runs: int = 3, turn: float = 0.0) -> float:
-    """The median time of a call; waits for the device.
+    """The median time of a call, including the wait for the device.
 
-    At least `runs` calls and as many as fit into `turn` seconds, after a tenth of that (and one
-    call at least) that is not counted. As in `timeit`, Python's garbage collector rests.
+    Python's garbage collector is off during the measurement, as in `timeit`.
+
+    Args:
+      function: the call.
+      runs: the minimum number of calls.
+      turn: seconds; calls are repeated until they have passed. Calls in a warm-up of a tenth of
+        this time (at least one call) are not counted.
+
+    Returns:
+      Seconds.
     """
     times: list[float] = []
     gc.collect()
@@ -96,7 +104,7 @@ def median_seconds(function: Callable[[], Any], runs: int = 3, turn: float = 0.0
 def round_robin(
     functions: dict[str, Callable[[], Any]], rounds: int, turn: float = 1.0
 ) -> dict[str, float]:
-    """The median times of several functions that take turns, so that a slow spell hits all."""
+    """Median seconds of several functions, measured in turns so that a slow phase affects all."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
@@ -105,7 +113,7 @@ def round_robin(
 
 
 def rates() -> dict[str, float]:
-    """What the device does in this moment: GFLOP/s of a matrix product, GB/s of a copy."""
+    """Current speed of the device: GFLOP/s of a matrix product, GB/s of a copy."""
     a, b = jnp.ones((1024, 1024)), jnp.ones(1 << 25)
     square, increment = jax.jit(lambda a: a @ a), jax.jit(lambda b: b + 1)
     product = median_seconds(lambda: square(a), 9)

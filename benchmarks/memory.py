@@ -1,4 +1,4 @@
-"""The temporary memory of the compiled gradient, and what it costs in time to save it."""
+"""Temporary memory of the compiled gradient, and its time."""
 
 import jax
 
@@ -6,19 +6,18 @@ from benchmarks.measure import Report, median_seconds
 from benchmarks.models import SIZES, Size, make_cell, make_gradient, make_inputs
 from dncx.kernels.choice import Implementation
 
-# L over a long time, and very long sequences; the first of each group is what memory is compared
-# with, and L itself is what time a step is compared with.
+# Memory is compared with "plain" within each case, time per step with L itself.
 LONG: dict[str, tuple[Size, tuple[Implementation, ...]]] = {
     "L": (SIZES["L"], ("plain", "xla", "native")),
     "L, T=1000, B=4": (SIZES["L"]._replace(time=1000, batch=4), ("plain", "xla", "native")),
     "M, T=10000, B=1": (SIZES["M"]._replace(time=10_000, batch=1), ("plain", "xla", "native")),
 }
-# A plain gradient beyond this is compiled and its memory stated, but not run.
-MOST_BYTES = 8 << 30
+# A gradient that needs more than this is compiled to read its memory, but not run.
+MAX_BYTES = 8 << 30
 
 
 def run(cases: dict[str, tuple[Size, tuple[Implementation, ...]]] | None = None) -> Report:
-    """MiB, and microseconds a step and example."""
+    """MiB, and microseconds per step and example."""
     rows = []
     for name, (size, implementations) in (cases or LONG).items():
         inputs = make_inputs(size)
@@ -29,8 +28,8 @@ def run(cases: dict[str, tuple[Size, tuple[Implementation, ...]]] | None = None)
             compiled = gradient.lower(params, inputs).compile()  # type: ignore[attr-defined]
             temporary = compiled.memory_analysis().temp_size_in_bytes
             row = {"case": name, "implementation": implementation, "MiB": temporary / 2**20}
-            if temporary < MOST_BYTES:
+            if temporary < MAX_BYTES:
                 seconds = median_seconds(lambda c=compiled, p=params, x=inputs: c(p, x), 3)
-                row["us a step of an example"] = 1e6 * seconds / (size.time * size.batch)
+                row["us per step and example"] = 1e6 * seconds / (size.time * size.batch)
             rows.append(row)
     return Report("memory", "Temporary memory of the compiled gradient", rows)

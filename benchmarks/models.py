@@ -1,4 +1,4 @@
-"""The standard sizes, and the calls that are timed."""
+"""The standard sizes, and the functions that are timed."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from dncx.settings.training import ModelSettings
 
 
 class Size(NamedTuple):
-    """T steps of a batch of B; F inputs, O outputs; N slots of W; R read heads; H hidden."""
+    """Steps, batch size, features, slots, word size, read heads and hidden units."""
 
     time: int
     batch: int
@@ -36,12 +36,15 @@ TINY_MODEL = ModelSettings(memory_size=4, word_size=3, num_read_heads=1, hidden_
 
 
 def operations(size: Size) -> float:
-    """Additions and multiplications that a gradient of the whole batch needs, forward + backward.
+    """Additions and multiplications in the forward and backward pass of a batch.
 
-    Counted a step of an example: products with weights once forward and twice backward; for
-    each of the N x N links 4 to update it, 4 R to read it forwards and backwards, 8 R + 10
-    backward, 4 to compute it again; for each of the N x W numbers 2 a comparison with a key
-    (R + 1), 2 R to read, 4 to write, each about three and a half times with its gradient.
+    Each step of an example needs
+
+    * for each weight: 2 in the forward and 4 in the backward pass;
+    * for each of the N x N links: 4 to update it, 4 R to read it in both directions, 8 R + 10 in
+      the backward pass, and 4 to recompute it;
+    * for each of the N x W numbers in the memory: 2 for each of R + 1 comparisons with a key, 2 R
+      to read, 4 to write; the gradient makes this about 3.5 times as much.
     """
     reads, slots, word, hidden = size.reads, size.slots, size.word, size.hidden
     interface = reads * word + 3 * word + 5 * reads + 3
@@ -53,7 +56,7 @@ def operations(size: Size) -> float:
 
 
 def make_cell(size: Size, implementation: Implementation | None = None) -> DNC:
-    """A DNC of this size, the same at every call."""
+    """A DNC of this size, with the same weights at every call."""
     config = DNCConfig(
         memory_size=size.slots,
         word_size=size.word,
@@ -69,7 +72,10 @@ def make_inputs(size: Size) -> jax.Array:
 
 
 def make_gradient(cell: DNC) -> tuple[Callable[[Any, jax.Array], Any], Any]:
-    """A function (params, inputs) -> (sum of squared outputs, its gradient), and the params."""
+    """Returns a compiled function (params, inputs) -> (loss, gradient), and the params.
+
+    The loss is the sum of the squared outputs.
+    """
     graph, state = nnx.split(cell)
 
     def loss(params: Any, inputs: jax.Array) -> jax.Array:

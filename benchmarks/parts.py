@@ -1,4 +1,4 @@
-"""A gradient taken in parts of the batch, or cut after some steps: memory and time."""
+"""Memory and time of a gradient with accumulation over parts of a batch, or truncation."""
 
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from dncx.tasks.copy import Copy
 from dncx.training.batches import keys_for
 from dncx.training.gradient import GradientOptions, loss_and_gradient
 
-PLANS = (
+OPTIONS = (
     GradientOptions(),
     GradientOptions(accumulation=4),
     GradientOptions(accumulation=16),
@@ -22,8 +22,8 @@ PLANS = (
 )
 
 
-def run(size: Size | None = None, plans: tuple[GradientOptions, ...] = PLANS) -> Report:
-    """MiB of temporary memory and milliseconds, of copying at size M with 1,000 steps."""
+def run(size: Size | None = None, variants: tuple[GradientOptions, ...] = OPTIONS) -> Report:
+    """MiB of temporary memory, and milliseconds: the copy task at size M with 1,000 steps."""
     size = size or SIZES["M"]._replace(time=1000)
     task = Copy(min_length=size.time // 2, max_length=size.time // 2)
     config = DNCConfig(
@@ -37,17 +37,18 @@ def run(size: Size | None = None, plans: tuple[GradientOptions, ...] = PLANS) ->
     params, key = nnx.to_pure_dict(params), jax.random.key(0)
     episode = task.sample(key, size.batch)
     keys, rows = keys_for(episode, key), []
-    for plan in plans:
-        gradient = jax.jit(partial(loss_and_gradient, graph, options=plan), static_argnums=1)
+    for options in variants:
+        gradient = jax.jit(partial(loss_and_gradient, graph, options=options), static_argnums=1)
         compiled = gradient.lower(params, task, episode, keys).compile()
         memory: Any = compiled.memory_analysis()
         call = partial(compiled, params, episode, keys)
         rows.append(
             {
-                "parts": plan.accumulation,
-                "gradient cut after": plan.truncation or "-",
+                "parts": options.accumulation,
+                "truncation": options.truncation or "-",
                 "MiB": memory.temp_size_in_bytes / 2**20,
                 "ms": 1e3 * median_seconds(call, 3),
             }
         )
-    return Report("parts", f"A gradient in parts: {size.time} steps, batch {size.batch}", rows)
+    title = f"Accumulation and truncation: {size.time} steps, batch {size.batch}"
+    return Report("parts", title, rows)

@@ -1,7 +1,7 @@
-"""The yardstick: a plain DNC in eager PyTorch, in the original's equations.
+"""The baseline: a plain DNC in eager PyTorch, with the original's equations.
 
-Written as such code usually is: a Python loop over time, batched tensors, autograd. It takes
-the weights of a `dncx.DNC`, so that the two can be checked to compute the same.
+It is written as such code usually is: a Python loop over time, batched tensors, autograd. It takes
+the weights of a `dncx.DNC`, so that a benchmark can check that both compute the same.
 """
 
 # pyright: reportMissingImports=false
@@ -20,7 +20,7 @@ EPSILON = 1e-6
 
 
 class State(NamedTuple):
-    """Everything has the batch axis in front."""
+    """The recurrent state; the first axis of every tensor is the batch."""
 
     reads: Tensor
     memory: Tensor
@@ -34,7 +34,7 @@ class State(NamedTuple):
 
 
 class PyTorchDNC(torch.nn.Module):
-    """One write head, one LSTM layer: what `DNCConfig.deepmind` is by default."""
+    """A DNC with one write head and one LSTM layer, as `DNCConfig.deepmind` is by default."""
 
     def __init__(self, cell: DNC):
         super().__init__()
@@ -52,7 +52,7 @@ class PyTorchDNC(torch.nn.Module):
         self.outputs = _linear(cell.output_linear)
 
     def start(self, batch: int) -> State:
-        """All zeros."""
+        """The initial state: all zeros."""
         slots, word, heads = self.slots, self.word, self.heads
         shapes = (
             (heads, word), (slots, word), (heads, slots), (slots,), (slots, slots), (slots,),
@@ -62,7 +62,7 @@ class PyTorchDNC(torch.nn.Module):
         return State(*(torch.zeros(batch, *shape, device=device) for shape in shapes))
 
     def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """inputs [batch, time, features] -> outputs of the same axes, and the last state."""
+        """Inputs [batch, time, features] -> outputs with the same axes, and the last state."""
         state = state or self.start(inputs.shape[0])
         outputs = []
         for x in inputs.unbind(1):
@@ -71,7 +71,7 @@ class PyTorchDNC(torch.nn.Module):
         return torch.stack(outputs, 1), state
 
     def step(self, x: Tensor, s: State) -> tuple[Tensor, State]:
-        """One step."""
+        """One step: inputs [batch, features] -> outputs [batch, features], and the state."""
         i, j, f, o = self.gates(torch.cat([x, s.reads.flatten(1), s.hidden], 1)).chunk(4, 1)
         cell = torch.sigmoid(f + 1) * s.cell + torch.sigmoid(i) * torch.tanh(j)
         hidden = self.clip(torch.sigmoid(o) * torch.tanh(cell))
@@ -112,7 +112,7 @@ class PyTorchDNC(torch.nn.Module):
         return y, State(reads, memory, read, write, link, precedence, usage, hidden, cell)
 
     def clip(self, x: Tensor) -> Tensor:
-        """To ±clip_value."""
+        """Clips to ±clip_value."""
         return x.clamp(-self.limit, self.limit) if self.limit else x
 
 

@@ -1,4 +1,4 @@
-"""What drawing a batch costs beside the whole iteration, for every task that draws its episodes."""
+"""Time to draw a batch, compared with an iteration, for every task that draws its episodes."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from dncx.training.update import UpdateConfig, make_train
 
 
 def run(iterations: int = 10, model: ModelSettings | None = None) -> Report:
-    """Milliseconds of a batch and of an iteration at the task's defaults; lessons: first, last."""
+    """Milliseconds per batch and iteration, at each task's defaults; lessons: first and last."""
     rows = []
     for name, settings in DEFAULTS.items():
         if name == "babi":  # its stories come from files
@@ -31,7 +31,7 @@ def run(iterations: int = 10, model: ModelSettings | None = None) -> Report:
                 {"task": name, "lesson": lesson or "-"}
                 | _row(now, settings, model or settings.model, iterations)
             )
-    return Report("sampling", "Drawing a batch beside a whole iteration", rows)
+    return Report("sampling", "Drawing a batch, compared with an iteration", rows)
 
 
 def _row(task: Any, settings: Any, model: ModelSettings, iterations: int) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def _row(task: Any, settings: Any, model: ModelSettings, iterations: int) -> dic
     seconds = round_robin({"draw": lambda: draw(key), "train": train}, 3, turn=0)
     return {
         "batch": batch,
-        "ms to draw": 1e3 * seconds["draw"] / iterations,
-        "ms an iteration": 1e3 * seconds["train"] / iterations,
+        "ms per batch": 1e3 * seconds["draw"] / iterations,
+        "ms per iteration": 1e3 * seconds["train"] / iterations,
         "share": seconds["draw"] / seconds["train"],
     }

@@ -16,7 +16,7 @@ AXES = {
 
 
 def run(base: Size, axes: dict[str, tuple[int, ...]] | None = None) -> Report:
-    """Milliseconds along each axis from one base size, and the exponent over its upper half."""
+    """Milliseconds as one size varies from `base`, and the exponent over the upper half."""
     rows, notes = [], []
     for axis, values in (axes or AXES).items():
         times = []
@@ -29,6 +29,7 @@ def run(base: Size, axes: dict[str, tuple[int, ...]] | None = None) -> Report:
             rows.append({"axis": axis, "value": value, "ms": 1e3 * seconds})
         upper = len(values) // 2
         slope = np.polyfit(np.log(values[upper:]), np.log(times[upper:]), 1)[0]
-        notes.append(f"{axis}: cost grows with exponent {slope:.2f} from {values[upper]} on")
+        first = values[upper]
+        notes.append(f"{axis}: the cost grows with exponent {slope:.2f} from {first} upwards")
     assert all(math.isfinite(row["ms"]) for row in rows)
-    return Report("scaling", "Forward + backward, along one size at a time", rows, notes)
+    return Report("scaling", "Forward and backward pass; one size varies at a time", rows, notes)

@@ -1,4 +1,4 @@
-"""Several networks trained in one program, beside one after the other."""
+"""Several networks trained in one program, compared with one after the other."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from dncx.training.update import UpdateConfig, make_train
 
 
 def run(counts: tuple[int, ...] = (1, 2, 4, 8), iterations: int = 200, rounds: int = 5) -> Report:
-    """Milliseconds an iteration of a seed, of repeat copy at its defaults."""
+    """Milliseconds per iteration and seed: repeat copy at its defaults."""
     task, optimizer = RepeatCopy(), make_optimizer(OptimizerSettings())
     last = jnp.asarray(iterations, jnp.int32)
 
@@ -34,9 +34,9 @@ def run(counts: tuple[int, ...] = (1, 2, 4, 8), iterations: int = 200, rounds: i
     rows = [
         {
             "seeds": count,
-            "ms of a seed": 1e3 * seconds[str(count)] / count / iterations,
-            "times as fast as alone": one / (seconds[str(count)] / count),
+            "ms per iteration and seed": 1e3 * seconds[str(count)] / count / iterations,
+            "speedup": one / (seconds[str(count)] / count),
         }
         for count in counts
     ]
-    return Report("seeds", "Seeds trained at once, repeat copy at its defaults", rows)
+    return Report("seeds", "Seeds trained together: repeat copy at its defaults", rows)

@@ -1,4 +1,4 @@
-"""Forward and backward of a batch: every implementation beside eager PyTorch."""
+"""Forward and backward pass of a batch: every implementation, compared with eager PyTorch."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +15,7 @@ IMPLEMENTATIONS: tuple[Implementation, ...] = ("plain", "xla", "native")
 
 
 def run(sizes: dict[str, Size], rounds: int = 3, turn: float = 1.0) -> Report:
-    """Milliseconds, and the share of PyTorch's."""
+    """Milliseconds, absolute and relative to PyTorch."""
     rows = []
     for name, size in sizes.items():
         inputs = make_inputs(size)
@@ -32,21 +32,21 @@ def run(sizes: dict[str, Size], rounds: int = 3, turn: float = 1.0) -> Report:
         for call, time in seconds.items():
             row = {"size": name, "implementation": call, "ms": 1e3 * time}
             if eager:
-                row["share of PyTorch"] = time / seconds["PyTorch eager"]
+                row["relative to PyTorch"] = time / seconds["PyTorch eager"]
             rows.append(row)
     found = rates()
     notes = [
-        f"a product of two 1024 x 1024 matrices in this run: {found['GFLOP/s']:.0f} GFLOP/s; "
-        f"a copy of 128 MiB: {found['GB/s']:.0f} GB/s"
+        f"rate in this run: product of two 1024 x 1024 matrices {found['GFLOP/s']:.0f} GFLOP/s, "
+        f"copy of 128 MiB {found['GB/s']:.0f} GB/s"
     ]
     for name, size in sizes.items():
         needed = operations(size) / found["GFLOP/s"] / 1e6
         notes.append(f"{name}: {operations(size) / 1e9:.3g} GFLOP, {needed:.3g} ms at that rate")
-    return Report("step_time", "Forward + backward of a batch, float32", rows, notes)
+    return Report("step_time", "Forward and backward pass of a batch, float32", rows, notes)
 
 
 def _torch_call(size: Size, inputs: jax.Array, ours: Callable[[], Any]) -> Callable[[], Any] | None:
-    """The same in PyTorch, where it is installed; checked to compute the same."""
+    """The same in PyTorch, after a check that the results agree; None if it is not installed."""
     try:
         import torch  # pyright: ignore[reportMissingImports]
 
@@ -67,7 +67,7 @@ def _torch_call(size: Size, inputs: jax.Array, ours: Callable[[], Any]) -> Calla
         return loss.detach()
 
     loss, gradient = ours()
-    np.testing.assert_allclose(float(call()), float(loss), rtol=1e-4)  # the same arithmetic
+    np.testing.assert_allclose(float(call()), float(loss), rtol=1e-4)
     mine = np.asarray(gradient["access"]["interface_linear"]["kernel"])
     grad = model.interface.weight.grad
     assert grad is not None

@@ -1,4 +1,4 @@
-"""One step at a time with batch 1, the state kept on the device; forward only."""
+"""Stepping: batch size 1, one step per call, forward only; the state stays on the device."""
 
 import json
 import subprocess
@@ -15,13 +15,13 @@ from benchmarks.measure import Report, round_robin
 from benchmarks.models import Size, make_cell
 from dncx import DNC
 
-# Each step is waited for, so handing it to another thread only costs time. It can be set only
-# before JAX computes anything, hence the process of its own.
+# The benchmark waits for each step, so handing it to another thread only costs time. The setting
+# has an effect only before JAX computes anything, hence the separate process.
 SETTING = "jax_cpu_enable_async_dispatch"
 
 
 def run(sizes: dict[str, Size], steps: int = 300) -> Report:
-    """Microseconds a step."""
+    """Microseconds per step."""
     child = subprocess.run(
         [sys.executable, "-m", "benchmarks.streaming", json.dumps(sizes), str(steps)],
         cwd=Path(__file__).parent.parent,
@@ -30,7 +30,7 @@ def run(sizes: dict[str, Size], steps: int = 300) -> Report:
         text=True,
     )
     notes = [f"with {SETTING}=False"]
-    title = "Stepping: batch 1, one call a step, forward only"
+    title = "Stepping: batch size 1, one step per call, forward only"
     return Report("streaming", title, json.loads(child.stdout), notes)
 
 
@@ -43,9 +43,9 @@ def measure(sizes: dict[str, Size], steps: int) -> list[dict[str, Any]]:
         calls |= _torch(size, inputs)
         seconds = round_robin(calls, 3, turn=0)
         for call, time in seconds.items():
-            row = {"size": name, "by": call, "us a step": 1e6 * time / steps}
+            row = {"size": name, "implementation": call, "us per step": 1e6 * time / steps}
             if "PyTorch eager" in seconds:
-                row["times faster than PyTorch"] = seconds["PyTorch eager"] / time
+                row["speedup over PyTorch"] = seconds["PyTorch eager"] / time
             rows.append(row)
     return rows
 

@@ -1,4 +1,4 @@
-"""Whole iterations of `dncx train repeat-copy` at its defaults, beside the gradient alone."""
+"""Iterations of `dncx train repeat-copy` at its defaults, compared with the gradient alone."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from dncx.training.update import UpdateConfig, make_train
 
 
 def run(iterations: int = 500, rounds: int = 5) -> Report:
-    """Milliseconds an iteration: batch, gradient and update; and the gradient of a fixed batch."""
+    """Milliseconds per iteration (batch, gradient, update) and per gradient of a fixed batch."""
     task = RepeatCopy()
     graph, state = nnx.split(DNC(task.input_size, task.output_size, rngs=nnx.Rngs(0)))
     optimizer = make_optimizer(OptimizerSettings())
@@ -24,7 +24,7 @@ def run(iterations: int = 500, rounds: int = 5) -> Report:
     episode = task.sample(key, 16)
 
     @jax.jit
-    def gradients(params):  # one after the other, each from what the last one gave
+    def gradients(params):  # each depends on the one before, so XLA must compute all of them
         def once(_, params):
             _, gradient = loss_and_gradient(graph, params, task, episode, keys_for(episode, key))
             return jax.tree.map(lambda p, g: p - 1e-9 * g, params, gradient)
@@ -39,9 +39,9 @@ def run(iterations: int = 500, rounds: int = 5) -> Report:
     seconds = round_robin(calls, rounds, turn=0)
     rows = [
         {
-            "what": name,
+            "case": name,
             "ms": 1e3 * time / iterations,
-            "of the gradient": time / seconds["gradient alone"],
+            "relative to the gradient": time / seconds["gradient alone"],
             "iterations/s": iterations / time,
         }
         for name, time in seconds.items()

@@ -1,9 +1,9 @@
-"""Learning curves of runs, beside each other.
+"""Draws the learning curves of several runs in one figure.
 
 python docs/results/curves.py associative_recall DNC=runs/associative-recall LSTM=runs/lstm
 
-Draws the losses in metrics.jsonl into an SVG file of that name beside this one; runs of one label
-become their median and range. Needs matplotlib (the plots extra).
+Reads the losses in metrics.jsonl and writes associative_recall.svg to the folder of this script.
+Several runs with one label are drawn as their median and range. Needs matplotlib (the plots extra).
 """
 
 import sys

@@ -1,7 +1,8 @@
-"""Makes underground.csv out of the files of nicola/tubemaps: see dncx/tasks/graphs/data/README.md.
+"""Derives underground.csv from the files of nicola/tubemaps: see dncx/tasks/graphs/data/README.md.
 
-Use: python derive_underground.py FOLDER > underground.csv, where the folder holds
-london.stations.csv, london.lines.csv and london.connections.csv.
+python docs/results/derive_underground.py FOLDER > underground.csv
+
+The folder contains london.stations.csv, london.lines.csv and london.connections.csv.
 """
 
 import csv
@@ -16,13 +17,13 @@ LEFT_OUT = {"East London Line", "Docklands Light Railway"}  # not lines of the U
 
 
 def table(path: Path) -> list[dict[str, str]]:
-    """The rows of a file, by the names in its first line."""
+    """The rows of a CSV file; the first line names the columns."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def contracted(edges: Edges, kept: set[str]) -> Edges:
-    """Each line as it runs from one kept station to the next."""
+    """The edges between kept stations: each follows its line through stations that are left out."""
     neighbours = defaultdict(set)
     for here, line, there in edges:
         neighbours[here, line].add(there)
@@ -38,7 +39,7 @@ def contracted(edges: Edges, kept: set[str]) -> Edges:
 
 
 def junctions(edges: Edges) -> Edges:
-    """Interchanges next to three other ones or more, and one line a pair: the first by name."""
+    """Interchanges with three or more neighbours, and one line per pair: the first by name."""
     lines, ways = defaultdict(set), defaultdict(set)
     for here, line, _ in edges:
         lines[here].add(line)
@@ -53,14 +54,18 @@ def junctions(edges: Edges) -> Edges:
 
 
 def with_directions(edges: Edges, place: dict[str, tuple[float, float]]) -> Edges:
-    """A line that leaves a station twice becomes, say, Central-E and Central-W."""
+    """Adds the direction to the name of each line, so that no name leaves a station twice.
+
+    Central becomes Central-E and Central-W, or Central-N and Central-S.
+    """
     found = set()
     for (here, line), group in groupby(sorted(edges), key=lambda edge: edge[:2]):
         ends = [place[edge[2]] for edge in group]
         ends = [*ends, place[here]] if len(ends) == 1 else ends
         assert len(ends) == 2, (here, line)  # no line of the result branches
+        # 0.622, the cosine of London's latitude: a degree of longitude is that much shorter.
         north, east = (abs(ends[0][axis] - ends[1][axis]) * (1, 0.622)[axis] for axis in (0, 1))
-        axis = 0 if north > east else 1  # 0.622: the cosine of the latitude
+        axis = 0 if north > east else 1
         names = ("NS", "EW")[axis]
         for edge in [edge for edge in edges if edge[:2] == (here, line)]:
             ahead = place[edge[2]][axis] == max(end[axis] for end in ends)
@@ -69,7 +74,7 @@ def with_directions(edges: Edges, place: dict[str, tuple[float, float]]) -> Edge
 
 
 def main(folder: Path) -> None:
-    """Prints the table."""
+    """Prints the table of triples."""
     inner = {
         row["id"]: MISSPELT.get(row["name"], row["name"])
         for row in table(folder / "london.stations.csv")

@@ -1,9 +1,9 @@
-"""The learning curve at the original's defaults, several seeds, beside the original's points.
+"""Compares the learning curves of several seeds, at the original's defaults, with the original.
 
 python docs/results/learning_curve.py --num_seeds=10 --num_training_iterations=20000
 
-Trains what is not yet trained under --runs, then writes learning_curve.json and
-learning_curve.svg beside this file, and prints the table. Needs matplotlib (the plots extra).
+Trains the seeds that are missing in --runs, writes learning_curve.json and learning_curve.svg to
+the folder of this script, and prints the table. Needs matplotlib (the plots extra).
 """
 
 import argparse
@@ -19,8 +19,8 @@ from dncx.tasks.settings import RepeatCopySettings
 from dncx.training.loop import train
 
 HERE = Path(__file__).parent
-# google-deepmind/dnc on TensorFlow 1, measured by this project's founders: nats a sequence,
-# mean of the 100 iterations ending there, for two seeds.
+# google-deepmind/dnc on TensorFlow 1, measured by the founders of this project: nats per sequence,
+# averaged over the 100 iterations that end there, for two seeds.
 ORIGINAL = {
     100: (11.23, 11.35),
     500: (10.32, 10.33),
@@ -51,7 +51,7 @@ def parse() -> argparse.Namespace:
 
 
 def curve(options: argparse.Namespace, seed: int) -> dict[int, float]:
-    """Average loss by iteration, of a run that is trained here if it is not there."""
+    """Average loss by iteration of one seed, which is trained if its run does not exist."""
     run_dir = options.runs / f"seed-{seed}"
     if not (run_dir / "model.safetensors").exists():
         run = RunSettings(
@@ -63,7 +63,7 @@ def curve(options: argparse.Namespace, seed: int) -> dict[int, float]:
 
 @styled()
 def draw(curves: list[dict[int, float]], stem: Path) -> None:
-    """The seeds' median and range, and the original's points."""
+    """Draws the median and range of the seeds, and the original's points."""
     figure = new("single", 2.4)
     axes = figure.subplots()
     draw_curves(axes, curves, f"dncx, {len(curves)} seeds", BLUE)
@@ -79,7 +79,7 @@ def draw(curves: list[dict[int, float]], stem: Path) -> None:
 
 
 def t_statistic(ours: list[float], theirs: tuple[float, ...]) -> str:
-    """Student's t of the two means, with the pooled variance; nothing for a single seed."""
+    """Student's t of the two means, with the pooled variance; empty for a single seed."""
     if min(len(ours), len(theirs)) < 2:
         return ""
     freedom = len(ours) + len(theirs) - 2
@@ -89,7 +89,7 @@ def t_statistic(ours: list[float], theirs: tuple[float, ...]) -> str:
 
 
 def main() -> None:
-    """Trains, draws, and prints the table."""
+    """Trains, draws and prints the table."""
     options = parse()
     curves = [curve(options, seed) for seed in range(1, options.num_seeds + 1)]
     draw(curves, HERE / "learning_curve")

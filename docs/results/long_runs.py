@@ -1,8 +1,9 @@
-"""Long runs stay finite: 100,000 updates, sequences of 5,000 steps, and one of 100,000.
+"""Checks that long runs stay finite: 100,000 updates, and sequences of 5,000 and 100,000 steps.
 
     python docs/results/long_runs.py
 
-Writes long_runs.json beside it. Trains in a temporary folder; about five minutes on two cores.
+Writes long_runs.json to the folder of this script. Trains in a temporary folder; takes about five
+minutes on two cores.
 """
 
 import dataclasses
@@ -26,8 +27,8 @@ from dncx.training.loop import train
 STEPS, CHUNK = 100_000, 1_000
 
 
-def trained(task: str, about: str, sections: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Trains, and looks at every report."""
+def trained(task: str, case: str, sections: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Trains and summarises all reports."""
     settings = DEFAULTS[task]
     for section, changes in sections.items():
         changed = dataclasses.replace(getattr(settings, section), **changes)
@@ -38,9 +39,9 @@ def trained(task: str, about: str, sections: dict[str, dict[str, Any]]) -> dict[
         lines = read_metrics(train(dataclasses.replace(settings, run=run)) / "metrics.jsonl")
     loss = losses(lines)
     return {
-        "what": about,
+        "case": case,
         "updates": lines[-1]["iteration"],
-        "skipped as not finite": sum(line["skipped"] for line in lines),
+        "non-finite updates, skipped": sum(line["skipped"] for line in lines),
         "largest gradient norm": max(line["grad_norm_max"] for line in lines),
         "first loss": next(iter(loss.values())),
         "last loss": loss[max(loss)],
@@ -48,10 +49,11 @@ def trained(task: str, about: str, sections: dict[str, dict[str, Any]]) -> dict[
     }
 
 
-def stepped(about: str, cell: DNC, seed: int) -> dict[str, Any]:
-    """Runs over one long sequence of random inputs, and looks at the state now and then."""
+def stepped(case: str, cell: DNC, seed: int) -> dict[str, Any]:
+    """Runs over one long sequence of random inputs and checks the state after each chunk."""
     run = jax.jit(lambda cell, inputs, state: unroll(cell, inputs, initial_state=state))
-    state, largest, wrong, began = cell.initialize_carry((cell.input_size,)), 0.0, 0, time.time()
+    state = cell.initialize_carry((cell.input_size,))
+    largest, out_of_range, began = 0.0, 0, time.time()
     for chunk in range(STEPS // CHUNK):
         key = jax.random.fold_in(jax.random.key(seed), chunk)
         bits = jax.random.bernoulli(key, 0.5, (CHUNK, cell.input_size)).astype(cell.dtype)
@@ -61,20 +63,20 @@ def stepped(about: str, cell: DNC, seed: int) -> dict[str, Any]:
         weights = [access.usage, access.linkage.link, access.read_weights, access.write_weights]
         sums = [access.linkage.link.sum(axis) for axis in (-1, -2)]
         sums += [x.sum(-1) for x in (access.read_weights, access.write_weights)]
-        fine = all((x >= 0).all() and (x <= 1 + 1e-5).all() for x in [*weights, *sums])
-        wrong += not (finite and fine)
+        in_range = all((x >= 0).all() and (x <= 1 + 1e-5).all() for x in [*weights, *sums])
+        out_of_range += not (finite and in_range)
         largest = max(largest, float(np.abs(access.memory).max()))
     return {
-        "what": about,
+        "case": case,
         "steps": STEPS,
-        "states with a number out of its range": wrong,
+        "states out of range": out_of_range,
         "largest number in the memory": largest,
         "seconds": round(time.time() - began),
     }
 
 
 def main() -> None:
-    """All of them."""
+    """Runs all cases, writes their results and prints them."""
     long = {"task": {"min_length": 2500, "max_length": 2500}}
     few = {"run": {"batch_size": 4, "num_training_iterations": 200}}
     rows = [

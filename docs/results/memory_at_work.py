@@ -1,9 +1,9 @@
-"""Two models that ship with dncx at work: what is where in their memory, and in which order.
+"""Shows how two models that ship with dncx use their memory: what is in each slot, and the links.
 
 python docs/results/memory_at_work.py
 
-Draws traversal_decoded.svg and associative_recall_links.svg beside this file and prints whether the
-answers are right. Needs matplotlib (the plots extra).
+Writes traversal_decoded.svg and associative_recall_links.svg to the folder of this script, and
+prints whether the answers are right. Needs matplotlib (the plots extra).
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """A path of five edges on the Underground; one item recalled."""
+    """Draws a path of five edges on the Underground, and the recall of one item."""
     path = explore.trace_run(
         "traversal", graph="underground", path_length=5, memory_size=128, seed=1
     )[0]

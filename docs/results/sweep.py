@@ -1,10 +1,11 @@
-"""A figure of what `dncx eval RUN --sweep NAME=... [--sweep NAME=...] --out FILE.json` measured.
+"""Draws the results of `dncx eval RUN --sweep NAME=... [--sweep NAME=...] --out FILE.json`.
 
 python docs/results/sweep.py associative_recall.json associative_recall_sweep
 python docs/results/sweep.py memory_size.json memory_size heatmap
 
-Files are beside this one; the figure is an SVG file. The first option swept is the horizontal axis,
-the second one makes the lines, or in a heatmap the rows. Needs matplotlib (the plots extra).
+Reads FILE.json from the folder of this script and writes the figure there, as SVG. The first option
+that was swept is the horizontal axis; the second gives the lines or, in a heatmap, the rows. Needs
+matplotlib (the plots extra).
 """
 
 import json
