@@ -1,12 +1,9 @@
 """`python -m benchmarks [NAMES ...]`: prints tables, keeps JSON and figures."""
 
-import dataclasses
+import argparse
 from pathlib import Path
-from typing import Annotated, Literal
 
-import tyro
-
-Name = Literal[
+NAMES = (
     "step_time",
     "memory",
     "compile_time",
@@ -18,31 +15,40 @@ Name = Literal[
     "parts",
     "controller_dtype",
     "controller_goldens",
-]
+)
 
 
-@dataclasses.dataclass(frozen=True)
-class Benchmarks:
-    """Measure what dncx costs. Without names, all benchmarks run, one after the other."""
-
-    names: Annotated[tuple[Name, ...], tyro.conf.Positional] = ()
-    """Which to run."""
-    sizes: tuple[Literal["S", "M", "L"], ...] = ("S", "M", "L")
-    """For step_time, streaming and controller_dtype."""
-    batch: int | None = None
-    """Another batch than the standard 16, for step_time."""
-    out: Path = Path("docs/performance")
-    """Where NAME.json and NAME.svg go."""
-    tiny: bool = False
-    """Only see that everything runs: smallest sizes, figures that mean nothing."""
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure what dncx costs. Without names, all benchmarks run, one by one.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument(
+        "--sizes", nargs="+", choices="SML", default="SML",
+        help="for step_time, streaming and controller_dtype",
+    )  # fmt: skip
+    parser.add_argument("--batch", type=int, help="batch size for step_time; the standard is 16")
+    parser.add_argument(
+        "--out",
+        type=lambda text: Path(text).expanduser(),
+        default=Path("docs/performance"),
+        help="folder for NAME.json and NAME.svg",
+    )
+    parser.add_argument(
+        "--tiny", action="store_true", help="only check that everything runs, at smallest sizes"
+    )
+    asked = parser.parse_args()
+    if unknown := set(asked.names) - set(NAMES):
+        parser.error(f"{', '.join(unknown)}: must be of {', '.join(NAMES)}")
+    return asked
 
 
 def main() -> None:
     """Runs what the command line asks for."""
-    asked = tyro.cli(Benchmarks, prog="python -m benchmarks")
+    asked = parse()
     # Only now, so that --help is instant.
-    from typing import get_args
-
     from benchmarks import (  # fmt: skip
         compile_time,
         controller_dtype,
@@ -92,7 +98,7 @@ def main() -> None:
             ),
             "controller_dtype": lambda: controller_dtype.times(sizes, 1, 0),
         }
-    for name in asked.names or get_args(Name):
+    for name in asked.names or NAMES:
         report = runs[name]()
         report.show()
         report.save(asked.out)

@@ -1,9 +1,49 @@
 """Errors that a person can mend: the command line shows their message and no stack trace."""
 
+from collections.abc import Iterable, Sequence
+
+_SHOWN = 60  # characters of a word that somebody typed
+# Of difflib's ratios: what is a misspelling, which others are as good as the best, and how many
+# suggestions still help. A word of four letters with two exchanged has 0.75.
+_ALIKE, _AS_GOOD, _SUGGESTED = 0.66, 0.05, 4
+
 
 class UsageError(ValueError):
-    """What was asked for cannot be done; nothing was written or changed. Exit code 2."""
+    """The request cannot be carried out; nothing was written or changed. Exit code 2."""
 
 
 class TrainingError(RuntimeError):
-    """Training had to stop; what was kept is named in the message. Exit code 1."""
+    """Training had to stop; the message names what was kept. Exit code 1."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown word: the known words most like it, if any are."""
+    import difflib  # only once there is an error
+
+    by_spelling = {_spelled(name): name for name in known}
+    likeness = {
+        name: difflib.SequenceMatcher(a=_spelled(word), b=spelled).ratio()
+        for spelled, name in by_spelling.items()
+    }
+    best = max(likeness.values(), default=0.0)
+    if best < _ALIKE:  # a beginning, as in --memory for --memory_size
+        found = [n for spelled, n in by_spelling.items() if spelled.startswith(_spelled(word))]
+    else:
+        found = [name for name, ratio in likeness.items() if ratio > best - _AS_GOOD]
+    return f"; did you mean {one_of(found)}?" if 0 < len(found) <= _SUGGESTED else ""
+
+
+def _spelled(word: str) -> str:
+    return word.lower().replace("_", "-").strip("-")
+
+
+def one_of(names: Sequence[str]) -> str:
+    """Names as in "a, b or c"."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def quoted(word: str) -> str:
+    """A word as it was typed, on one line, and not endless."""
+    line = word if word.isprintable() else ascii(word)
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."

@@ -250,7 +250,7 @@ def test_a_disk_that_fills(tmp_path, monkeypatch, capsys):
 
 
 REFUSED = {
-    ("nowhere",): "there is no run nowhere, nor a model of this name that ships with dncx: ",
+    ("nowhere",): "there is no run nowhere",
     ("empty",): "empty is not a run directory",
     ("memory-reuse", "--memory_size=0"): "memory_size=0: must be a whole number of at least 1",
     ("memory-reuse", "--out=file"): "--out: file is not a directory",

@@ -174,7 +174,7 @@ SETTINGS = [p for p in SOURCES if p.stem == "settings" or p.parent.name == "sett
 
 @pytest.mark.parametrize("path", SETTINGS, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_what_help_says_of_a_flag_is_one_line(path):
-    """As tyro breaks its lines where the source does."""
+    """So that a table of flags has short lines."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ClassDef):
             texts = [x.value.value for x in node.body[1:] if isinstance(x, ast.Expr)]

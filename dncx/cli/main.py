@@ -5,15 +5,16 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import dncx
-from dncx.cli import parsing as commands
+from dncx.cli import parsing
+from dncx.cli.help import Help
 from dncx.errors import TrainingError, UsageError
-from dncx.reporting.output import discard
+from dncx.reporting.output import discard, replace_unprintable
 from dncx.settings import presets
 from dncx.settings.commands import (
     DebugSettings,
@@ -31,8 +32,8 @@ from dncx.settings.training import (
 )
 
 FAILED, INTERRUPTED = 1, 130
-_FLAGS = (ModelSettings, OptimizerSettings, RunSettings, ScaleSettings)
-_FLAGS += (EvalSettings, ExploreSettings)
+_SECTIONS = (ModelSettings, OptimizerSettings, RunSettings, ScaleSettings)
+_SECTIONS += (EvalSettings, ExploreSettings)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,68 +43,73 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train_main(arguments: Sequence[str] | None = None) -> int:
     """The original's `train.py --memory_size=64 ...`; returns the exit code."""
-    default = presets.DEFAULTS["repeat-copy"]
-    return _run(lambda: _train(commands.parse_training(default, arguments, "train.py")))
+    default, given = presets.DEFAULTS["repeat-copy"], _given(arguments)
+    return _run(lambda: _carry_out(parsing.parse_training(default, given, "train.py")))
 
 
 def task_main(task: Any, arguments: Sequence[str] | None = None) -> int:
-    """A command line for one task, your own: `train`, `eval RUN` and `explore RUN`.
-
-    Returns the exit code.
+    """A command line for one custom task: `train`, `eval RUN`, `explore RUN` and so on.
 
     Args:
       task: a class that is a `dncx.tasks.base.Task`: a frozen dataclass whose fields, the flags,
         have defaults, with a class variable `name`.
       arguments: by default those of the process.
+
+    Returns:
+      The exit code.
     """
-    from dncx.runs import directory as runs
+    return _run(lambda: _main_of_task(task, arguments))
+
+
+def _main_of_task(task: Any, arguments: Sequence[str] | None) -> None:
     from dncx.tasks.base import Bucketed, Objective, Task
+    from dncx.tasks.registry import TASKS
 
     contract = (Objective, Bucketed if hasattr(task, "buckets") else Task)
     needed = ["name", *(name for part in contract for name in vars(part) if name[0] != "_")]
     if missing := [name for name in needed if not hasattr(task, name)]:
-        return _say(
-            f"error: {task.__name__} has no {', '.join(missing)}; see dncx/tasks/base.py for what "
-            "a task is",
-            2,
+        raise UsageError(
+            f"{task.__name__} has no {', '.join(missing)}; dncx/tasks/base.py shows what a task has"
         )
-    taken = {field.name for kind in _FLAGS for field in dataclasses.fields(kind)}
+    taken = {field.name for kind in _SECTIONS for field in dataclasses.fields(kind)}
     if clash := sorted(taken & {field.name for field in dataclasses.fields(task)}):
-        return _say(
-            f"error: {', '.join(clash)}: dncx has flags of these names; call the fields of "
-            f"{task.__name__} otherwise",
-            2,
+        raise UsageError(
+            f"{', '.join(clash)}: dncx has flags with these names; rename the fields of "
+            f"{task.__name__}"
         )
-    runs.TASKS[task.name] = task
-    # The flags are parsed first and checked afterwards, so that errors look like all others.
+    TASKS[task.name] = task
+    # The flags are parsed first and checked afterwards, so that all errors look alike.
     unchecked = {"__post_init__": lambda self: None, "__doc__": task.__doc__}
     settings = dataclasses.dataclass(frozen=True)(type(task.__name__, (task,), unchecked))
     own = {task.name: presets.settings_of(settings())}
-    return _main(own, arguments, Path(sys.argv[0]).name)
+    _carry_out(parsing.parse(own, _given(arguments), Path(sys.argv[0]).name))
 
 
-def _main(tasks: dict[str, Any], arguments: Sequence[str] | None, program: str) -> int:
-    given = [*(sys.argv[1:] if arguments is None else arguments)]
+def _main(
+    tasks: Mapping[str, TrainSettings[Any]], arguments: Sequence[str] | None, program: str
+) -> int:
+    given = _given(arguments)
     if given == ["--version"]:
-        print(f"dncx {dncx.__version__}")
-        return 0
+        return _run(lambda: print(f"dncx {dncx.__version__}"))
+    return _run(lambda: _carry_out(parsing.parse(tasks, given, program)))
 
-    def command() -> None:
-        settings = commands.parse(tasks, given, program)
-        if isinstance(settings, EvalSettings):
-            _eval(settings)
-        elif isinstance(settings, ExploreSettings):
-            _explore(settings)
-        elif isinstance(settings, ExportSettings):
-            _export(settings)
-        elif isinstance(settings, DebugSettings):
-            _debug(settings)
-        elif isinstance(settings, RunsSettings):
-            _runs(settings)
-        else:
-            _train(settings)
 
-    return _run(command)
+def _given(arguments: Sequence[str] | None) -> list[str]:
+    return [*(sys.argv[1:] if arguments is None else arguments)]
+
+
+def _carry_out(asked: Any) -> None:
+    """Does what a parsed command line asks for."""
+    commands: dict[type, Callable[[Any], None]] = {
+        Help: Help.show,
+        TrainSettings: _train,
+        EvalSettings: _eval,
+        ExploreSettings: _explore,
+        ExportSettings: _export,
+        DebugSettings: _debug,
+        RunsSettings: _runs,
+    }
+    commands[type(asked)](asked)
 
 
 def console() -> None:
@@ -122,11 +128,12 @@ def leave(code: int) -> None:
 
 
 def _run(command: Callable[[], None]) -> int:
+    replace_unprintable(sys.stdout, sys.stderr)
     try:
         command()
-        if sys.stdout:  # which a daemon has not
+        if sys.stdout:  # a daemon has none
             sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough, as in `dncx runs | head`
+    except BrokenPipeError:  # nobody reads any more, as in `dncx runs | head`
         discard(sys.stdout)
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt as interrupt:
@@ -201,7 +208,7 @@ def _runs(settings: RunsSettings) -> None:
 
 @contextmanager
 def _ctrl_c_ends_at_once() -> Iterator[None]:
-    """While JAX loads, which cannot bear a KeyboardInterrupt; there is nothing to lose yet."""
+    """While JAX loads: a KeyboardInterrupt would break it, and there is nothing to lose yet."""
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if not usual or threading.current_thread() is not threading.main_thread():
         yield
@@ -214,20 +221,32 @@ def _ctrl_c_ends_at_once() -> Iterator[None]:
 
 
 def _cache_compilations(on: bool) -> None:
-    """Before JAX loads: compiled programs stay in the user's cache, unless a place is set."""
+    """Before JAX loads: keeps compiled programs in the user's cache, unless a place is set."""
     if not on:
         os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "dncx"))
+    if cache := _user_cache():
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "dncx"))
     # The small programs that make the first weights are worth keeping, too.
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    if "jax" in sys.modules:  # a task of one's own has loaded it, and the environment is read
+    if "jax" in sys.modules:  # a custom task has loaded it, and it has read the environment
         import jax
 
-        jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+        folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+        jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         if not on:
             jax.config.update("jax_enable_compilation_cache", False)
+
+
+def _user_cache() -> Path | None:
+    """XDG_CACHE_HOME, which its standard ignores if relative, or ~/.cache; None without a home."""
+    asked = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if asked.is_absolute():
+        return asked
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:  # neither HOME nor an entry for the user, as in containers
+        return None
 
 
 if __name__ == "__main__":

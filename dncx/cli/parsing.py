@@ -1,22 +1,22 @@
-"""The command line, parsed: `train TASK`, `eval RUN`, `explore RUN` with the options of each task,
-and `export RUN`, `debug RUN`, `runs DIR`.
+"""The command line: which command, on which task or run, with which settings.
 
-No JAX here.
+argparse splits the line into flags, their values and the one word without a flag, the name of a
+task or a run. It knows the flags of all tasks while it does so, for which of them are valid depends
+on that word. The settings then read the values (dncx/settings/flags.py). No JAX here.
 """
 
+import argparse
 import dataclasses
-import itertools
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Any, NoReturn
 
-import tyro
-
-from dncx.errors import UsageError
+from dncx.cli import help as helping
+from dncx.cli.help import Help
+from dncx.errors import UsageError, did_you_mean, one_of, quoted
 from dncx.runs.codec import from_plain
-from dncx.runs.paths import CONFIG, find_run
-from dncx.runs.summary import read_finished
+from dncx.runs.paths import find_run, shipped_models
+from dncx.runs.summary import TaskSummary, read_finished
 from dncx.settings import presets
 from dncx.settings.commands import (
     DebugSettings,
@@ -26,120 +26,300 @@ from dncx.settings.commands import (
     NoTask,
     RunsSettings,
 )
+from dncx.settings.flags import POSITIONAL, REPEATED, Flag, changed, flags_of
 from dncx.settings.training import TrainSettings
+from dncx.settings.unused import refuse_unused
 
-_STYLE: dict[str, Any] = {
-    "use_underscores": True,
-    "config": (
-        tyro.conf.OmitArgPrefixes,
-        tyro.conf.OmitSubcommandPrefixes,
-        tyro.conf.DisallowNone,
-        tyro.conf.PositionalMetavarFromFieldName,
-    ),
+Tasks = Mapping[str, TrainSettings[Any]]
+
+COMMANDS: dict[str, Any] = {
+    "train": TrainSettings,
+    "eval": EvalSettings,
+    "explore": ExploreSettings,
+    "export": ExportSettings,
+    "debug": DebugSettings,
+    "runs": RunsSettings,
 }
-
-_OTHERS = {"export": ExportSettings, "debug": DebugSettings, "runs": RunsSettings}
-_TRAIN = """Train a DNC, or a baseline to compare it with, on a task.
-
-Options are spelled with _ or with -, and take their value after = or a space."""
+_OF_A_TASK = (EvalSettings, ExploreSettings)  # they also take the flags of the run's task
+_NOWHERE = Path("-")  # stands for a run while none is named
 
 
-def parse(tasks: Mapping[str, Any], arguments: Sequence[str], program: str) -> Any:
-    """What a command line asks for: the settings of one of the commands.
+@dataclasses.dataclass(frozen=True)
+class _Line:
+    """A command line, split."""
+
+    word: str | None  # the one without a flag
+    values: dict[str, list[str] | bool]  # by flag: what was typed, or whether it is on
+    unknown: list[str]  # flags that are none, and further words
+    help: bool
+
+    def read(self, flags: Sequence[Flag]) -> dict[str, Any]:
+        """The values by flag.
+
+        Raises:
+          UsageError: if one is not of its type.
+        """
+        kinds = {flag.name: flag for flag in flags}
+        return {
+            name: typed if isinstance(typed, bool) else kinds[name].read(typed)
+            for name, typed in self.values.items()
+        }
+
+    def last(self, name: str) -> str | None:
+        """What was typed for a flag, if it was given."""
+        typed = self.values.get(name)
+        return typed[-1] if isinstance(typed, list) else None
+
+
+def parse(tasks: Tasks, arguments: Sequence[str], program: str) -> Any:
+    """The settings of the command that a command line asks for, or the help that it asks for.
 
     Args:
-      tasks: the settings of each task by its name, from which its flags start.
+      tasks: the settings that training starts from, by the name of the task.
       arguments: the command line.
-      program: its name in the help.
+      program: its name.
 
     Raises:
-      UsageError: a preset or a run that is not there.
-      SystemExit: after `--help`, or words that are not understood.
+      UsageError: if it has a mistake, or names a run that is not there.
     """
-    preset, start = _value_of("preset", arguments), dict(tasks)
-    if preset and arguments[0] == "train":
-        asked = [name for name in tasks if len(tasks) == 1 or name == arguments[1]]
-        start |= {name: presets.starting_settings(name, preset) for name in asked}
-    about_runs = {"eval": EvalSettings, "explore": ExploreSettings}
-    commands = [_train_command(start)]
-    commands += [_run_command(word, kind, tasks, arguments) for word, kind in about_runs.items()]
-    commands += [Annotated[kind, tyro.conf.subcommand(word)] for word, kind in _OTHERS.items()]
-    command: Any = tyro.cli(_one_of(commands), args=arguments, prog=program, **_STYLE)
-    return getattr(command, "settings", command)
+    command, *rest = arguments or ["--help"]
+    if command == "help":
+        command, *rest = *rest, "--help"
+    if command in ("-h", "--help"):
+        return helping.overview(program, COMMANDS)
+    if command not in COMMANDS:
+        if command.startswith("-"):
+            raise UsageError(f"{quoted(command)}: a command comes first: {one_of([*COMMANDS])}")
+        raise UsageError(
+            f"{quoted(command)} is not a command{did_you_mean(command, COMMANDS)}\n"
+            f"The commands are {one_of([*COMMANDS])}; {program} --help describes them."
+        )
+    if command == "train":
+        return _parse_train(tasks, rest, f"{program} train")
+    return _parse_about_run(COMMANDS[command], tasks, rest, f"{program} {command}")
 
 
 def parse_training(
-    settings: TrainSettings[Any], arguments: Sequence[str] | None, program: str
-) -> TrainSettings[Any]:
-    """The settings with the changes of a command line that has flags only."""
-    if preset := _value_of("preset", sys.argv[1:] if arguments is None else arguments):
-        settings = presets.starting_settings(settings.task_name, preset)
-    kind: Any = TrainSettings[type(settings.task)]
-    return tyro.cli(kind, args=arguments, prog=program, default=settings, **_STYLE)
+    default: TrainSettings[Any], arguments: Sequence[str], program: str
+) -> TrainSettings[Any] | Help:
+    """The settings of a training from a command line of flags alone, or help.
+
+    Raises:
+      UsageError: if it has a mistake.
+    """
+    flags = flags_of(default)
+    line = _split(arguments, flags, takes_word=False)
+    _refuse_unknown(line, flags)
+    return _train_settings(default.task_name, default, line, program)
 
 
-def _one_of(kinds: Sequence[Any]) -> Any:
-    """Their union, which types alone cannot spell, as it is made here."""
-    return Union[tuple(kinds)]  # noqa: UP007
-
-
-def _train_command(tasks: Mapping[str, TrainSettings[Any]]) -> Any:
-    """`train TASK`, or `train` alone where there is one task."""
+def _parse_train(tasks: Tasks, arguments: Sequence[str], program: str) -> Any:
     if len(tasks) == 1:
-        return _task_command("train", *tasks.values())
-    kinds = [_task_command(name, settings) for name, settings in tasks.items()]
-    train = dataclasses.make_dataclass("Train", [("settings", _one_of(kinds))])
-    train.__doc__ = _TRAIN
-    return Annotated[train, tyro.conf.subcommand("train")]
-
-
-def _task_command(word: str, settings: TrainSettings[Any]) -> Any:
-    name = settings.task_name
-    about = [presets.ABOUT.get(name) or type(settings.task).__doc__ or ""]
-    about += [
-        f"--preset {preset}: {known.about}"
-        for preset, known in presets.PRESETS.items()
-        if known.settings.task_name == name
-    ]
-    command = tyro.conf.subcommand(word, default=settings, description="\n\n".join(about))
-    return Annotated[TrainSettings[type(settings.task)], command]
-
-
-def _run_command(word: str, kind: Any, tasks: Mapping[str, Any], arguments: Sequence[str]) -> Any:
-    """A command about a run, with the settings of the run as defaults of its flags."""
-    named = [
-        Path(word)
-        for before, word in itertools.pairwise(arguments)
-        if not word.startswith("-") and before not in ("--compare", "--out")
-    ]
-    if hasattr(kind, "run_dir"):
-        named.append(kind.run_dir)  # where none is named
-    if arguments[:1] != [word] or not named or named[0].suffix == ".npz":
-        unknown = {"default": kind(run_dir=named[0], task=NoTask())} if named else {}
-        return Annotated[kind[NoTask], tyro.conf.subcommand(word, **unknown)]
-    place = next((name for name in named if (find_run(name) / CONFIG).exists()), named[0])
-    summary = read_finished(find_run(place))
-    name = summary.task.name
-    if name not in tasks:
+        return parse_training(next(iter(tasks.values())), arguments, program)
+    every = _flags_of_all(tasks.values())
+    line = _split(arguments, every, takes_word=True)
+    name, default = line.word, tasks.get(line.word or "")
+    _refuse_unknown(line, flags_of(default) if default else every)
+    if name is None and line.last("preset") == presets.HELP:
+        return helping.of_presets(presets.PRESETS)
+    if name is None and line.help:
+        return helping.of_tasks(program, presets.ABOUT)
+    if name is None:
+        raise UsageError(f"name a task: {one_of([*tasks])}\n{program} --help describes them.")
+    if default is None:
         raise UsageError(
-            f"{place} is of the task {name}, which this command does not know; use the one that "
-            "trained it"
+            f"{quoted(name)} is not a task{did_you_mean(name, tasks)}\n"
+            f"The tasks are {one_of([*tasks])}; {program} --help describes them."
         )
-    task = type(tasks[name].task)
-    has_memory = summary.network.kind != "lstm"
-    default = kind(
-        run_dir=place,
-        memory_size=summary.network.cell.memory_size if has_memory else None,
-        task=from_plain(summary.task.settings, task, f"the settings of {place}"),
-    )
-    return Annotated[kind[task], tyro.conf.subcommand(word, default=default)]
+    _refuse_other_flags(line, flags_of(default), tasks, f"the task {name}")
+    return _train_settings(name, default, line, f"{program} {name}")
 
 
-def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
-    """What a command line gives a flag, before it is parsed."""
-    for word, following in zip(arguments, [*arguments[1:], None], strict=False):
-        if word == f"--{flag}":
-            return following
-        if word.startswith(f"--{flag}="):
-            return word.partition("=")[2]
-    return None
+def _train_settings(
+    name: str, default: TrainSettings[Any], line: _Line, program: str
+) -> TrainSettings[Any] | Help:
+    preset = line.last("preset")
+    if preset == presets.HELP:
+        return helping.of_presets(presets.of_task(name))
+    start = presets.starting_settings(name, preset) if preset else default
+    flags = flags_of(start)
+    if line.help:
+        about = presets.ABOUT.get(name) or _about(type(start.task))
+        return helping.of_flags(program, about, flags, presets.of_task(name))
+    settings = changed(start, line.read(flags))
+    refuse_unused(settings, line.values)
+    return settings
+
+
+def _parse_about_run(kind: Any, tasks: Tasks, arguments: Sequence[str], program: str) -> Any:
+    """A command about a run; the flags of its task have the values of the run as defaults."""
+    unknown = _about_no_run(kind)
+    (run_flag,) = [flag for flag in flags_of(unknown) if flag.mark == POSITIONAL]
+    every = _flags_of_all([unknown, *(tasks.values() if kind in _OF_A_TASK else ())])
+    own = flags_of(unknown) + [flag for flag in every if flag.section == "task"]
+    line = _split(arguments, own, takes_word=True)
+    _refuse_unknown(line, own)
+    if line.word is None and line.help:
+        return helping.of_flags(program, _about(kind), flags_of(unknown))
+    place = run_flag.read([line.word]) if line.word is not None else run_flag.default
+    if place == _NOWHERE:
+        models = "" if kind is DebugSettings else f", or a model: {one_of(shipped_models())}"
+        raise UsageError(f"name a run, as in {program} {helping.EXAMPLE_RUN}{models}")
+    settings, network = dataclasses.replace(unknown, **{run_flag.name: place}), None
+    if kind in _OF_A_TASK and place.suffix != ".npz":
+        summary = read_finished(find_run(place))
+        network = summary.network.kind
+        settings = dataclasses.replace(
+            settings,
+            task=_task_of_run(summary.task, place, tasks),
+            memory_size=None if network == "lstm" else summary.network.cell.memory_size,
+        )
+    flags = flags_of(settings)
+    _refuse_other_flags(line, flags, tasks, str(place))
+    if line.help:
+        return helping.of_flags(program, _about(kind), flags)
+    settings = changed(settings, line.read(flags))
+    refuse_unused(settings, line.values, network)
+    return settings
+
+
+def _about_no_run(kind: Any) -> Any:
+    """The settings of a command while no run is named."""
+    required = {
+        field.name: _NOWHERE
+        for field in dataclasses.fields(kind)
+        if field.default is dataclasses.MISSING and field.name != "task"
+    }
+    return kind(**required, **({"task": NoTask()} if kind in _OF_A_TASK else {}))
+
+
+def _task_of_run(summary: TaskSummary, place: Path, tasks: Tasks) -> Any:
+    """The settings of the task that a run was trained on."""
+    if summary.name not in tasks:
+        raise UsageError(
+            f"{place} was trained on the task {summary.name}, which this command does not know; "
+            "use the command that trained it"
+        )
+    kind = type(tasks[summary.name].task)
+    return from_plain(summary.settings, kind, f"the settings of {place}")
+
+
+def _flags_of_all(settings: Any) -> list[Flag]:
+    """The flags of several settings, each name once."""
+    return list({flag.name: flag for one in settings for flag in flags_of(one)}.values())
+
+
+def _refuse_unknown(line: _Line, flags: Sequence[Flag]) -> None:
+    """Refuses flags that are not known, and more words than one."""
+    for word in line.unknown:
+        if not line.help:
+            raise UsageError(_unknown(word, flags))
+
+
+def _refuse_other_flags(line: _Line, flags: Sequence[Flag], tasks: Tasks, what: str) -> None:
+    """Refuses a flag that only another task has."""
+    names = [flag.name for flag in flags]
+    for name in line.values:
+        if name not in names:
+            having = [task for task in tasks if name in vars(tasks[task].task)]
+            whose = f" ({one_of(having)} has it)" if having else ""
+            raise UsageError(f"--{name}: {what} has no such option{whose}")
+
+
+def _about(kind: type) -> str:
+    """A docstring, a line for each paragraph."""
+    paragraphs = (kind.__doc__ or "").split("\n\n")
+    return "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+class _Splitter(argparse.ArgumentParser):
+    """argparse, with errors that can be caught and no guesses at shortened flags."""
+
+    def __init__(self):
+        super().__init__(add_help=False, allow_abbrev=False, exit_on_error=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+class _Several(argparse.Action):
+    """Takes the values that it can read; what follows them, as in `--tasks 1 2 RUN`, is left."""
+
+    LEFT = ".left"
+
+    def __init__(self, *, flag: Flag, **options: Any):
+        super().__init__(**options)
+        self._flag = flag
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        words = [*values]
+        while len(words) > 1 and not self._is_readable(words[-1]):
+            words.pop()
+        setattr(namespace, self.dest, words)
+        setattr(namespace, self.LEFT, getattr(namespace, self.LEFT, []) + values[len(words) :])
+
+    def _is_readable(self, word: str) -> bool:
+        try:
+            self._flag.read([word])
+        except UsageError:
+            return False
+        return True
+
+
+def _split(arguments: Sequence[str], flags: Sequence[Flag], takes_word: bool) -> _Line:
+    """Splits a command line.
+
+    Raises:
+      UsageError: if a flag lacks its value, or has one and takes none.
+    """
+    splitter = _Splitter()
+    splitter.add_argument("-h", "--help", action="store_true", dest=".help")
+    if takes_word:
+        splitter.add_argument(".word", nargs="?")
+    for flag in flags:
+        if flag.mark == POSITIONAL:
+            continue
+        spelled = _spellings(flag.name)
+        if flag.kind is bool:
+            splitter.add_argument(*spelled, dest=flag.name, action="store_const", const=True)
+            negative = [f"--no{sep}{word[2:]}" for word in spelled for sep in "_-"]
+            splitter.add_argument(*negative, dest=flag.name, action="store_const", const=False)
+        elif flag.mark == REPEATED:
+            splitter.add_argument(*spelled, dest=flag.name, action="append")
+        elif flag.takes_several:
+            splitter.add_argument(*spelled, dest=flag.name, nargs="+", action=_Several, flag=flag)
+        else:
+            splitter.add_argument(*spelled, dest=flag.name, nargs=1)
+    try:
+        found, unknown = splitter.parse_known_args([*arguments])
+    except argparse.ArgumentError as error:
+        raise UsageError(_complaint(error)) from error
+    given = {name: value for name, value in vars(found).items() if value is not None}
+    asked, word = given.pop(".help"), given.pop(".word", None)
+    words = [one for one in (word, *given.pop(_Several.LEFT, [])) if one is not None]
+    taken = 1 if takes_word else 0
+    return _Line(next(iter(words), None), given, [*unknown, *words[taken:]], asked)
+
+
+def _spellings(name: str) -> list[str]:
+    """A flag with _ as it is written here, and with - as is usual elsewhere."""
+    return list(dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"]))
+
+
+def _complaint(error: argparse.ArgumentError) -> str:
+    """What argparse says of a flag, with its name as it is written here."""
+    name = (error.argument_name or "").partition("/")[0]
+    if error.message.startswith("expected"):
+        return f"{name}: its value is missing (one that begins with - needs =, {name}=-1)"
+    return f"{name}: {error.message.replace('ignored explicit argument', 'takes no value, not')}"
+
+
+def _unknown(word: str, flags: Sequence[Flag]) -> str:
+    """What is wrong with a word that is no known flag."""
+    if not word.startswith("-"):
+        return f"{quoted(word)}: one word too many"
+    typed = word.partition("=")[0]
+    names = [flag.name for flag in flags if flag.mark != POSITIONAL]
+    names += [f"no_{flag.name}" for flag in flags if flag.kind is bool]
+    known = [f"--{name}" for name in names]
+    return f"{quoted(typed)}: there is no such option{did_you_mean(typed, known)}"

@@ -41,6 +41,17 @@ class Output:
             discard(self._stream)
 
 
+def replace_unprintable(*streams: Any) -> None:
+    """Lets streams write characters that their encoding lacks, or that are none, as escapes.
+
+    Otherwise a run directory with an umlaut would end a command on an ASCII terminal, and a file
+    name that is not UTF-8 would end it on any.
+    """
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
 def discard(stream: Any) -> None:
     """Leads a stream to nowhere, so that what it still holds is no error when it is closed."""
     try:

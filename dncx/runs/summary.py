@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from dncx.errors import UsageError
+from dncx.errors import UsageError, did_you_mean
 from dncx.runs.codec import from_json, from_plain, parsed
 from dncx.runs.lock import is_locked
 from dncx.runs.paths import CONFIG, MODEL, shipped_models
@@ -99,9 +99,10 @@ def read_finished(run_dir: Path) -> RunSummary:
       UsageError: there is no run, it has no model yet, or it is a population.
     """
     if not run_dir.exists():
+        models, siblings = shipped_models(), map(str, run_dir.parent.glob("*"))
         raise UsageError(
             f"there is no run {run_dir}, and no model of this name ships with dncx (there are "
-            f"{', '.join(shipped_models())})"
+            f"{', '.join(models)}){did_you_mean(str(run_dir), [*models, *siblings])}"
         )
     seeds = sorted(path.parent.name for path in run_dir.glob(f"seed-*/{MODEL}"))
     if seeds:

@@ -4,132 +4,140 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Generic
 
-import tyro
-
 from dncx.errors import UsageError
 from dncx.runs.files import check_folder
+from dncx.settings.flags import POSITIONAL, REPEATED
 from dncx.settings.training import MOST, TaskT, within
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NoTask:
-    """Those of the run's task: `dncx eval RUN --help` lists them."""
+    """The task of a run that is not named; `dncx eval RUN --help` lists the flags of a task."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvalSettings(Generic[TaskT]):
-    """Measure a trained model on fresh episodes, also of other lengths and with more memory.
+    """Measure a trained model on fresh episodes, also longer ones or with more memory.
 
-    The defaults of the task's options are those of the run.
+    The run gives the defaults. With a run, --help lists the options of its task, too.
     """
 
-    run_dir: Annotated[Path, tyro.conf.Positional]
-    """A directory with model.safetensors and config.json, or a model that ships with dncx."""
-    task: TaskT
-    memory_size: int | None = None
-    """Memory slots."""
+    run_dir: Annotated[Path, POSITIONAL]
+    """A run directory, or the name of a model that ships with dncx."""
     num_episodes: int = 1000
-    """Sequences to measure on; of a task with a test set always all of it."""
-    batch_size: int = 100
-    """Sequences at a time."""
-    seed: int = 1
-    """Seed of the episodes; training draws from others."""
-    sweep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Measure at each of memory_size=16,32 or length=5,10 (both bounds); twice: at all pairs."""
+    """Sequences to measure on; a test set is always used completely."""
+    memory_size: int | None = None
+    """Number of memory slots."""
+    sweep: Annotated[tuple[str, ...], REPEATED] = ()
+    """NAME=VALUE,VALUE,... measures at each value; twice: at each pair."""
     out: Path | None = None
     """Also write the measurements to this JSON file."""
+    batch_size: int = 100
+    """Sequences per batch."""
+    seed: int = 1
+    """Seed of the episodes; training uses other random numbers."""
     compilation_cache: bool = True
-    """Keep compiled programs in ~/.cache/dncx for the next start."""
+    """Keep compiled programs in ~/.cache/dncx."""
+    task: TaskT
 
     def check(self) -> None:
-        """Refuses numbers that cannot be measured with."""
+        """Refuses values that cannot be measured with.
+
+        Raises:
+          UsageError: if a number is out of range, or `out` cannot be written.
+        """
         within(1, MOST, "num_episodes", self.num_episodes)
         within(1, MOST, "batch_size", self.batch_size)
         within(0, 2**32 - 1, "seed", self.seed)
         if self.out:
             check_folder(self.out.parent, "out")
             try:
-                there, folder = self.out.exists(), self.out.parent.is_dir()
+                exists, folder = self.out.exists(), self.out.parent.is_dir()
             except OSError as error:
                 raise UsageError(f"--out: {error.strerror}") from error
-            if there or not folder:
-                what = "exists" if there else "is in a folder that does not"
-                raise UsageError(f"--out: {self.out} {what}")
+            if exists or not folder:
+                problem = "exists already" if exists else "is in a folder that does not exist"
+                raise UsageError(f"--out: {self.out} {problem}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExploreSettings(Generic[TaskT]):
-    """See the memory at work: a page to explore, figures for papers, and a trace of every number.
+    """Show the memory at work: a page to explore, figures, and a trace of every number.
 
-    The defaults of the task's options are those of the run.
+    The run gives the defaults. With a run, --help lists the options of its task, too.
     """
 
-    run_dir: Annotated[Path, tyro.conf.Positional] = Path("traversal")
-    """A run directory, a model that ships with dncx, or a trace.npz."""
-    task: TaskT
-    memory_size: int | None = None
-    """Memory slots."""
+    run_dir: Annotated[Path, POSITIONAL] = Path("traversal")
+    """A run directory, the name of a model that ships with dncx, or a trace.npz."""
     num_episodes: int = 2
     """Sequences to show."""
+    memory_size: int | None = None
+    """Number of memory slots."""
     seed: int = 1
-    """Seed of the episodes; training draws from others."""
+    """Seed of the episodes; training uses other random numbers."""
     compare: Path | None = None
-    """Another run, model or trace to compare with; on the same episodes if it has the same task."""
+    """Another run, model or trace to compare with."""
     out: Path | None = None
-    """By default explore/ in the run directory, or explore/NAME here for one without."""
+    """Output folder; by default explore/ in the run, else explore/NAME."""
     force: bool = False
-    """Replace the files that an earlier call has written to the same place."""
+    """Replace the files of an earlier call."""
     figures: bool = True
     """Also draw figures for papers (pip install "dncx[plots]")."""
     compilation_cache: bool = True
-    """Keep compiled programs in ~/.cache/dncx for the next start."""
+    """Keep compiled programs in ~/.cache/dncx."""
+    task: TaskT
 
     def check(self) -> None:
-        """Refuses numbers that cannot be used."""
+        """Refuses numbers that cannot be used.
+
+        Raises:
+          UsageError: if a number is out of range.
+        """
         within(1, 100, "num_episodes", self.num_episodes)
         within(0, 2**32 - 1, "seed", self.seed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportSettings:
-    """Write a trained model as programs that run without dncx: whole sequences, and a step.
+    """Write a trained model as programs that run without dncx (docs/serving.md).
 
-    They are for batches and sequences of any size, on CPU, NVIDIA GPU and TPU (docs/serving.md).
+    There is a program for sequences and one for a single step, for batches and sequences of any
+    size, on CPU, NVIDIA GPU and TPU.
     """
 
-    run_dir: Annotated[Path, tyro.conf.Positional]
-    """A directory with model.safetensors and config.json, or a model that ships with dncx."""
+    run_dir: Annotated[Path, POSITIONAL]
+    """A run directory, or the name of a model that ships with dncx."""
     memory_size: int | None = None
-    """Memory slots; by default those of the run."""
+    """Number of memory slots; by default that of the run."""
     out: Path | None = None
-    """By default export/ in the run directory, or export/NAME here for one that ships."""
+    """Output folder; by default export/ in the run, else export/NAME."""
     force: bool = False
-    """Replace what an earlier call has written there."""
+    """Replace the files of an earlier call."""
     compilation_cache: bool = True
-    """Keep compiled programs in ~/.cache/dncx for the next start."""
+    """Keep compiled programs in ~/.cache/dncx."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DebugSettings:
-    """Replay the update at which a run stopped, and name the operation that went wrong first.
+    """Repeat the update at which a run stopped, and name the operation that failed first.
 
-    This needs failure/, which a run leaves when --max_skipped_updates stops it.
+    A run that --max_skipped_updates stops leaves what this needs in its folder failure/.
     """
 
-    run_dir: Annotated[Path, tyro.conf.Positional]
+    run_dir: Annotated[Path, POSITIONAL]
     """The run that stopped."""
     compilation_cache: bool = True
-    """Keep compiled programs in ~/.cache/dncx for the next start."""
+    """Keep compiled programs in ~/.cache/dncx."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunsSettings:
-    """List the runs in a folder, those that reported last first.
+    """List the runs in a folder, the latest report first.
 
-    A model is slots x word size of a memory, layers x layer size of an LSTM.
+    Sizes of a network are slots x word size of its memory, or layers x layer size of an LSTM.
     """
 
-    folder: Annotated[Path, tyro.conf.Positional] = Path("runs")
-    """Where they are."""
+    folder: Annotated[Path, POSITIONAL] = Path("runs")
+    """The folder with the runs (default: runs)."""
     json: bool = False
-    """As JSON, with what the table leaves out."""
+    """Print JSON, which has more than the table."""

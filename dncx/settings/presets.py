@@ -1,10 +1,10 @@
-"""The settings with which each task is trained: the defaults, and named ones. No JAX here."""
+"""The settings that training starts from: the defaults of each task, and presets. No JAX here."""
 
 import dataclasses
 from pathlib import Path
 from typing import Any
 
-from dncx.errors import UsageError
+from dncx.errors import UsageError, did_you_mean, one_of, quoted
 from dncx.settings.training import ModelSettings, OptimizerSettings, RunSettings, TrainSettings
 from dncx.tasks.babi.settings import BabiSettings
 from dncx.tasks.graphs.settings import (
@@ -16,18 +16,20 @@ from dncx.tasks.settings import AssociativeRecallSettings, CopySettings, RepeatC
 
 
 def settings_of(task: Any, **sections: Any) -> TrainSettings[Any]:
-    """Settings of a task, its run directory by its name; sections as in `TrainSettings`."""
+    """Settings of a task, whose name the run directory gets; sections as in `TrainSettings`."""
     run = {"run_dir": Path("runs") / task.name} | sections.pop("run", {})
     return TrainSettings(task=task, run=RunSettings(**run), **sections)
 
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """Settings by name, and what is known of them."""
+    """Settings with a name."""
 
-    about: str  # source, hardware, minutes and expected score
+    about: str  # their source, what they reach, and in which time
     settings: TrainSettings[Any]
 
+
+HELP = "help"  # --preset=help lists the presets
 
 _NTM = OptimizerSettings(learning_rate=1e-4, momentum=0.9, max_grad_norm=10.0)
 _GRAPHS = ModelSettings(memory_size=64, hidden_size=128, word_size=32)
@@ -57,23 +59,23 @@ DEFAULTS: dict[str, TrainSettings[Any]] = {
     )
 }
 ABOUT = {
-    "repeat-copy": "Repeat a pattern of bits as often as a number says (google-deepmind/dnc).",
-    "copy": "Copy a sequence of bits, or a series of them one after the other (NTM; Nature).",
-    "associative-recall": "Give the item that followed the one asked for (NTM).",
-    "babi": "Answer questions about short stories, all 20 tasks together (Nature).",
+    "repeat-copy": "Repeat a pattern of bits a given number of times (google-deepmind/dnc).",
+    "copy": "Copy a sequence of bits, or several in a series (NTM, Nature).",
+    "associative-recall": "Recall the item that followed a given one (NTM).",
+    "babi": "Answer questions about short stories: the 20 bAbI tasks (Nature).",
     "traversal": "Follow a list of edges through a graph (Nature).",
-    "shortest-path": "Walk from one node of a graph to another in the fewest steps (Nature).",
-    "inference": "Say where relations lead in a graph that are never defined (Nature).",
+    "shortest-path": "Find a shortest path between two nodes of a graph (Nature).",
+    "inference": "Infer where unnamed relations lead in a graph (Nature).",
 }
 
 
 def _paper(
     task: Any, model: dict[str, Any], batch_size: int, rate: float, **run: Any
 ) -> TrainSettings[Any]:
-    """Of Extended Data Table 2.
+    """Settings of Extended Data Table 2.
 
-    Not stated in the paper: the number of iterations; of RMSProp decay and epsilon; a limit of the
-    gradient's norm (here the original's, 50, beside the paper's own clipping).
+    The paper does not state the number of iterations, RMSProp's decay and epsilon, or a limit of
+    the gradient's norm. The limit here is the original's, 50, in addition to the paper's clipping.
     """
     return settings_of(
         task,
@@ -84,7 +86,7 @@ def _paper(
 
 
 def _turing(task: Any) -> TrainSettings[Any]:
-    """Of the NTM paper with an LSTM controller, which had batches of 1 and clipped element-wise."""
+    """Settings of the NTM paper's LSTM controller; it had batches of 1 and clipped element-wise."""
     return settings_of(
         task,
         model=ModelSettings(
@@ -95,15 +97,14 @@ def _turing(task: Any) -> TrainSettings[Any]:
     )
 
 
-_TABLE_2 = "Graves et al. 2016, Extended Data Table 2. The paper's score: "
-_TURING = "Graves et al. 2014, section 4.6. "
-_UNTRAINED = "Not trained here to the end: on two cores "
+_UNTRAINED = "Not trained to the end by us"
+_TABLE_2 = "Graves et al. 2016, Extended Data Table 2. Paper"
 _SERIES = CopySettings(min_length=5, max_length=5, num_sequences=10)
 PRESETS: dict[str, Preset] = {
     "memory-reuse": Preset(
-        "a series of 10 sequences through 10 slots, without a recurrent controller (Graves et al. "
-        "2016, Extended Data Fig. 1; bits, sizes and rate are ours). 25 minutes on two cores, with "
-        "a second part at a smaller rate (docs/results): 94 % of the series are without a mistake",
+        "10 sequences through 10 slots, feed-forward controller (Graves et al. 2016, Extended Data "
+        "Fig. 1; bits, sizes and learning rate are ours). 94 % of the series without a mistake "
+        "after 25 minutes on two cores, with a second part at a smaller rate (docs/results).",
         settings_of(
             _SERIES,
             model=ModelSettings(
@@ -114,9 +115,9 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
     "nature-copy": Preset(
-        "1 to 100 vectors of 6 bits, without a recurrent controller (Graves et al. 2016, Extended "
-        "Data Fig. 4; slots, sizes and rate are ours). The paper's measure: sequences with any "
-        "mistake. " + _UNTRAINED + "4 iterations/s, 7 hours in all",
+        "1 to 100 vectors of 6 bits, feed-forward controller (Graves et al. 2016, Extended Data "
+        "Fig. 4; slots, sizes and learning rate are ours). The paper measures the share of "
+        f"sequences with a mistake. {_UNTRAINED}: 4 iterations/s on two cores, 7 hours in total.",
         settings_of(
             CopySettings(num_bits=6, max_length=100),
             model=ModelSettings(
@@ -130,21 +131,19 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
     "ntm-copy": Preset(
-        _TURING + "Its task and sizes. " + _UNTRAINED + "14 iterations/s, 70 minutes in all",
+        "Task and sizes of Graves et al. 2014, section 4.6. "
+        f"{_UNTRAINED}: 14 iterations/s on two cores, 70 minutes in total.",
         _turing(CopySettings()),
     ),
     "ntm-associative-recall": Preset(
-        _TURING
-        + "The paper's score: near 0 bits after 30,000 episodes. "
-        + _UNTRAINED
-        + "15 iterations/s, 67 minutes in all",
+        "Task and sizes of Graves et al. 2014, section 4.6. Paper: near 0 bits after 30,000 "
+        f"episodes. {_UNTRAINED}: 15 iterations/s on two cores, 67 minutes in total.",
         _turing(AssociativeRecallSettings()),
     ),
     "nature-babi": Preset(
-        _TABLE_2 + "16.7 % mean error (20 runs, each with 16 workers on CPUs); its "
-        "LSTM: --model=lstm --hidden_size=512, 27.3 %. "
-        + _UNTRAINED
-        + "30 stories/s, 9 hours in all",
+        f"{_TABLE_2}: 16.7 % mean error (20 runs, each with 16 workers on CPUs); its LSTM "
+        f"(--model=lstm --hidden_size=512): 27.3 %. {_UNTRAINED}: 30 stories/s on two cores, "
+        "9 hours in total.",
         _paper(
             BabiSettings(),
             dict(memory_size=256, word_size=64, num_read_heads=4, hidden_size=256),
@@ -154,10 +153,8 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
     "nature-traversal": Preset(
-        _TABLE_2
-        + "98.8 % of random 7-step paths on the Underground, after about 1M episodes. "
-        + _UNTRAINED
-        + "10 iterations/s in lesson 1, and fewer in later ones",
+        f"{_TABLE_2}: 98.8 % of random 7-step paths on the Underground, after about 1M episodes. "
+        f"{_UNTRAINED}: 10 iterations/s on two cores in lesson 1, fewer in later ones.",
         _paper(
             TraversalSettings(),
             dict(memory_size=256, word_size=50, num_read_heads=5, hidden_size=256, num_layers=3),
@@ -166,10 +163,8 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
     "nature-shortest-path": Preset(
-        _TABLE_2
-        + "55.3 % of 4-step paths on the Underground. "
-        + _UNTRAINED
-        + "20 iterations/s in lesson 1, and fewer in later ones",
+        f"{_TABLE_2}: 55.3 % of 4-step paths on the Underground. "
+        f"{_UNTRAINED}: 20 iterations/s on two cores in lesson 1, fewer in later ones.",
         _paper(
             ShortestPathSettings(),
             dict(memory_size=128, word_size=50, num_read_heads=5, hidden_size=256, num_layers=2),
@@ -178,10 +173,8 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
     "nature-inference": Preset(
-        _TABLE_2
-        + "81.8 % of 4-step relations on a family tree. "
-        + _UNTRAINED
-        + "2 iterations/s in lesson 1, and fewer in later ones",
+        f"{_TABLE_2}: 81.8 % of 4-step relations on a family tree. "
+        f"{_UNTRAINED}: 2 iterations/s on two cores in lesson 1, fewer in later ones.",
         _paper(
             InferenceSettings(),
             dict(memory_size=128, word_size=50, num_read_heads=5, hidden_size=256, num_layers=3),
@@ -192,17 +185,27 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def starting_settings(task_name: str, preset: str | None) -> TrainSettings[Any]:
-    """The settings that flags make changes to.
+def of_task(task_name: str) -> dict[str, Preset]:
+    """The presets of a task."""
+    return {
+        name: preset for name, preset in PRESETS.items() if preset.settings.task_name == task_name
+    }
+
+
+def starting_settings(task_name: str, preset: str) -> TrainSettings[Any]:
+    """The settings of a preset.
 
     Raises:
-      UsageError: there is no such preset of this task.
+      UsageError: if the task has no preset of this name.
     """
-    if preset is None:
-        return DEFAULTS[task_name]
-    names = [name for name in PRESETS if PRESETS[name].settings.task_name == task_name]
-    if preset not in names:
-        known = f"it has {', '.join(names)}" if names else "it has none"
-        raise UsageError(f"--preset {preset}: {task_name} has no such preset; {known}")
-    settings = PRESETS[preset].settings
+    known = of_task(task_name)
+    if preset not in known:
+        names = f"it has {one_of([*known])}" if known else "it has none"
+        other = PRESETS.get(preset)
+        hint = f"; it is one of {other.settings.task_name}" if other else ""
+        raise UsageError(
+            f"--preset={quoted(preset)}: {task_name} has no such preset, {names}"
+            f"{hint or did_you_mean(preset, known)}"
+        )
+    settings = known[preset].settings
     return dataclasses.replace(settings, run=dataclasses.replace(settings.run, preset=preset))

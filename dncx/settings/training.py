@@ -1,4 +1,4 @@
-"""What the commands of dncx take: the flags, their defaults and their help.
+"""The flags of training, their defaults and their help.
 
 Names and defaults are those of google-deepmind/dnc's train.py. No JAX here, so that parsing
 and `--help` are instant.
@@ -7,15 +7,13 @@ and `--help` are instant.
 import dataclasses
 import math
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
-
-import tyro
+from typing import Any, Generic, Literal, TypeVar
 
 from dncx.errors import UsageError
 
 Equations = Literal["deepmind", "nature"]
 TaskT = TypeVar("TaskT")
-MOST = 2**31 - 1  # of what is counted
+MOST = 2**31 - 1  # counters are int32
 _NEEDS = {"patience": "validation_interval", "keep_best_checkpoints": "checkpoint_interval"}
 
 
@@ -24,120 +22,125 @@ class ModelSettings:
     """Kind and sizes of the network."""
 
     model: Literal["dnc", "lstm", "ntm"] = "dnc"
-    """lstm, ntm: the paper's baselines, a deep LSTM without a memory, a Neural Turing Machine."""
-    controller: Literal["default", "lstm", "deep_lstm", "feedforward"] = "default"
-    """By default the one of the equations: lstm, or in the paper deep_lstm."""
-    controller_dtype: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16: what the controller multiplies is rounded to it; all else stays float32."""
-    hidden_size: int = 64
-    """Size of a controller layer."""
-    num_layers: int = 1
-    """Layers of the controller; lstm has one."""
-    embedding_size: int = 0
-    """Numbers that a learned matrix makes of each input vector; 0: inputs as they are."""
+    """Network; lstm and ntm are the paper's baselines."""
     memory_size: int = 16
     """Number of memory slots."""
     word_size: int = 16
-    """Width of each memory slot."""
-    num_write_heads: int = 1
-    """Number of write heads."""
+    """Width of a memory slot."""
     num_read_heads: int = 4
     """Number of read heads."""
-    clip_value: float | None = None
-    """Limit of controller and DNC outputs; 0: none. By default 20, or with nature none."""
+    num_write_heads: int = 1
+    """Number of write heads."""
+    hidden_size: int = 64
+    """Width of a controller layer."""
+    num_layers: int = 1
+    """Number of controller layers; controller=lstm has one."""
+    controller: Literal["default", "lstm", "deep_lstm", "feedforward"] = "default"
+    """Controller; default is lstm, with equations=nature deep_lstm."""
     equations: Equations = "deepmind"
-    """google-deepmind/dnc, or those of the Nature paper."""
+    """Those of google-deepmind/dnc or of the Nature paper."""
+    clip_value: float | None = None
+    """Limit of controller and DNC outputs, 0: none; by default 20."""
+    embedding_size: int = 0
+    """Size of a learned embedding of the inputs; 0: none."""
+    controller_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the controller's products."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
     """RMSProp, on gradients clipped by their global norm."""
 
-    max_grad_norm: float = 50.0
-    """Limit of the norm of the gradients."""
     learning_rate: float = 1e-4
     """Learning rate."""
-    optimizer_epsilon: float = 1e-10
-    """Epsilon under the square root."""
+    max_grad_norm: float = 50.0
+    """Limit of the global norm of the gradients."""
     momentum: float = 0.0
-    """0 in the original, 0.9 in the paper."""
+    """Momentum; 0.9 in the paper."""
+    optimizer_epsilon: float = 1e-10
+    """Epsilon of RMSProp, under the square root."""
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """constant, or down to 0 over num_training_iterations."""
+    """Learning rate over the iterations."""
     warmup_iterations: int = 0
-    """Iterations over which the learning rate first grows in equal steps."""
+    """Iterations in which the learning rate grows to its value."""
     weight_average: float = 0.0
-    """Decay of a running average of the weights, which is then the model; 0: none."""
+    """Decay of an average of the weights, used as the model; 0: off."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """How long to train, what to report, and where to keep it."""
 
-    batch_size: int = 16
-    """Sequences an iteration."""
-    num_training_iterations: int = 100_000
-    """Iterations in all, those before a resume included."""
-    report_interval: int = 100
-    """Iterations between reports of the average loss and a sample."""
-    checkpoint_interval: int = -1
-    """Iterations between checkpoints; -1: only when a signal, such as Ctrl-C, stops the run."""
-    checkpoint_dir: Path | None = None
-    """Where checkpoints are; by default checkpoints/ in the run directory."""
-    validation_interval: int = -1
-    """Iterations between validations, of which the best model is kept; -1: none."""
-    patience: int = 0
-    """Validations without a better one after which training stops; 0: it goes on."""
-    keep_checkpoints: int = 5
-    """How many of the newest checkpoints stay; 0: all."""
-    keep_best_checkpoints: int = 0
-    """How many stay beside these, by least validation error, or else by least loss."""
-    max_skipped_updates: int = 10
-    """An update that is not finite is skipped; so many in a row end the run."""
-    skip_spikes: float = 0.0
-    """Skip updates of batches with more than so many times the usual loss; 0: none."""
-    tensorboard: bool = False
-    """Also write for TensorBoard, to tensorboard/ in the run directory (docs/watching.md)."""
     run_dir: Path = Path("runs/run")
-    """Where configuration, metrics and the trained model go."""
-    resume: Annotated[bool, tyro.conf.arg(help="Go on from the newest checkpoint, if any.")] = True
+    """Folder for configuration, metrics and the trained model."""
+    num_training_iterations: int = 100_000
+    """Iterations in total, including those before a resume."""
+    batch_size: int = 16
+    """Sequences per iteration."""
     seed: int = 0
     """Seed of weights and data."""
-    implementation: Literal["fastest", "plain", "xla", "native"] = "fastest"
-    """How to compute; the numbers are the same but for rounding (dncx/kernels/README.md)."""
-    compilation_cache: bool = True
-    """Keep compiled programs in ~/.cache/dncx for the next start."""
     preset: str | None = None
-    """Settings to start from, which other flags change; listed above if there are any."""
+    """Settings to start from:"""
+    report_interval: int = 100
+    """Iterations between reports of the average loss."""
+    resume: bool = True
+    """Resume from the newest checkpoint, if any."""
+    checkpoint_interval: int = -1
+    """Iterations between checkpoints; -1: only when interrupted."""
+    checkpoint_dir: Path | None = None
+    """Folder for checkpoints; by default checkpoints/ in run_dir."""
+    keep_checkpoints: int = 5
+    """Number of newest checkpoints to keep; 0: all."""
+    keep_best_checkpoints: int = 0
+    """Number of best checkpoints to keep in addition."""
+    validation_interval: int = -1
+    """Iterations between validations; the best model is kept; -1: off."""
+    patience: int = 0
+    """Stop after this many validations without improvement; 0: never."""
+    max_skipped_updates: int = 10
+    """Stop after this many non-finite updates in a row."""
+    skip_spikes: float = 0.0
+    """Skip updates whose loss is this many times the usual; 0: off."""
+    tensorboard: bool = False
+    """Also write TensorBoard events (docs/watching.md)."""
+    implementation: Literal["fastest", "plain", "xla", "native"] = "fastest"
+    """See dncx/kernels/README.md."""
+    compilation_cache: bool = True
+    """Keep compiled programs in ~/.cache/dncx."""
 
     @property
     def checkpoints(self) -> Path:
-        """Where checkpoints are, as an absolute path."""
+        """The folder for checkpoints, as an absolute path."""
         return (self.checkpoint_dir or self.run_dir / "checkpoints").resolve()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScaleSettings:
-    """How training is shared out: over seeds, parts of a batch, time, devices and machines."""
+    """How training is divided: seeds, parts of a batch, time, devices and machines."""
 
     num_seeds: int = 1
-    """Networks trained at once, from --seed on; each has a run directory in run_dir."""
+    """Networks to train at once, from --seed on."""
     gradient_accumulation: int = 1
-    """Parts of a batch, one after the other: the same update in less memory."""
+    """Parts of a batch: the same update in less memory."""
     truncation: int = 0
-    """Steps through which a gradient goes back at most; the state goes on. 0: all."""
+    """Steps after which gradients are cut; 0: never."""
     num_devices: int = 0
-    """Devices that share the batch, or the seeds; 0: as many as divide it."""
+    """Devices that share batch or seeds; 0: as many as divide it."""
     memory_devices: int = 1
-    """Devices that share the slots of each memory, for one too large for a single device."""
+    """Devices that share the slots of each memory."""
     coordinator_address: str | None = None
-    """HOST:PORT of the first of several processes; for clusters see docs/scaling.md."""
+    """HOST:PORT of process 0 of several (docs/scaling.md)."""
     num_processes: int | None = None
-    """How many processes train together; 1: this one alone, whatever a cluster says."""
+    """Processes that train together; 1: train alone, also on a cluster."""
     process_id: int | None = None
-    """Which of them this is, from 0."""
+    """Number of this process, from 0."""
 
     def check(self, run: RunSettings) -> None:
-        """Refuses numbers that do not go together."""
+        """Refuses numbers that do not fit together.
+
+        Raises:
+          UsageError: the first of them.
+        """
         for name in ("num_seeds", "gradient_accumulation", "memory_devices"):
             within(1, MOST, name, getattr(self, name))
         for name in ("truncation", "num_devices"):
@@ -166,31 +169,32 @@ class ScaleSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainSettings(Generic[TaskT]):
-    """Train a network on a task.
+    """Train a network on a task."""
 
-    Options are spelled with _ or with -, and take their value after = or a space.
-    """
-
+    task: TaskT
     model: ModelSettings = ModelSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
-    task: TaskT
     run: RunSettings = RunSettings()
     scale: ScaleSettings = ScaleSettings()
 
     @property
     def task_name(self) -> str:
-        """The task's name at the command line."""
+        """The name of the task on the command line."""
         return self.task.name  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def implementation(self) -> Literal["plain", "xla", "native"] | None:
-        """How to compute, as `dncx.DNC` takes it; slots are shared in XLA's form only."""
+        """The implementation as `dncx.DNC` takes it; only "xla" can share slots."""
         if self.run.implementation == "fastest":
             return "xla" if self.scale.memory_devices > 1 else None
         return self.run.implementation
 
     def check(self) -> None:
-        """Refuses numbers that training cannot use (task and model check their own)."""
+        """Refuses values that training cannot use; task and model check theirs themselves.
+
+        Raises:
+          UsageError: the first of them.
+        """
         run, scale, optimizer = self.run, self.scale, self.optimizer
         for name in ("batch_size", "num_training_iterations", "report_interval"):
             within(1, MOST, name, getattr(run, name))
@@ -199,7 +203,7 @@ class TrainSettings(Generic[TaskT]):
             within(0, MOST, name, getattr(run, name))
         for name, needed in _NEEDS.items():
             if getattr(run, name) and getattr(run, needed) == -1:
-                raise UsageError(f"{name}={getattr(run, name)}: it needs a --{needed}")
+                raise UsageError(f"{name}={getattr(run, name)}: needs --{needed}")
         for name in ("checkpoint_interval", "validation_interval"):
             if getattr(run, name) != -1:
                 within(1, MOST, name, getattr(run, name), "; -1 is off")
@@ -225,6 +229,10 @@ def fields_of(settings: Any) -> dict[str, Any]:
 
 
 def within(lowest: int, highest: int, name: str, value: int, more: str = "") -> None:
-    """Refuses a whole number outside of a range."""
+    """Refuses a whole number outside of a range.
+
+    Raises:
+      UsageError: if it is.
+    """
     if not lowest <= value <= highest:
         raise UsageError(f"{name}={value}: must lie in {lowest}..{highest}{more}")

@@ -3,7 +3,7 @@
 Such a flag is refused when it is given: a person who sets a memory size expects it to matter.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from dncx.errors import UsageError
@@ -13,27 +13,20 @@ from dncx.settings.training import TrainSettings
 _MEMORY = ("memory_size", "word_size", "num_read_heads", "num_write_heads")
 
 
-def refuse_unused(settings: Any, arguments: Sequence[str], kind: str | None = None) -> None:
-    """Refuses the flags on a command line that have no effect.
+def refuse_unused(settings: Any, given: Collection[str], kind: str | None = None) -> None:
+    """Refuses flags that have no effect.
 
     Args:
       settings: what the command line asks for.
-      arguments: the command line.
+      given: the names of the flags on the command line.
       kind: of a trained network (`NetworkConfig.kind`), for the commands about a run.
 
     Raises:
       UsageError: names the flag, and why it has no effect.
     """
-    given = given_flags(arguments)
     for flag, reason in unused_flags(settings, kind).items():
         if flag in given:
             raise UsageError(f"--{flag}: {reason}; leave it out")
-
-
-def given_flags(arguments: Sequence[str]) -> Collection[str]:
-    """The names of the flags on a command line, with underscores."""
-    names = [word[2:].partition("=")[0] for word in arguments if word.startswith("--")]
-    return {name.replace("-", "_") for name in names}
 
 
 def unused_flags(settings: Any, kind: str | None = None) -> Mapping[str, str]:

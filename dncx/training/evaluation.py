@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dncx.errors import UsageError
+from dncx.errors import UsageError, did_you_mean, quoted
 from dncx.networks.build import small_memory_warning
 from dncx.runs.codec import to_json
 from dncx.runs.directory import TrainedRun, load_run
@@ -84,7 +84,10 @@ def _values(text: str, settings: EvalSettings[Any]) -> list[tuple[str, Any]]:
     except ValueError:
         pass
     names = sorted({key.removeprefix("min_") for key in known if not key.startswith("max_")})
-    raise UsageError(f"--sweep {text}: must be NAME=VALUE,VALUE,... with one of {', '.join(names)}")
+    hint = did_you_mean(name, names) if name not in names else ""
+    raise UsageError(
+        f"--sweep={quoted(text)}: must be NAME=VALUE,VALUE,... with one of {', '.join(names)}{hint}"
+    )
 
 
 def _measure(settings: EvalSettings[Any], swept: dict[str, Any]) -> Measurement:

@@ -6,12 +6,10 @@ Trains what is not yet trained under --runs, then writes learning_curve.json and
 learning_curve.svg beside this file, and prints the table. Needs matplotlib (the plots extra).
 """
 
-import dataclasses
+import argparse
 import json
 import statistics
 from pathlib import Path
-
-import tyro
 
 from dncx.explore.plots.curves import draw_curves, finish
 from dncx.explore.plots.style import BLUE, VERMILION, new, save, styled
@@ -38,19 +36,21 @@ ORIGINAL = {
 BLIND_GUESS = 11.26
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Trains several seeds at the defaults and draws their learning curves."""
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Learning curves at the defaults.")
+    parser.add_argument("--num_seeds", type=int, default=10, help="seeds 1, 2, ..., up to this")
+    parser.add_argument("--num_training_iterations", type=int, default=20_000)
+    parser.add_argument(
+        "--runs",
+        type=lambda text: Path(text).expanduser(),
+        default=Path("runs/learning-curve"),
+        help="folder for the runs",
+    )
+    return parser.parse_args()
 
-    num_seeds: int = 10
-    """Seeds 1, 2, ..., as many as this."""
-    num_training_iterations: int = 20_000
-    """Iterations of each."""
-    runs: Path = Path("runs/learning-curve")
-    """Where the runs are kept."""
 
-
-def curve(options: Options, seed: int) -> dict[int, float]:
+def curve(options: argparse.Namespace, seed: int) -> dict[int, float]:
     """Average loss by iteration, of a run that is trained here if it is not there."""
     run_dir = options.runs / f"seed-{seed}"
     if not (run_dir / "model.safetensors").exists():
@@ -90,7 +90,7 @@ def t_statistic(ours: list[float], theirs: tuple[float, ...]) -> str:
 
 def main() -> None:
     """Trains, draws, and prints the table."""
-    options = tyro.cli(Options, use_underscores=True)
+    options = parse()
     curves = [curve(options, seed) for seed in range(1, options.num_seeds + 1)]
     draw(curves, HERE / "learning_curve")
     content = {"original": ORIGINAL, "dncx": {f"seed {n}": c for n, c in enumerate(curves, 1)}}
