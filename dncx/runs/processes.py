@@ -1,4 +1,4 @@
-"""Several processes that train one run together, such as one a machine.
+"""Several processes that train one run together, such as one on each machine.
 
 All of them compute the same program on the devices of all; the first one writes.
 """
@@ -7,7 +7,8 @@ import dataclasses
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,45 +18,84 @@ from jax.experimental import multihost_utils
 
 import dncx
 from dncx.errors import TrainingError, UsageError
+from dncx.runs import clusters
 from dncx.settings.training import ScaleSettings
 
-_JOIN_SECONDS = 300  # in which all have to be there
+_JOIN_SECONDS = 300  # within which all processes must have started
 _HEARTBEAT_SECONDS = 30  # without a sign of life, after which a process counts as lost
+# JAX ends the process by a signal once its own timeout is over; ours has to be over before.
+_NEVER_SECONDS = 10 * 365 * 86_400
 
 
 def join(settings: ScaleSettings) -> None:
-    """Joins the other processes of the run, if there are any. Before anything is computed.
+    """Joins the other processes of the run, if there are any, before anything is computed.
 
-    It waits for them, and says so where no cluster started them.
+    It first prints for whom it waits.
 
     Raises:
-      UsageError: they were not found.
+      UsageError: if they do not come in time, or something about them is wrong.
     """
     if jax.distributed.is_initialized() or settings.num_processes == 1:
         return
-    try:
-        if settings.coordinator_address:
-            _check_address(settings.coordinator_address, is_here=settings.process_id == 0)
-            print(
-                f"process {settings.process_id} of {settings.num_processes}: waiting up to "
-                f"{_JOIN_SECONDS} s for all of them at {settings.coordinator_address}",
-                flush=True,
-            )
-            jax.distributed.initialize(
-                settings.coordinator_address,
-                settings.num_processes,
-                settings.process_id,
-                initialization_timeout=_JOIN_SECONDS,
-                heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
-            )
-        elif _is_one_of_many(os.environ):
-            jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
-    except (RuntimeError, ValueError) as error:
-        raise UsageError(
-            f"the processes of this run did not find each other: {error}\n"
-            "--coordinator_address, --num_processes and --process_id tell them; "
-            "--num_processes=1 trains in each by itself (docs/scaling.md)"
-        ) from error
+    address, number, count = (
+        settings.coordinator_address,
+        settings.process_id,
+        settings.num_processes,
+    )
+    method, others = None, f"process {number} of {count}"
+    if address:
+        _check_address(address, is_here=number == 0)
+        others += f" at {address}"
+        # Nothing is left to ask Kubernetes, and its library may fail.
+        method = "deactivate" if "KUBERNETES_SERVICE_HOST" in os.environ else None
+    elif peers := clusters.find_peers():
+        count, method = peers.num_processes, peers.method
+        others = f"one of {count or 'several'} processes that {peers.cluster} started together"
+    else:
+        if reason := clusters.trains_alone_because():
+            print(reason, flush=True)
+        return
+    print(f"{others}: waiting up to {_JOIN_SECONDS} s for all; {clusters.ALONE}", flush=True)
+    _in_time(
+        lambda: jax.distributed.initialize(
+            address,
+            count,
+            number,
+            cluster_detection_method=method,
+            initialization_timeout=_NEVER_SECONDS,
+            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+        )
+    )
+
+
+def _in_time(initialize: Callable[[], None]) -> None:
+    """Waits for JAX in another thread, so that Ctrl-C and our own timeout end the wait.
+
+    Raises:
+      UsageError: if it takes too long, or fails.
+    """
+    failures: list[Exception] = []
+
+    def attempt() -> None:
+        try:
+            initialize()
+        except Exception as error:  # of JAX, of the libraries of clusters, of malformed variables
+            failures.append(error)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(_JOIN_SECONDS)
+    if thread.is_alive():
+        reason = f"not all of them came within {_JOIN_SECONDS} s"
+    elif failures:
+        reason = f"{type(failures[0]).__name__}: {failures[0]}"
+    else:
+        return
+    raise UsageError(
+        f"the processes of this run did not find each other: {reason}\n"
+        "--coordinator_address, --num_processes and --process_id say where they are; "
+        f"{clusters.ALONE} (docs/scaling.md)"
+    ) from (failures[0] if failures else None)
 
 
 def _check_address(address: str, *, is_here: bool) -> None:
@@ -70,13 +110,13 @@ def _check_address(address: str, *, is_here: bool) -> None:
 
 
 def agree(settings: Any) -> None:
-    """Refuses processes that were not started with the settings of the first.
+    """Refuses processes that were started with other settings than the first.
 
     Args:
-      settings: a dataclass of dataclasses with all that a run depends on.
+      settings: a dataclass of dataclasses with everything that a run depends on.
 
     Raises:
-      UsageError: in all of them, with a list of what differs.
+      UsageError: in all processes, with a list of what differs.
     """
     if jax.process_count() == 1:
         return
@@ -101,20 +141,9 @@ def agree(settings: Any) -> None:
         )
 
 
-def _is_one_of_many(environment: Mapping[str, str]) -> bool:
-    """Whether a cluster started this process together with others.
-
-    JAX knows where they are, or ends with what it lacks, as under Open MPI 5.
-    """
-    slurm = "SLURM_STEP_NODELIST" in environment and int(environment.get("SLURM_NTASKS", 1)) > 1
-    open_mpi = int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1
-    pod, index = "KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"
-    return slurm or open_mpi or (pod in environment and index in environment)
-
-
 @contextmanager
 def losses_reported(left: Callable[[], str]) -> Iterator[None]:
-    """Ends the run where another process of it is gone; `left` says what there is then."""
+    """Ends the run once another process is gone; `left` says what remains then."""
     try:
         yield
     except (jax.errors.JaxRuntimeError, ValueError) as error:
@@ -122,13 +151,13 @@ def losses_reported(left: Callable[[], str]) -> Iterator[None]:
             raise
         reason = str(error).strip().partition("\n")[0][:200]
         raise TrainingError(
-            f"another process of this run was lost, or the way to it ({reason}); {left()}. Once "
-            "all processes are started again, the same command goes on from there."
+            f"another process of this run was lost, or the connection to it ({reason}); {left()}. "
+            "Start all processes again, with the same command, to resume from there."
         ) from error
 
 
 def of_a_loss(error: Exception) -> bool:
-    """Whether an error is what JAX raises where another process of the run is gone."""
+    """Whether an error is one that JAX raises once another process of the run is gone."""
     of_jax = isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error)
     return jax.process_count() > 1 and of_jax and "RESOURCE_EXHAUSTED" not in str(error)
 
@@ -139,7 +168,7 @@ def is_primary() -> bool:
 
 
 def allreduce_max(*numbers: int) -> tuple[int, ...]:
-    """The largest of each number in any process: the same in all of them."""
+    """The largest of each number in any process; the same in all processes."""
     if jax.process_count() == 1:
         return numbers
     everywhere = multihost_utils.process_allgather(np.asarray(numbers, np.int32))
@@ -147,13 +176,13 @@ def allreduce_max(*numbers: int) -> tuple[int, ...]:
 
 
 def on_primary(action: Callable[[], Any]) -> Any:
-    """Lets the first process do what is done once, while the others wait for it.
+    """Lets the first process do something alone, while the others wait for it.
 
     Returns:
-      What it gives in the first process, None in the others.
+      The result in the first process, None in the others.
 
     Raises:
-      TrainingError: in the others, if it failed in the first, which says why.
+      TrainingError: in the others, if it failed in the first, which prints the reason.
     """
     if jax.process_count() == 1:
         return action()
@@ -161,11 +190,11 @@ def on_primary(action: Callable[[], Any]) -> Any:
     if is_primary():
         try:
             result = action()
-        except BaseException as error:  # the others must not wait for ever
+        except BaseException as error:  # or the others would wait for ever
             failure = error
     failed = any(allreduce_max(failure is not None))
     if failure:
         raise failure
     if failed:
-        raise TrainingError("the first process stopped, and says why")
+        raise TrainingError("the first process failed; it prints the reason")
     return result

@@ -17,10 +17,11 @@ import pytest
 
 from dncx.cli.main import train_main
 from dncx.errors import TrainingError
-from dncx.runs import checkpoints, processes
+from dncx.runs import checkpoints, clusters, processes
 from dncx.runs.directory import load_model
 from dncx.runs.metrics import read_metrics
 from dncx.runs.state import initial_state
+from dncx.settings.training import ScaleSettings
 
 SIZES = ["--hidden_size=8", "--memory_size=8", "--word_size=4", "--num_read_heads=2"]
 TRAIN = [*SIZES, "--batch_size=8", "--report_interval=10", "--learning_rate=1e-3"]
@@ -176,22 +177,150 @@ def test_a_signal_to_one_stops_both_with_a_checkpoint(alone, tmp_path):
     assert_same_run(tmp_path / "run", alone)
 
 
+STEP = {"SLURM_JOB_ID": "77", "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
+        "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_NUM_NODES": "1"}  # fmt: skip
+SHELL = STEP | {"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "1", "SLURM_JOB_NAME": "bash"}
+POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "3"}
+URI = {"OMPI_MCA_orte_hnp_uri": "1.0;tcp://1.2.3.4:5"}
+OF_POD = "dnc-3.dnc.default.svc.cluster.local"
+
+
 @pytest.mark.parametrize(
     ("environment", "found"),
     [
-        ({}, False),
-        ({"SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": "node[1-2]"}, True),
-        ({"SLURM_NTASKS": "2"}, False),  # in the script of a job, before srun
-        ({"SLURM_NTASKS": "1", "SLURM_STEP_NODELIST": "node1"}, False),
-        ({"OMPI_MCA_orte_hnp_uri": "1.0;tcp://1.2.3.4:5", "OMPI_COMM_WORLD_SIZE": "4"}, True),
-        ({"OMPI_MCA_orte_hnp_uri": "1.0;tcp://1.2.3.4:5", "OMPI_COMM_WORLD_SIZE": "1"}, False),
-        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),  # of Open MPI 5, where JAX says what it lacks
-        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}, True),
-        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, False),
+        ({}, None),
+        (STEP | {"SLURM_NTASKS": "2"}, ("Slurm", 2, None)),
+        (STEP | {"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "2"}, ("Slurm", 2, None)),
+        (SHELL, None),  # of salloc, in a job of four tasks
+        (SHELL | {"SLURM_STEP_NUM_TASKS": ""}, ("Slurm", 4, None)),
+        ({"SLURM_NTASKS": "2"}, None),  # in the script of a job, before srun
+        (STEP | {"SLURM_NTASKS": "1"}, None),
+        (URI | {"OMPI_COMM_WORLD_SIZE": "4"}, ("Open MPI", 4, None)),
+        (URI | {"OMPI_COMM_WORLD_SIZE": "1"}, None),
+        (SHELL | URI | {"OMPI_COMM_WORLD_SIZE": "4"}, ("Open MPI", 4, None)),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, ("Open MPI", 2, "mpi4py")),  # version 5
+        ({"PMI_SIZE": "3", "PMI_RANK": "0"}, ("MPI", 3, "mpi4py")),
+        ({"PMI_SIZE": "1", "PMI_RANK": "0"}, None),
+        (SHELL | {"PMI_SIZE": "4", "PMI_RANK": "0"}, ("MPI", 4, "mpi4py")),  # mpiexec in salloc
+        (POD, None),  # of independent ones
+        (POD | {"JAX_COORDINATOR_ADDRESS": "dnc-0:1234"}, ("Kubernetes", None, None)),
+        (POD | {"hostname": OF_POD}, ("Kubernetes", None, None)),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "hostname": OF_POD}, None),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, None),  # not on a TPU's machine
+        ({"TPU_WORKER_HOSTNAMES": "a,b", "tpu": "here"}, ("Cloud TPU", 2, None)),
+        ({"TPU_WORKER_HOSTNAMES": "a", "tpu": "here"}, None),
+        (
+            {"TPU_PROCESS_ADDRESSES": "a,b", "tpu": "here", "MEGASCALE_NUM_SLICES": "3"},
+            ("Cloud TPU", 6, None),
+        ),
     ],
 )
-def test_which_clusters_are_found(environment, found):
-    assert processes._is_one_of_many(environment) is found
+def test_which_clusters_are_found(environment, found, monkeypatch):
+    """As if all the libraries that JAX needs were installed."""
+    variables = dict(environment)
+    fqdn, on_tpu = variables.pop("hostname", "dnc-3"), bool(variables.pop("tpu", ""))
+    monkeypatch.setattr(clusters.socket, "getfqdn", lambda: fqdn)
+    monkeypatch.setattr(clusters, "find_spec", lambda _: True)
+    monkeypatch.setattr("jax._src.cloud_tpu_init.running_in_cloud_tpu_vm", on_tpu)
+    monkeypatch.setattr("jax._src.clusters.cloud_tpu_cluster.running_in_cloud_tpu_vm", on_tpu)
+    for name in ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MEGASCALE_NUM_SLICES", "1")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert clusters.find_peers(variables) == found
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        SHELL | {"SLURM_STEP_NUM_TASKS": "four"},
+        STEP | {"SLURM_NTASKS": "2(x3)"},
+        STEP | {"SLURM_NTASKS": "2", "SLURM_PROCID": "-1"},
+        STEP | {"SLURM_NTASKS": "2", "SLURM_JOB_ID": "ü"},
+        {"OMPI_COMM_WORLD_SIZE": "2.0"},
+        URI | {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "x"},
+        {"OMPI_MCA_orte_hnp_uri": "garbage", "OMPI_COMM_WORLD_SIZE": "2"},
+        {"OMPI_COMM_WORLD_SIZE": "2"},
+        {"PMI_SIZE": "two"},
+        {"PMI_SIZE": "2"},
+        {"TPU_WORKER_HOSTNAMES": "a,b", "MEGASCALE_NUM_SLICES": "x"},
+        POD | {"JOB_COMPLETION_INDEX": "first"},
+        POD | {"JAX_COORDINATOR_ADDRESS": "dnc-0:1234"},  # without its library
+        STEP | {"SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": ""},
+    ],
+)
+def test_a_cluster_that_makes_no_sense(environment, tmp_path, monkeypatch, capsys):
+    """Exit code 2 and one message, which names how to train alone."""
+    monkeypatch.setattr(clusters, "find_spec", lambda _: None)
+    monkeypatch.setattr(processes, "_JOIN_SECONDS", 0.5)
+    if "MEGASCALE_NUM_SLICES" in environment:
+        monkeypatch.setattr("jax._src.cloud_tpu_init.running_in_cloud_tpu_vm", True)
+        monkeypatch.setattr("jax._src.clusters.cloud_tpu_cluster.running_in_cloud_tpu_vm", True)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with monkeypatch.context() as patch:
+        if environment.get("SLURM_STEP_NODELIST") == "":
+            patch.setattr(jax.distributed, "initialize", lambda *_, **__: {}["no nodes"])
+        assert train_main([*TRAIN, f"--run_dir={tmp_path / 'run'}"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("dncx: error: ")
+    assert "--num_processes=1" in error
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("environment", [SHELL, POD])
+def test_a_process_that_trains_alone_on_a_cluster(environment, monkeypatch, capsys):
+    """In a shell of Slurm, and in a pod of many independent ones: it waits for nobody."""
+
+    def joined(*_, **__):
+        raise AssertionError("it would wait")
+
+    monkeypatch.setattr(jax.distributed, "initialize", joined)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    processes.join(ScaleSettings())
+    assert ("headless" in capsys.readouterr().out) is (environment is POD)
+
+
+WAIT = """
+import sys
+from dncx.cli.main import leave, train_main
+from dncx.runs import processes
+processes._JOIN_SECONDS = 1.5
+leave(train_main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("way", ["flags", "Slurm"])
+def test_others_that_do_not_come(number, way, tmp_path):
+    """It says at once for whom it waits, and ends by itself, not by JAX's signal."""
+    flags, variables = by_flags()(number) if way == "flags" else by_slurm()(number)
+    result = subprocess.run(
+        [sys.executable, "-c", WAIT, *TRAIN, *flags, f"--run_dir={tmp_path / 'run'}"],
+        env=os.environ | {"JAX_PLATFORMS": "cpu"} | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 2, result.stderr
+    assert "--num_processes=1" in result.stdout
+    assert "2" in result.stdout.splitlines()[0]
+    (message,) = [line for line in result.stderr.splitlines() if "1.5 s" in line]
+    assert message.startswith("dncx: error: ")
+    assert "Traceback" not in result.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_ctrl_c_ends_the_wait(tmp_path):
+    flags, _ = by_flags()(0)
+    command = [sys.executable, "train.py", *TRAIN, *flags, f"--run_dir={tmp_path / 'run'}"]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert "waiting" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
 
 
 def test_a_coordinator_that_is_not_there(tmp_path, capsys, monkeypatch):
@@ -201,5 +330,5 @@ def test_a_coordinator_that_is_not_there(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(processes.jax.distributed, "initialize", refuse)
     address = ["--coordinator_address=localhost:1", "--num_processes=2", "--process_id=1"]
     assert train_main([*TRAIN, *address, f"--run_dir={tmp_path / 'run'}"]) == 2
-    assert "did not find each other: DEADLINE_EXCEEDED" in capsys.readouterr().err
+    assert "DEADLINE_EXCEEDED: no coordinator" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
