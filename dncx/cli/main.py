@@ -157,9 +157,8 @@ def _say(message: str, code: int) -> int:
 
 
 def _train(settings: TrainSettings[Any]) -> None:
-    _cache_compilations(settings.run.compilation_cache)
-    with _ctrl_c_ends_at_once():
-        from dncx.training.loop import train
+    _load_jax(settings.run.compilation_cache)
+    from dncx.training.loop import train
 
     if not settings.run.tensorboard:
         train(settings)
@@ -171,14 +170,14 @@ def _train(settings: TrainSettings[Any]) -> None:
 
 
 def _eval(settings: EvalSettings[Any]) -> None:
-    _cache_compilations(settings.compilation_cache)
+    _load_jax(settings.compilation_cache, alone=True)
     from dncx.training.evaluation import evaluate, report
 
     print(report(evaluate(settings)))
 
 
 def _explore(settings: ExploreSettings[Any]) -> None:
-    _cache_compilations(settings.compilation_cache)
+    _load_jax(settings.compilation_cache, alone=True)
     from dncx.explore.command import explore
 
     for line in explore(settings):
@@ -186,7 +185,7 @@ def _explore(settings: ExploreSettings[Any]) -> None:
 
 
 def _export(settings: ExportSettings) -> None:
-    _cache_compilations(settings.compilation_cache)
+    _load_jax(settings.compilation_cache, alone=True)
     from dncx.export import export
 
     for line in export(settings):
@@ -194,7 +193,7 @@ def _export(settings: ExportSettings) -> None:
 
 
 def _debug(settings: DebugSettings) -> None:
-    _cache_compilations(settings.compilation_cache)
+    _load_jax(settings.compilation_cache, alone=True)
     from dncx.debugging.command import debug
 
     print(debug(settings))
@@ -204,6 +203,22 @@ def _runs(settings: RunsSettings) -> None:
     from dncx.cli.listing import show_runs
 
     print(show_runs(settings))
+
+
+def _load_jax(compilation_cache: bool, *, alone: bool = False) -> None:
+    """Loads JAX; of a command that computes in this process alone, the devices as well.
+
+    Raises:
+      UsageError: if JAX rejects an environment variable or finds no device.
+    """
+    _cache_compilations(compilation_cache)
+    with _ctrl_c_ends_at_once():
+        try:
+            from dncx.training.devices import check_devices
+        except ValueError as error:  # of JAX, such as JAX_ENABLE_X64=maybe
+            raise UsageError(f"JAX does not start: {error}") from error
+        if alone:
+            check_devices()
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def page(
     Raises:
       UsageError: if the file exists and `force` is not set.
     """
-    return write_new(Path(path), html(trace, compared).encode(), force)
+    return write_new(Path(path), html(trace, compared).encode(errors="replace"), force)
 
 
 def frame(trace: Trace) -> str:

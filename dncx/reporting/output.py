@@ -41,6 +41,9 @@ class Output:
             discard(self._stream)
 
 
+_FAILING = ("strict", "surrogateescape")  # ways of Python's streams that raise errors
+
+
 def replace_unprintable(*streams: Any) -> None:
     """Lets streams write characters that their encoding lacks, or that are none, as escapes.
 
@@ -48,7 +51,7 @@ def replace_unprintable(*streams: Any) -> None:
     name that is not UTF-8 would end it on any.
     """
     for stream in streams:
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in _FAILING:
             stream.reconfigure(errors="backslashreplace")
 
 

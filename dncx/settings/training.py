@@ -6,10 +6,11 @@ and `--help` are instant.
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from dncx.errors import UsageError
+from dncx.errors import UsageError, quoted
 
 Equations = Literal["deepmind", "nature"]
 TaskT = TypeVar("TaskT")
@@ -196,6 +197,8 @@ class TrainSettings(Generic[TaskT]):
           UsageError: the first of them.
         """
         run, scale, optimizer = self.run, self.scale, self.optimizer
+        for name, path in (("run_dir", run.run_dir), ("checkpoint_dir", run.checkpoints)):
+            _check_utf8(name, path)
         for name in ("batch_size", "num_training_iterations", "report_interval"):
             within(1, MOST, name, getattr(run, name))
         within(1, MOST, "max_skipped_updates", run.max_skipped_updates)
@@ -226,6 +229,14 @@ class TrainSettings(Generic[TaskT]):
 def fields_of(settings: Any) -> dict[str, Any]:
     """The fields of a dataclass by name, as its class takes them."""
     return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+
+
+def _check_utf8(name: str, path: Path) -> None:
+    """Refuses a path that is not UTF-8, in which the library that writes checkpoints fails."""
+    try:
+        os.path.abspath(path).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{name}={quoted(str(path))}: the path must be UTF-8") from error
 
 
 def within(lowest: int, highest: int, name: str, value: int, more: str = "") -> None:

@@ -45,6 +45,9 @@ def compile_programs(
     draws = draw
     if len(population.seeds) > 1:
         draws = place(jnp.stack([stream(seed, DATA) for seed in population.seeds]))
+    # A restored state is committed to its device, a fresh one is not: as shapes with a device both
+    # give the same program, and a resumed run finds the one that its first start compiled.
+    state, one = jax.tree.map(_on_its_device, (state, one))
     train = make_train(config, task).lower(state, draws, place(jnp.int32(0)), data).compile()
     devices = config.gradient.devices
     answer = _compiled(make_answer(config.graph, alone, 1, devices), one, samples, data_alone)
@@ -57,6 +60,10 @@ def compile_programs(
         measure=lambda state: measure(state.model, gate, state.iteration, data_alone),
         diagnose=lambda state, seed: diagnose(state, place(stream(seed, DATA)), data),
     )
+
+
+def _on_its_device(x: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding, weak_type=x.weak_type)
 
 
 def _compiled(program: Wrapped, state: TrainState, key: jax.Array, data: Any) -> Any:

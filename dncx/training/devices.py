@@ -1,5 +1,6 @@
 """Several devices for one run: they share the batch or the seeds, and the slots of a memory."""
 
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from dncx.dnc import DNCState
-from dncx.errors import UsageError
+from dncx.errors import UsageError, did_you_mean
 from dncx.settings.training import ScaleSettings
 
 BATCH, MEMORY = "batch", "memory"
@@ -89,6 +90,60 @@ class Devices(NamedTuple):
             axis_names={BATCH},
             check_vma=False,
         )
+
+
+def check_devices() -> None:
+    """Refuses a platform that JAX cannot use, before anything is computed.
+
+    Raises:
+      UsageError: if JAX_PLATFORMS asks for it, or its plugin fails; the message names what to do.
+    """
+    log = logging.getLogger("jax._src.xla_bridge")
+    log.addFilter(_one_line)
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError) as error:  # without any device JAX fails an assertion
+        raise UsageError(_no_device(jax.config.values["jax_platforms"], str(error))) from error
+    finally:
+        log.removeFilter(_one_line)
+
+
+_INSTALL = {
+    "cuda": 'for an NVIDIA GPU its driver is needed, and pip install "jax[cuda13]"',
+    "tpu": 'for a TPU pip install "jax[tpu]" is needed',
+}
+_PLATFORMS = ("cpu", "gpu", "cuda", "rocm", "tpu")
+
+
+def _no_device(asked: str | None, error: str) -> str:
+    """What to do about JAX's error, on one line.
+
+    Args:
+      asked: JAX_PLATFORMS.
+      error: what JAX says.
+    """
+    reason = error.partition("\n")[0].partition(" (set JAX")[0].partition(" (you may")[0]
+    reason = reason.partition("': ")[2] or reason
+    detail = f" ({reason[:200].rstrip('.')})" if reason else ""
+    if not asked:
+        return f"JAX cannot use the devices of this machine{detail}; JAX_PLATFORMS=cpu leaves them"
+    names = asked.lower().replace("gpu", "cuda").split(",")
+    install = [text for name, text in _INSTALL.items() if name in names]
+    unknown = next((name for name in names if name not in _PLATFORMS), "")
+    advice = [*install, "unset JAX_PLATFORMS to use what there is"]
+    return (
+        f"JAX_PLATFORMS={asked}: JAX finds no such device{detail}; {'; '.join(advice)}"
+        f"{did_you_mean(unknown, _PLATFORMS)}"
+    )
+
+
+def _one_line(record: logging.LogRecord) -> bool:
+    """Lets JAX's log say that a plugin failed, and why, without its stack trace."""
+    if record.exc_info and record.exc_info[1]:
+        error = record.exc_info[1]
+        record.msg = f"{record.getMessage()}: {type(error).__name__}: {error}".partition("\n")[0]
+        record.args, record.exc_info = None, None
+    return True
 
 
 def find_devices(settings: ScaleSettings, batch_size: int, memory_size: int) -> Devices | None:

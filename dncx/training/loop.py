@@ -28,7 +28,7 @@ from dncx.tasks.base import HasEvalSplits, Objective
 from dncx.tasks.curriculum import Course
 from dncx.tasks.registry import make_task, resolved
 from dncx.training.compilation import Programs, compile_programs
-from dncx.training.devices import in_words
+from dncx.training.devices import check_devices, in_words
 from dncx.training.failure import keep_failure
 from dncx.training.interruption import Interrupted, Interruption
 from dncx.training.resume import NextAction, next_action, own_folders
@@ -67,6 +67,7 @@ def train(
     """
     settings.check()
     processes.join(settings.scale)
+    check_devices()
     processes.agree(settings)
     run, task = settings.run, make_task(settings.task_name, settings.task)
     settings = dataclasses.replace(settings, task=resolved(settings.task, task))
