@@ -12,6 +12,8 @@ from dncx.cli import parsing
 from dncx.cli.help import Help
 from dncx.cli.main import main, task_main, train_main
 from dncx.errors import UsageError, did_you_mean
+from dncx.runs.paths import SHIPPED
+from dncx.runs.summary import read_finished
 from dncx.settings import presets
 from dncx.settings.flags import POSITIONAL, changed, flags_of
 from dncx.tasks.repeat_copy import RepeatCopy
@@ -130,6 +132,8 @@ def test_types_of_fields():
 
 
 # Home directories
+
+SHIPPED_RUN = read_finished(SHIPPED / "memory-reuse")
 
 
 def path_flags():
