@@ -168,7 +168,7 @@ def test_home_directories(command, word, flag, monkeypatch, tmp_path):
             continue
         before = [] if flag.mark == POSITIONAL else [word]
         if flag.mark == POSITIONAL and command in ("eval", "explore"):
-            monkeypatch.setattr(parsing, "_with_task_of_run", lambda settings, *_: settings)
+            monkeypatch.setattr(parsing, "read_finished", lambda _: SHIPPED_RUN)
         assert values_of(parse(command, *before, *words))[flag.name] == path
 
 
