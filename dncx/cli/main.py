@@ -14,6 +14,7 @@ import dncx
 from dncx.cli import parsing
 from dncx.cli.help import Help
 from dncx.errors import TrainingError, UsageError
+from dncx.reporting.logs import log_shown
 from dncx.reporting.output import discard, replace_unprintable
 from dncx.settings import presets
 from dncx.settings.commands import (
@@ -151,9 +152,13 @@ def _run(command: Callable[[], None]) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    with suppress(OSError):  # the terminal may be closed
-        print(f"dncx: {message}", file=sys.stderr)
+    _warn(message)
     return code
+
+
+def _warn(message: str) -> None:
+    with suppress(OSError):  # the terminal may be closed
+        print(f"dncx: {message}", file=sys.stderr, flush=True)
 
 
 def _train(settings: TrainSettings[Any]) -> None:
@@ -173,30 +178,34 @@ def _eval(settings: EvalSettings[Any]) -> None:
     _load_jax(settings.compilation_cache, alone=True)
     from dncx.training.evaluation import evaluate, report
 
-    print(report(evaluate(settings)))
+    with log_shown(_warn):
+        print(report(evaluate(settings)))
 
 
 def _explore(settings: ExploreSettings[Any]) -> None:
     _load_jax(settings.compilation_cache, alone=True)
     from dncx.explore.command import explore
 
-    for line in explore(settings):
-        print(line, flush=True)
+    with log_shown(_warn):
+        for line in explore(settings):
+            print(line, flush=True)
 
 
 def _export(settings: ExportSettings) -> None:
     _load_jax(settings.compilation_cache, alone=True)
     from dncx.export import export
 
-    for line in export(settings):
-        print(line, flush=True)
+    with log_shown(_warn):
+        for line in export(settings):
+            print(line, flush=True)
 
 
 def _debug(settings: DebugSettings) -> None:
     _load_jax(settings.compilation_cache, alone=True)
     from dncx.debugging.command import debug
 
-    print(debug(settings))
+    with log_shown(_warn):
+        print(debug(settings))
 
 
 def _runs(settings: RunsSettings) -> None:

@@ -1,6 +1,7 @@
-"""What training tells people."""
+"""What training prints."""
 
 import sys
+import time
 from typing import Any
 
 from rich.console import Console
@@ -8,12 +9,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dncx.reporting.output import Output
 
+_SECONDS = 2.0  # between reports on a terminal: a person reads no faster
+_CUT = " ..."
+
 
 class Reporter:
-    """Prints reports: under a progress bar on a terminal, as plain lines elsewhere; or nothing."""
+    """Prints, on a terminal under a progress bar; if quiet, nothing.
+
+    A terminal shows a report every two seconds at most, with samples that fit its width. A file or
+    a pipe gets all of them, in full.
+    """
 
     def __init__(self, total: int, quiet: bool = False):
-        self._output: Any = Output(sys.stdout) if sys.stdout else None  # there need not be any
+        self._output: Any = Output(sys.stdout) if sys.stdout else None  # a daemon has none
         self.console = Console(file=self._output, highlight=False, soft_wrap=True, quiet=quiet)
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -25,22 +33,41 @@ class Reporter:
             transient=True,
         )
         self.bar = self.progress.add_task("training", total=total)
+        self._total = total
+        self._last_report = -_SECONDS
 
     def __enter__(self) -> "Reporter":
-        self.progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
 
     def nobody_reads(self) -> bool:
-        """Whether the terminal, or what read the reports, has gone away."""
+        """Whether the terminal, or the program that read the reports, has gone away."""
         return self._output is not None and self._output.lost
 
     def say(self, text: str) -> None:
-        """A line, or several."""
+        """Prints a line, or several."""
         self.console.print(text, markup=False)
+
+    def report(self, text: str, sample: str, iteration: int) -> None:
+        """Prints a report and a sample, unless the last one was just printed on a terminal."""
+        if self.console.is_terminal:
+            now = time.monotonic()
+            if now - self._last_report < _SECONDS and iteration < self._total:
+                return
+            self._last_report = now
+            sample = "\n".join(self._cut(line) for line in sample.splitlines())
+        self.say(f"{text}\n{sample}")
+
+    def show_bar(self) -> None:
+        """Shows the progress bar, now that there is progress."""
+        self.progress.start()
 
     def advance(self, iteration: int) -> None:
         """Moves the bar."""
         self.progress.update(self.bar, completed=iteration)
+
+    def _cut(self, line: str) -> str:
+        width = self.console.width
+        return line if len(line) <= width else line[: max(0, width - len(_CUT))] + _CUT

@@ -1,4 +1,4 @@
-"""What a run tells while it trains: lines for people, metrics.jsonl, and loggers."""
+"""What a run reports while it trains: lines for people, metrics.jsonl, and loggers."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ Logger = Callable[[dict[str, Any]], object]
 
 
 class Reports:
-    """Reports of a run to all who are to know.
+    """Reports of a run, to people and to programs.
 
     Args:
       run: its settings.
@@ -41,46 +41,53 @@ class Reports:
         self._loggers = loggers
 
     def note(self, line: dict[str, Any], text: str) -> None:
-        """A line of metrics.jsonl, and what it says in words."""
+        """A line of metrics.jsonl, and the same in words."""
+        self._log(line)
+        self._reporter.say(text)
+
+    def _log(self, line: dict[str, Any]) -> None:
         if is_primary():
             Metrics(self._run.run_dir / METRICS).append(line)
             for logger in self._loggers:
                 logger(line)
-        self._reporter.say(text)
 
     def to_disk(self) -> None:
-        """Waits until the lines so far would outlast a power cut."""
+        """Waits until all lines are on the disk, where a power cut cannot harm them."""
         if is_primary():
             self._population.metrics_to_disk()
 
     def report(self, state: TrainState, lesson: int, speed: float, sample: str) -> float | None:
-        """Reports of the state.
+        """Reports the state.
 
         Args:
-          state: of which.
-          lesson: the present one; 0: there are none.
-          speed: iterations a second.
-          sample: an answer of the network in print.
+          state: what to report.
+          lesson: the present one; 0 if there are none.
+          speed: iterations per second.
+          sample: an answer of the network, for people.
 
         Returns:
-          The average loss, of a population the median of those.
+          The average loss; of a population the median.
         """
         lines = [self._line(one, lesson, speed) for one in self._population.split(state)]
         line = lines[0] if len(lines) == 1 else _together(lines)
         if len(lines) > 1 and is_primary():
             for folder, own in zip(self._population.folders, lines, strict=True):
                 Metrics(folder / METRICS).append(own)
-        spikes = line.get("spikes", 0)
-        self.note(
-            line,
-            f"iteration {line['iteration']}/{self._run.num_training_iterations}: "
-            + (f"lesson {lesson}, " if lesson else "")
-            + (f"{line['skipped']} updates not finite and skipped, " if line["skipped"] else "")
-            + (f"{spikes} updates skipped for their loss, " if spikes else "")
-            + (f"{self._loss(line)}, " if line["loss"] is not None else "")
-            + f"{speed:.0f} iterations/s\n{sample}",
-        )
+        self._log(line)
+        self._reporter.report(self._in_words(line, speed), sample, line["iteration"])
         return line["loss"]
+
+    def _in_words(self, line: dict[str, Any], speed: float) -> str:
+        parts = [f"lesson {line['lesson']}"] if "lesson" in line else []
+        if line["skipped"]:
+            parts.append(f"{line['skipped']} non-finite updates skipped")
+        if line.get("spikes"):
+            parts.append(f"{line['spikes']} updates skipped for their loss")
+        if line["loss"] is not None:
+            parts.append(self._loss(line))
+        parts.append(f"{speed:.0f} iterations/s")
+        total = self._run.num_training_iterations
+        return f"iteration {line['iteration']}/{total}: {', '.join(parts)}"
 
     def _line(self, state: TrainState, lesson: int, speed: float) -> dict[str, Any]:
         iteration, skipped, spikes = state.reached, int(state.skipped), int(state.spikes)
@@ -106,7 +113,7 @@ class Reports:
 
 
 def _together(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """A line for all seeds of a population: the median of their losses, and each of them."""
+    """A line for all seeds of a population: each loss, and the median of all."""
     losses = [line["loss"] for line in lines]
     known = [loss for loss in losses if loss is not None]
     counts = {

@@ -46,6 +46,10 @@ class BitScoring:
     """Scores the logits of independent bits: a task of bits without its sizes and episodes."""
 
     in_bits: ClassVar[bool] = True  # the unit of the loss; else nats
+    about: ClassVar[str] = (
+        "In samples each group of digits is one step, and each digit one channel (.3 is 0.3); "
+        "targets and outputs are 0 at steps whose answers do not count."
+    )
 
     def loss(self, outputs: Float[Array, "B T O"], episode: Episode) -> Float[Array, ""]:
         """Sigmoid cross-entropy, summed over channels and steps; the mean over the batch."""

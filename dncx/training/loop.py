@@ -14,6 +14,7 @@ from dncx.errors import TrainingError, UsageError
 from dncx.networks.build import small_memory_warning
 from dncx.networks.config import network_config
 from dncx.reporting.console import Reporter
+from dncx.reporting.logs import log_shown
 from dncx.reporting.reports import Logger, Reports
 from dncx.runs import checkpoints, directory, processes
 from dncx.runs.config import RunConfig
@@ -84,6 +85,7 @@ def train(
     population, quiet = population_of(settings), not processes.is_primary()
     with (
         Reporter(run.num_training_iterations, quiet) as reporter,
+        log_shown(reporter.say),
         Locks(reporter.say) as locks,
         processes.losses_reported(lambda: checkpoints.last_saved(run.checkpoints)),
     ):
@@ -156,7 +158,8 @@ class _Loop:
     def compile(self, state: TrainState) -> TrainState:
         """Compiles the programs, and runs them for no iteration, to see that they fit."""
         start = time.perf_counter()
-        self.reporter.say(f"compiling for {in_words(self.update.gradient.devices)}")
+        devices = in_words(self.update.gradient.devices)
+        self.reporter.say(f"compiling for {devices}: 5 to 30 s, about 1 s when started again")
         if self.progress.validation and isinstance(self.task, HasEvalSplits):
             self.evaluate_split = make_split_evaluator(
                 self.update.graph, self.task, VALIDATED_AT_ONCE, self.update.gradient.devices
@@ -185,6 +188,7 @@ class _Loop:
         """All iterations, or those before an interruption; returns the state after the last."""
         settings, iteration = self.settings, state.reached
         clock, done = time.perf_counter(), iteration
+        self.reporter.show_bar()
         while not self._ends(iteration):
             state = self._advance(state)
             iteration = state.reached

@@ -660,7 +660,7 @@ def test_updates_that_are_not_finite_are_skipped_and_counted(tmp_path, monkeypat
     assert [line["skipped"] for line in lines] == expected
     assert min(expected) > 0
     assert all(5 < line["loss"] < 20 for line in lines)  # the average of the others
-    assert f"{expected[0]} updates not finite and skipped, average loss" in capsys.readouterr().out
+    assert f"{expected[0]} non-finite updates skipped, average loss" in capsys.readouterr().out
     with monkeypatch.context() as patch:
         at_iteration(bad[5], patch, lambda: os.kill(os.getpid(), signal.SIGINT))
         assert train_poisoned(tmp_path / "stopped") == 130

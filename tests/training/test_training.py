@@ -1,6 +1,5 @@
 """The trainer: reports, files, checkpoints, resuming, and evaluation."""
 
-import io
 import json
 import re
 import shutil
@@ -15,7 +14,6 @@ from flax import nnx
 
 from dncx import DNC, unroll
 from dncx.cli.main import main, train_main
-from dncx.reporting.console import Reporter
 from dncx.runs import checkpoints
 from dncx.runs import directory as runs
 from dncx.runs.metrics import read_metrics
@@ -315,20 +313,6 @@ def test_eval(straight, capsys):
 def test_eval_names_the_wrong_flag(straight, capsys):
     assert main(["eval", str(straight), "--min_length=5"]) == 2
     assert "min_length=5 is above max_length=2" in capsys.readouterr().err
-
-
-def test_progress_bar_on_a_terminal(monkeypatch):
-    monkeypatch.setenv("TTY_COMPATIBLE", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    with Reporter(10) as reporter:
-        reporter.console.file = io.StringIO()
-        assert not reporter.progress.disable
-        reporter.advance(4)
-        reporter.progress.refresh()
-        reporter.say("a line")
-        shown = reporter.console.file.getvalue()
-    assert "4/10" in shown
-    assert "a line" in shown
 
 
 def test_eval_with_another_memory_size(straight, capsys):

@@ -1,0 +1,28 @@
+"""What dncx logs, shown to people. No JAX here."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def log_shown(show: Callable[[str], object]) -> Iterator[None]:
+    """Shows what dncx logs meanwhile, such as that it builds the kernel, which takes a while."""
+    logger, handler = logging.getLogger("dncx"), _Handler(show)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+
+
+class _Handler(logging.Handler):
+    def __init__(self, show: Callable[[str], object]):
+        super().__init__(logging.INFO)
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._show(record.getMessage())
