@@ -103,7 +103,7 @@ def check_devices() -> None:
     try:
         jax.devices()
     except (AssertionError, RuntimeError) as error:  # without any device JAX fails an assertion
-        raise UsageError(_no_device(jax.config.values["jax_platforms"], str(error))) from error
+        raise UsageError(_no_device(jax.config.read("jax_platforms"), str(error))) from error
     finally:
         log.removeFilter(_one_line)
 

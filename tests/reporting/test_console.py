@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from dncx.cli.main import main, train_main
+from dncx.cli.main import main
 from dncx.reporting import console
 from dncx.reporting.console import Reporter
 from dncx.reporting.logs import log_shown
@@ -69,19 +69,6 @@ def test_a_pipe_gets_every_report_in_full(monkeypatch, clock):
     assert text.count(WIDE) == 6
 
 
-def test_all_reports_are_in_the_metrics(tmp_path, monkeypatch):
-    """Also those that a terminal does not show; what samples mean is said once."""
-    terminal = on_a_terminal(monkeypatch)
-    more = ["--num_training_iterations=30", f"--run_dir={tmp_path / 'run'}"]
-    assert train_main([*SMALL, *more]) == 0
-    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
-    assert [line["iteration"] for line in lines] == list(range(1, 31))
-    shown = terminal.getvalue()
-    assert shown.count("average loss") < 30
-    assert "iteration 30/30" in shown
-    assert shown.count("each digit one channel") == 1
-
-
 def test_the_bar_waits_for_progress(monkeypatch):
     terminal = on_a_terminal(monkeypatch)
     with Reporter(10) as reporter:
@@ -110,7 +97,7 @@ def test_what_is_logged_is_shown_meanwhile():
 # Streams that cannot write every character
 
 SMALL = ["--hidden_size=4", "--memory_size=4", "--word_size=4", "--num_read_heads=1"]
-SMALL += ["--num_training_iterations=2", "--report_interval=1", "--batch_size=2"]
+SMALL += ["--num_training_iterations=30", "--report_interval=1", "--batch_size=2"]
 NOT_UTF8 = os.fsdecode(b"x\xff")
 COMMANDS = {
     "eval": ["--num_episodes=2"],
@@ -121,9 +108,21 @@ COMMANDS = {
 }
 
 
-def printed(line, encoding="ascii", errors="strict"):
+class Stream(io.TextIOWrapper):
+    """With the bytes that were written to it; a terminal or none."""
+
+    terminal = False
+
+    def __init__(self, encoding, errors):
+        super().__init__(io.BytesIO(), encoding, errors)
+
+    def isatty(self):
+        return self.terminal
+
+
+def printed(line, encoding="ascii", errors="strict", kind=Stream):
     """The exit code of a command, and what it wrote to streams of an encoding."""
-    streams = [io.TextIOWrapper(io.BytesIO(), encoding, errors) for _ in range(2)]
+    streams = [kind(encoding, errors) for _ in range(2)]
     with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
         code = main(line)
     for stream in streams:
@@ -131,24 +130,38 @@ def printed(line, encoding="ascii", errors="strict"):
     return code, b"".join(stream.buffer.getvalue() for stream in streams).decode(encoding)
 
 
+class TerminalStream(Stream):
+    terminal = True
+
+
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run directory named ü, trained on an ASCII terminal."""
+def trained(tmp_path_factory):
+    """A run directory named ü, and what training it wrote to an ASCII terminal."""
     run_dir = tmp_path_factory.mktemp("runs") / "ü"
-    code, text = printed(["train", "repeat-copy", *SMALL, f"--run_dir={run_dir}"])
+    line = ["train", "repeat-copy", *SMALL, f"--run_dir={run_dir}"]
+    code, text = printed(line, kind=TerminalStream)
     assert code == 0
-    assert "model: " in text
+    return run_dir, text
+
+
+def test_all_reports_are_in_the_metrics(trained):
+    """Also those that a terminal does not show; what samples mean is said once."""
+    run_dir, text = trained
+    lines = read_metrics(run_dir / "metrics.jsonl")
+    assert [line["iteration"] for line in lines] == list(range(1, 31))
+    assert text.count("average loss") < 30
+    assert "iteration 30/30" in text
+    assert text.count("each digit one channel") == 1
     assert "\\xfc" in text
-    return run_dir
 
 
 @pytest.mark.parametrize(
     ("name", "encoding", "errors"),
     [("ü", "ascii", "strict"), ("ü", "ascii", "surrogateescape"), (NOT_UTF8, "utf-8", "strict")],
 )
-def test_streams_and_names(name, encoding, errors, run, tmp_path):
+def test_streams_and_names(name, encoding, errors, trained, tmp_path):
     """Of any encoding, and of a locale without one; names need not even be UTF-8."""
-    copied = shutil.copytree(run, tmp_path / name)
+    copied = shutil.copytree(trained[0], tmp_path / name)
     for command, flags in COMMANDS.items():
         if errors == "surrogateescape" and command in ("eval", "explore"):
             continue  # the same prints, and slow
