@@ -11,8 +11,10 @@ BIN := $(VENV)/bin
 
 .PHONY: train test lint benchmarks clean
 
+# After Ctrl-C the run is saved (exit code 130), which is no error; the trap lets the shell see it.
 train: $(VENV)/.ready
-	$(BIN)/python train.py $(ARGS)
+	@echo "python train.py $(ARGS)"
+	@trap : INT; $(BIN)/python train.py $(ARGS) || { code=$$?; [ $$code -eq 130 ] || exit $$code; }
 
 test: $(VENV)/.ready-test
 	$(BIN)/python -m pytest $(ARGS)
@@ -28,21 +30,26 @@ benchmarks: $(VENV)/.ready-benchmarks
 $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	  f"dncx needs Python 3.11 or newer, {sys.executable} is {sys.version.split()[0]}; try make PYTHON=python3.13")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable .
+	@echo "making the virtual environment $(VENV): about 5 s"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@echo "installing dncx, JAX and what they need, once: 1 to 2 minutes, 250 MB to download"
+	@$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
 $(VENV)/.ready-test: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --group test
+	@echo "installing what the tests need, once: about 1 minute"
+	@$(BIN)/python -m pip install --quiet --group test
 	@touch $@
 
 $(VENV)/.ready-lint: $(VENV)/.ready-test
-	$(BIN)/python -m pip install --quiet --group lint
+	@echo "installing the linters, once: about 30 s"
+	@$(BIN)/python -m pip install --quiet --group lint
 	@touch $@
 
 $(VENV)/.ready-benchmarks: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --group benchmarks
+	@echo "installing PyTorch to compare with, once: several minutes"
+	@$(BIN)/python -m pip install --quiet --group benchmarks
 	@touch $@
 
 clean:
