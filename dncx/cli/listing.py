@@ -16,6 +16,7 @@ from dncx.runs.paths import CONFIG, FAILURE, METRICS, MODEL
 from dncx.runs.progress import Progress, Validation
 from dncx.runs.summary import read_summary, trained_progress
 from dncx.settings.commands import RunsSettings
+from dncx.text import table, wrapped
 
 _LAST = 2**24  # bytes of metrics.jsonl that are read: some hundred thousand reports
 _AGES = {"d": 86_400, "h": 3_600, "min": 60}
@@ -82,7 +83,7 @@ def show_runs(settings: RunsSettings) -> str:
     rows = list_runs(settings.folder)
     if settings.json:
         return json.dumps([_plain(row) for row in rows], indent=2)
-    return _table(rows) if rows else f"there are no runs in {settings.folder}"
+    return _in_words(settings.folder, rows) if rows else f"there are no runs in {settings.folder}"
 
 
 def _plain(row: ListedRun) -> dict[str, Any]:
@@ -211,56 +212,44 @@ def _last_number(reports: list[dict[str, Any]], name: str) -> int | float | None
     return next(numbers, None)
 
 
-def _table(rows: list[ListedRun]) -> str:
-    """A line a run, in columns; where there is a problem, it and no columns."""
-    titles = ["run", "task", "model", "iteration", "state", "loss", "iterations/s", "last report"]
-    cells = {number: _cells(row) for number, row in enumerate(rows) if not row.problem}
-    widths = [max(map(len, column)) for column in zip(titles, *cells.values(), strict=True)]
-    names = [_in_print(row.name) for row in rows]
-    widths[0] = max(map(len, [*names, titles[0]]))
-
-    def line(texts: list[str]) -> str:
-        return "  ".join(f"{t:{w}}" for t, w in zip(texts, widths, strict=True)).rstrip()
-
-    return "\n".join(
-        [line(titles)]
-        + [
-            line(cells[number])
-            if number in cells
-            else f"{names[number]:{widths[0]}}  {_in_print(row.problem)}"
-            for number, row in enumerate(rows)
-        ]
-    )
+def _in_words(folder: Path, runs: list[ListedRun]) -> str:
+    """A table that fits the terminal, and below it the folders that are no runs, and why."""
+    titles = ["run", "task (model)", "state", "loss", "it/s", "age"]
+    rows = [_cells(folder, run) for run in runs if not run.problem]
+    problems = [f"{_printable(run.name)}: {_printable(run.problem)}" for run in runs if run.problem]
+    parts = [table(titles, rows, left=len(titles), width=None)] if rows else []
+    return "\n".join([*parts, *map(wrapped, problems)])
 
 
-def _cells(row: ListedRun) -> list[str]:
-    run = row.status
+def _cells(folder: Path, row: ListedRun) -> list[str]:
+    run, path = row.status, Path(row.name)
     assert run is not None
-    state = run.state
+    name = path.relative_to(folder) if path != folder else path
+    seeds = f", {run.seeds} seeds" if run.seeds > 1 else ""
+    lesson = f", lesson {run.lesson}" if run.lesson else ""
+    state = f"{run.state} {run.iteration}/{run.iterations}"
     if run.best_validation_error is not None:
         state += f", best {run.best_validation_error:.4g} % at {run.best_validation_iteration}"
     if run.skipped:
         state += f", {run.skipped:.0f} skipped"
     speed = run.iterations_per_second
     return [
-        _in_print(row.name),
-        _in_print(run.task) + (f", lesson {run.lesson}" if run.lesson else ""),
-        _in_print(run.model) + (f", {run.seeds} seeds" if run.seeds > 1 else ""),
-        f"{run.iteration}/{run.iterations}",
+        _printable(str(name)),
+        _printable(f"{run.task}{lesson} ({run.model}{seeds})"),
         state,
-        "-" if run.loss is None else f"{run.loss:.4g} {_in_print(run.loss_unit)}".strip(),
+        "-" if run.loss is None else f"{run.loss:.4g} {_printable(run.loss_unit)}".strip(),
         "-" if speed is None else f"{speed:.0f}",
         _age(row.seconds_since_report),
     ]
 
 
-def _in_print(text: str) -> str:
-    """Without signs that end a line, move the cursor or cannot be written; not endless."""
+def _printable(text: str) -> str:
+    """Without characters that end a line or move the cursor, and not endless."""
     return "".join(sign if sign.isprintable() else "?" for sign in text[:500])
 
 
 def _age(seconds: float) -> str:
     for unit, length in _AGES.items():
         if seconds >= length:
-            return f"{seconds // length:.0f} {unit} ago"
-    return f"{max(0, seconds):.0f} s ago"
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(0, seconds):.0f} s"

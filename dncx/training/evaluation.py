@@ -19,6 +19,7 @@ from dncx.runs.state import EVALUATION, stream
 from dncx.settings.commands import EvalSettings
 from dncx.settings.training import fields_of
 from dncx.tasks.base import HasEvalSplits
+from dncx.text import table
 from dncx.training.batches import data_of
 from dncx.training.scoring import make_answer, make_measure, make_split_evaluator
 
@@ -168,13 +169,11 @@ def _table(results: Sequence[Measurement]) -> str:
     first = results[0]
     header = [name.replace("_", " ") for name in [*first.swept, *first.scores]]
     header += [f"loss ({first.loss_unit})"] if first.loss is not None else []
-    rows = [header]
+    rows = []
     for result in results:
         row = [*map(str, result.swept.values())]
         row += [f"{value:.3%}" for value in result.scores.values()]
         row += [f"{result.loss:.4g}"] if result.loss is not None else []
         rows.append(row)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(f"{v:>{w}}" for v, w in zip(row, widths, strict=True)) for row in rows]
-    episodes = f"{first.num_episodes} episodes" if first.num_episodes else "the whole test set"
-    return "\n".join([f"{episodes} per line", *lines])
+    episodes = f"{first.num_episodes} episodes" if first.num_episodes else "the complete test set"
+    return "\n".join([f"{episodes} per line", table(header, rows)])

@@ -94,16 +94,36 @@ def test_a_running_one(folder, capsys):
         assert listed(folder, capsys)["cut"]["state"] == "running"
 
 
-def test_the_table(folder, capsys):
+def test_the_table(folder, capsys, monkeypatch):
+    """Newest first; a line for each run where there is room."""
+    monkeypatch.setenv("COLUMNS", "160")
     assert main(["runs", str(folder)]) == 0
     title, first, *_, last = capsys.readouterr().out.splitlines()
-    assert title.split()[:4] == ["run", "task", "model", "iteration"]
-    for text in ("runs/early ", "copy", "dnc 10x16", "60/100", "stopped early, best 3.5 % at 40"):
+    assert title.split() == ["run", "task", "(model)", "state", "loss", "it/s", "age"]
+    for text in ("early ", "copy (dnc 10x16)", "stopped early 60/100, best 3.5 % at 40"):
         assert text in first
-    assert last.endswith(
-        "interrupted                      2.5 bits per series   12            1 d ago"
-    )
+    assert last.split() == ["more", "copy", "(dnc", "10x16)", "interrupted", "80/100", "2.5",
+                            "bits", "per", "series", "12", "1", "d"]  # fmt: skip
     assert {line.find("copy") for line in (first, last)} == {title.find("task")}
+
+
+@pytest.mark.parametrize("columns", ["80", "100"])
+def test_the_table_fits_the_terminal(columns, folder, capsys, monkeypatch):
+    """Also with the longest names of tasks and runs that users give; nothing is lost."""
+    make_run(folder / ("a-name-" * 9), trained=100, reports=[report(100, 123.456)])
+    make_run(folder / "broken").joinpath(CONFIG).write_text("{")
+    longest = make_run(folder / "associative-recall", trained=50, lesson=3, reports=[report(50)])
+    text = (longest / CONFIG).read_text()
+    (longest / CONFIG).write_text(text.replace('"name": "copy"', '"name": "associative-recall"'))
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["runs", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= int(columns)
+    for word in ("seeds/seed-1", "associative-recall,", "123.5", "interrupted", "50/100", "broken"):
+        assert word in shown
+    first_column = "".join(line[:20].strip() for line in shown.splitlines())
+    assert len(shown.splitlines()) < 40
+    assert "a-name-a-name" in first_column
 
 
 def test_a_run_itself(folder, capsys):
@@ -137,9 +157,9 @@ def test_broken_ones_have_a_line(damage, tmp_path, capsys):
     assert rows["bad"]["problem"]
     assert rows["good"]["state"] == "finished"
     assert main(["runs", str(tmp_path / "runs")]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    assert any(rows["bad"]["problem"] in line for line in lines)
+    shown = capsys.readouterr().out
+    assert "finished" in shown
+    assert "".join(rows["bad"]["problem"].split()) in "".join(shown.split())
 
 
 def test_lines_that_are_none(tmp_path, capsys):

@@ -373,7 +373,7 @@ def test_damaged_metrics(place, content):
 @quick(100)
 @given(data=st.data())
 def test_a_folder_of_damaged_runs(tmp_path_factory, data):
-    """`dncx runs` gives a line to each, whatever is in it."""
+    """`dncx runs` names each, whatever is in it."""
     folder = tmp_path_factory.mktemp("runs")
     drawn = {
         CONFIG: st.one_of(st.just(json.dumps(run_files()[0]).encode()), config_bytes()),
@@ -388,7 +388,7 @@ def test_a_folder_of_damaged_runs(tmp_path_factory, data):
     assert len(rows) == 4
     assert all(row["problem"] or row["state"] for row in rows)
     lines = show_runs(RunsSettings(folder=folder)).splitlines()
-    assert len(lines) == 5
+    assert all(sum(name in line for line in lines) for name in ("one", "t?wo", "three?", "fo?ur"))
     assert all(line.isprintable() and len(line) < LONGEST for line in lines)
     shutil.rmtree(folder)
 
