@@ -1,13 +1,13 @@
-"""For loggers, which `train` calls with every line of metrics.jsonl (docs/watching.md)."""
+"""Helps loggers, which `train` calls with every line of metrics.jsonl (docs/watching.md)."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def numbers(line: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line by name, but for its iteration; null and texts are left out.
+    """The numbers of a line by name, without its iteration, null and texts.
 
-    Of a list, which has a number a seed, each gets a name.
+    A list has a number for each seed, and each number gets a name.
 
     Example:
       >>> numbers({"iteration": 100, "losses": [0.5, 0.25], "loss": None, "skipped": 0})

@@ -9,10 +9,10 @@ from typing import Any
 
 
 class Output:
-    """A stream in which what nobody reads any longer is lost, and no error; `lost` says so."""
+    """A stream that discards what nobody reads any more, instead of failing; `lost` says so."""
 
     def __init__(self, stream: Any):
-        # The one below what rich puts in its place while there is a bar.
+        # rich puts a stream of its own in the place of this one while there is a bar.
         self._stream = getattr(stream, "rich_proxied_file", stream)
         self.lost = False
 
@@ -20,13 +20,13 @@ class Output:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """All of it, or nothing."""
+        """Writes the text, unless nobody reads it."""
         with self._lasting():
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """If there is somebody to read."""
+        """Flushes, unless nobody reads."""
         with self._lasting():
             self._stream.flush()
 
@@ -41,14 +41,14 @@ class Output:
             discard(self._stream)
 
 
-_FAILING = ("strict", "surrogateescape")  # ways of Python's streams that raise errors
+_FAILING = ("strict", "surrogateescape")  # error handlers of Python that raise
 
 
 def replace_unprintable(*streams: Any) -> None:
-    """Lets streams write characters that their encoding lacks, or that are none, as escapes.
+    """Lets streams write characters that their encoding does not have as escapes.
 
     Otherwise a run directory with an umlaut would end a command on an ASCII terminal, and a file
-    name that is not UTF-8 would end it on any.
+    name that is not UTF-8 would end it on every terminal.
     """
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper) and stream.errors in _FAILING:
@@ -56,10 +56,10 @@ def replace_unprintable(*streams: Any) -> None:
 
 
 def discard(stream: Any) -> None:
-    """Leads a stream to nowhere, so that what it still holds is no error when it is closed."""
+    """Sends a stream to /dev/null, so that closing it with unwritten text is no error."""
     try:
         file = stream.fileno()
-    except io.UnsupportedOperation:  # it is none of the system's, and holds nothing
+    except io.UnsupportedOperation:  # not a file of the system, so nothing is unwritten
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, file)

@@ -25,10 +25,10 @@ def is_locked(folder: Path) -> bool:
 
 
 class Locks:
-    """Folders that are this process's own until it ends, in whatever way it ends.
+    """Folders that only this process uses, until it ends in whatever way.
 
-    The system holds the lock (flock on a file in the folder), so a crash leaves none. Across
-    machines it holds where their common disk has locks; NFS has since version 4.
+    The lock is the system's (flock on a file in the folder), so a crash leaves none. It also holds
+    across machines, if their common disk has locks; NFS has them since version 4.
     """
 
     def __init__(self, say: Callable[[str], None]):
@@ -44,10 +44,10 @@ class Locks:
             os.close(file)
 
     def take(self, folders: Iterable[Path]) -> None:
-        """Locks those of the folders that exist.
+        """Locks the folders that exist.
 
         Raises:
-          UsageError: another process has one; the message names it.
+          UsageError: if another process has locked one; the message names the process.
         """
         for folder in folders:
             path = folder.resolve() / LOCK
@@ -69,7 +69,7 @@ class Locks:
             except OSError as error:
                 self._say(f"warning: {path.parent} cannot be locked ({error.strerror})")
                 return file
-            if _is_at(file, path):  # not removed, meanwhile, by the one that had it before
+            if _is_at(file, path):  # the process that had it before has not removed it meanwhile
                 os.truncate(file, 0)
                 _sign(file)
                 return file
@@ -77,7 +77,7 @@ class Locks:
 
 
 def _sign(file: int) -> None:
-    """Says who holds the lock; on a full disk it is held all the same."""
+    """Writes down who holds the lock. On a full disk the lock holds without it."""
     try:
         os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
     except OSError as error:

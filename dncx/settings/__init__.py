@@ -1,1 +1,1 @@
-"""What the commands take: flags, defaults, presets. No JAX here."""
+"""Flags, their defaults, and presets. No JAX here."""

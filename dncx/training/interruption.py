@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, a closed terminal: the first asks training to stop, the second ends it."""
+"""Ctrl-C, SIGTERM and closed terminals: the first stops training, the second ends the process."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "h
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was asked to stop, and did; the message says how it goes on."""
+    """Training was interrupted and has saved a checkpoint; the message says how to resume."""
 
     def __init__(self, message: str, number: int):
         super().__init__(message)
@@ -18,18 +18,18 @@ class Interrupted(KeyboardInterrupt):
 
 
 def exit_code(number: int) -> int:
-    """What a process ended by a signal leaves: 130 for Ctrl-C, 143 for SIGTERM, 129 for hang-up."""
+    """The exit code after a signal: 130 for Ctrl-C, 143 for SIGTERM, 129 for a hang-up."""
     return 128 + number
 
 
 class Interruption:
-    """While it is open, `signal` is the number of the first signal, once one has come.
+    """Catches signals while it is open; `signal` is the number of the first one.
 
-    A second one ends the process at once, but for a hang-up: of these a closed terminal sends one,
-    and the shell in it another. Only the main thread may receive signals: elsewhere nothing is
-    changed, nor is a signal that is ignored, as a hang-up is under nohup.
+    A second signal ends the process at once. A hang-up does not: a closed terminal sends one, and
+    the shell in it sends another. Signals that are ignored stay ignored, such as a hang-up under
+    nohup. Only the main thread can receive signals, so in other threads nothing changes.
 
-    That nobody reads what is said is a hang-up, too, in any thread.
+    A terminal or a pipe that nobody reads any more counts as a hang-up, in any thread.
     """
 
     def __init__(
@@ -46,8 +46,9 @@ class Interruption:
             self._before = {n: old for n, old in handlers.items() if old is not signal.SIG_IGN}
         if not self._before:
             return self
-        # Python runs its handlers between its own instructions only. The bytes in this pipe come
-        # at once, even while the main thread waits for the device or the compiler.
+        # Python runs its handlers only between its own instructions, and the main thread may be in
+        # the compiler for minutes. The bytes in this pipe arrive at once, so another thread can
+        # answer the first signal and obey the second.
         self._reading, self._writing = os.pipe()
         os.set_blocking(self._writing, False)
         self._wakeup = signal.set_wakeup_fd(self._writing)
@@ -69,7 +70,7 @@ class Interruption:
 
     @property
     def signal(self) -> int | None:
-        """Its number, once one has come."""
+        """The number of the first signal; None before there is one."""
         hung_up = self._nobody_reads() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
         return self._first or (signal.SIGHUP if hung_up else None)
 
@@ -77,14 +78,14 @@ class Interruption:
         self._first = self._first or number
 
     def _watch(self) -> None:
-        """Waits for signals, the first to tell, the second to obey; ends with the pipe."""
-        told = False
+        """Answers the first signal, and ends the process at the second; stops with the pipe."""
+        answered = False
         while number := os.read(self._reading, 1):
             if number[0] not in self._before:
                 continue
-            if not told:
+            if not answered:
                 name = SIGNALS[signal.Signals(number[0])]
-                self._say(f"{name}: stopping after this step; a second one ends at once, unsaved")
+                self._say(f"{name}: stopping after this step; again to end at once, unsaved")
             elif number[0] != signal.SIGHUP:
                 os._exit(exit_code(number[0]))
-            told = True
+            answered = True
