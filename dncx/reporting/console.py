@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dncx.reporting.output import Output
+from dncx.reporting.output import Output, replace_unprintable
 
 _SECONDS = 2.0  # between reports on a terminal: a person reads no faster
 _CUT = " ..."
@@ -21,6 +21,7 @@ class Reporter:
     """
 
     def __init__(self, total: int, quiet: bool = False):
+        replace_unprintable(sys.stdout)
         self._output: Any = Output(sys.stdout) if sys.stdout else None  # a daemon has none
         self.console = Console(file=self._output, highlight=False, soft_wrap=True, quiet=quiet)
         self.progress = Progress(
