@@ -1,5 +1,4 @@
-"""The commands that README, docs and examples show: found here, parsed in test_docs, run by
-`python -m tests.run_commands`."""
+"""The commands that README, docs and examples show; test_docs parses and runs them."""
 
 import re
 import shlex
@@ -23,6 +22,7 @@ PLACEHOLDERS = {
     "FILE": "measured.json",
     "FILE.json": "measured.json",
     "NAME": "repeat-copy",
+    "D": "bfloat16",
 }
 
 
@@ -93,5 +93,5 @@ def filled(word):
     value = re.sub(r"\b[A-Z]+_MACHINE\b", "localhost", value)
     value = re.sub(r"\$\w*SIZE", "2", value)
     value = re.sub(r"\$\w*(RANK|INDEX|ID)", "1", value)
-    value = re.sub(r"\$\w+", "folder", value)
-    return f"{flag}{equals}{'3' if flag and re.fullmatch('[KMN]', value) else value}"
+    value = re.sub(r"\$\w+", ".", value)
+    return f"{flag}{equals}{'3' if flag and re.fullmatch('[KMNS]', value) else value}"

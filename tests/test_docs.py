@@ -1,11 +1,21 @@
-"""Every command that the documentation shows is one that dncx understands."""
+"""Every command that the documentation shows is one that dncx understands, and one that works.
+
+The second is tried at tiny sizes in .ci/run's second step (pytest -m second_step).
+"""
 
 import dataclasses
 import importlib.util
+import io
+import itertools
 import os
 import re
+import shutil
+import subprocess
 import sys
+import tarfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import EXAMPLES, PAGES, ROOT, commands, filled
 
@@ -139,3 +149,101 @@ def test_flags_and_presets_in_sentences_exist():
         for flag in re.findall(r"`[^`\n]*?--([a-zA-Z][\w-]+)", page.read_text()):
             name = flag.replace("-", "_").removeprefix("no_")
             assert name in flags or flag in others, f"{page.relative_to(ROOT)}: --{flag}"
+
+
+# Every command runs
+
+NOT_RUN = {
+    "make": "tests/cli/test_cli.py and .ci/run",
+    "tests.faults": "tests/training/test_survival.py",
+    "benchmarks": ".ci/run",
+    "--coordinator_address": "tests/training/test_processes.py",
+    "long_runs.py": "takes five minutes at any size",
+    "derive_underground.py": "needs a download",
+}
+TRAIN = ["--num_training_iterations=4", "--report_interval=2", "--hidden_size=8"]
+TINY = {
+    "train": TRAIN,
+    "eval": ["--num_episodes=2"],
+    "explore": ["--num_episodes=1", "--no_figures"],
+    "learning_curve.py": ["--num_seeds=1", "--num_training_iterations=100"],
+}
+# bAbI's archive is made here, with little of it.
+BABI = ["--language=en", "--tasks=4,8", "--partial", "--num_buckets=1", "--hidden_size=8"]
+
+
+def tiny(command):
+    """A command that takes seconds: later flags replace earlier ones."""
+    words = [re.sub("^(--run_dir=)/", r"\1here/", filled(word)) for word in command.words]
+    words = [re.sub(r"^((--sweep=)?\w+=[^,=]*),.*", r"\1", word) for word in words]
+    if words[0] != "dncx" and words[1] == "train.py":
+        words += TRAIN
+    for word, flags in TINY.items():
+        if any(w == word or w.endswith(f"/{word}") for w in words[:3]):
+            words += flags
+    if "babi" in words[:3] and "train" in words:
+        words += BABI
+    if command.before[:1] in (("srun",), ("mpirun",)):
+        words += ["--num_processes=1"]
+    return words
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A copy of what commands read and write: they write next to the scripts in docs/results."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("docs", "examples"):
+        shutil.copytree(ROOT / name, folder / name)
+    (folder / "train.py").symlink_to(ROOT / "train.py")
+    return folder
+
+
+@pytest.fixture
+def place(clone):
+    """The copy, with the files of its own that a reader is supposed to have, and no runs."""
+    shutil.rmtree(clone / "runs", ignore_errors=True)
+    inputs = np.random.default_rng(0).normal(size=(40, 5, 2))
+    arrays = {"inputs": inputs, "targets": inputs.cumsum(axis=1), "mask": np.ones((40, 5))}
+    np.savez(clone / "sequences.npz", **arrays)
+    triples = [f"{a},line {a}{b},{b}" for a, b in itertools.permutations("ABCD", 2)]
+    (clone / "map.csv").write_text("\n".join(["source,edge,destination", *triples]) + "\n")
+    for mode in ("gz", "xz"):
+        write_archive(clone / f"tasks_1-20_v1-2.tar.{mode}", mode)
+    for name, task in OF_A_READER.items():
+        if task == "associative-recall":
+            shutil.copytree(ROOT / "dncx" / "models" / task, clone / name)
+    return clone
+
+
+def write_archive(path, mode):
+    """A few stories of two tasks."""
+    names = {4: "two-arg-relations", 8: "lists-sets"}
+    story = b"1 Mary took the milk.\n2 What is Mary carrying? \tmilk\t1\n"
+    with tarfile.open(path, f"w:{mode}") as archive:
+        for (task, name), split in itertools.product(names.items(), ("train", "test")):
+            member = tarfile.TarInfo(f"tasks_1-20_v1-2/en/qa{task}_{name}_{split}.txt")
+            member.size = 20 * len(story)
+            archive.addfile(member, io.BytesIO(20 * story))
+
+
+PAGES_WITH_LINES = [p for p in [*PAGES, *EXAMPLES] if any(not c.inline for c in commands(p))]
+
+
+@pytest.mark.second_step
+@pytest.mark.parametrize("page", PAGES_WITH_LINES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_work(page, place):
+    """One after the other, as a reader would type them."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for command in commands(page):
+        if command.inline or any(text in command.text for text in NOT_RUN):
+            continue
+        for flag, _, out in (word.partition("=") for word in command.words):
+            if flag == "--out":  # the file is there, from when its author typed this
+                (place / out).unlink(missing_ok=True)
+        variables = dict(word.split("=", 1) for word in command.before if "=" in word)
+        done = subprocess.run(
+            tiny(command), cwd=place, env=os.environ | {"PATH": path} | variables,
+            capture_output=True, text=True, timeout=600,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        assert done.stdout.strip(), command
