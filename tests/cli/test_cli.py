@@ -152,7 +152,7 @@ def test_import_brings_no_trainer_and_no_plotting():
     """`import dncx` and its core need neither command line nor checkpoints nor plots."""
     code = (
         "import sys, dncx; [getattr(dncx, name) for name in dir(dncx)];"
-        "print([m for m in sys.modules if m.startswith(('matplotlib', 'tyro', 'dncx.training',"
+        "print([m for m in sys.modules if m.startswith(('matplotlib', 'dncx.training',"
         "'dncx.cli.main', 'dncx.tasks', 'safetensors', 'orbax'))])"
     )
     result = run("-c", code, folder=ROOT)
