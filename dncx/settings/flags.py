@@ -21,6 +21,7 @@ from dncx.errors import UsageError, did_you_mean, one_of, quoted
 # What `Annotated` may say of a field.
 POSITIONAL = "positional"  # its value stands without a flag
 REPEATED = "repeated"  # the flag may be given several times, each time with one value
+HIDDEN = "hidden"  # it has no flag; dncx itself fills it in
 
 SettingsT = TypeVar("SettingsT")
 
@@ -116,7 +117,7 @@ def flags_of(settings: Any, section: str = "") -> list[Flag]:
         if get_origin(hint) is Annotated:
             hint, mark, *_ = get_args(hint)
         kind = _without_none(hint)
-        if field.init and _is_readable(kind):
+        if field.init and mark != HIDDEN and _is_readable(kind):
             text = texts.get(field.name, "")
             flags.append(Flag(field.name, kind, value, text, section, mark))
     return flags

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -285,6 +286,34 @@ def test_a_second_start_finds_the_compiled_program(tmp_path):
         result = run(*command, folder=tmp_path, unset="JAX_COMPILATION_CACHE_DIR", **environment)
         assert result.returncode == 0, result.stderr
         assert any((tmp_path / "cache").glob("dncx/jit_train*")) is kept
+
+
+STUB = """#!/bin/sh
+# In the place of the interpreter that trains.
+trap 'sleep 0.1; exit CODE' INT
+echo training
+while :; do sleep 0.05; done
+"""
+
+
+@pytest.mark.parametrize(("code", "error"), [(130, False), (1, True)])
+def test_ctrl_c_in_make_train(code, error, tmp_path):
+    """The terminal sends it to make as well; a run that was saved is no error."""
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.write_text(STUB.replace("CODE", str(code)))
+    python.chmod(0o755)
+    (tmp_path / ".ready").touch()
+    command = ["make", "--no-print-directory", "train", f"VENV={tmp_path}", "ARGS=--seed=1"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as make:  # fmt: skip
+        assert "train.py --seed=1" in make.stdout.readline()
+        assert make.stdout.readline() == "training\n"
+        os.killpg(make.pid, signal.SIGINT)
+        _, errors = make.communicate(timeout=30)
+    assert ("***" in errors) is error
 
 
 def test_version(capsys):

@@ -4,7 +4,7 @@ import dataclasses
 import enum
 import os
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pytest
 
@@ -108,6 +108,7 @@ class Own(RepeatCopy):
     colour: Colour | None = None
     inner: Inner = Inner()
     unreadable: dict[str, int] = dataclasses.field(default_factory=dict)
+    filled_in: Annotated[tuple[str, ...], "hidden"] = ()
 
     def __post_init__(self):
         """It has more than counts."""
@@ -123,7 +124,7 @@ def test_types_of_fields():
         num_bits=1, where=Path("x"), perhaps=Path("y"), many=(Path("a"), Path("b"), Path("c")),
         pair=(3, 0.5), kind="b", colour=Colour.RED, inner=Inner(9),
     )  # fmt: skip
-    assert "unreadable" not in flags
+    assert not {"unreadable", "filled_in"} & {*flags}
     assert (flags["where"].help, flags["width"].help) == ("A place.", "How wide.")
     assert flags["num_bits"].help  # inherited
     for name, typed_words in {"pair": ["3"], "width": ["x"], "colour": ["BLUE"]}.items():

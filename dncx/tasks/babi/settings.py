@@ -4,8 +4,6 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-import tyro
-
 # The folders of the official archive. Those with 10k have 10,000 training questions for each task,
 # the others 1,000; those with valid have a tenth of them in files of their own for validation.
 Language = Literal[
@@ -29,7 +27,7 @@ class BabiSettings:
     """Accept missing and incomplete files; the results then name them."""
     vocabulary: Literal["paper", "data"] = "paper"
     """paper: the 156 words of the English tasks; data: the words of the stories."""
-    vocabulary_words: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
+    vocabulary_words: Annotated[tuple[str, ...], "hidden"] = ()
     """The words of vocabulary=data, in order: filled in from the data, kept in config.json."""
     validation_share: float | None = None
     """Share of the training stories kept for validation; 0.1 unless the data have their own."""
