@@ -177,7 +177,7 @@ REFUSED = {
     "--keep_checkpoints=-1": "keep_checkpoints=-1: must lie in 0..",
     "--seed=-1": "seed=-1: must lie in 0..4294967295",
     "--report_interval=3000000000": "report_interval=3000000000: must lie in 1..2147483647",
-    "--max_repeats=2000000000": "sequences of 4000000005 steps",
+    "--max_repeats=2000000000": "4000000005 steps",
     "--num_bits=0": "num_bits=0: must be at least 1",
     "--min_length=3": "min_length=3 is above max_length=2",
     "--min_repeats=5": "min_repeats=5 is above max_repeats=2",
