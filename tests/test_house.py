@@ -191,3 +191,37 @@ def test_examples_in_docstrings(module):
     result = doctest.testmod(imported, extraglobs={"nnx": nnx})
     assert result.attempted > 0
     assert result.failed == 0
+
+
+# Each room may import itself and the rooms before it. "core" is every module that is in no folder,
+# and the kernels that it calls.
+ROOMS = [
+    "core",
+    "tasks",
+    "settings",
+    "networks",
+    "interop",
+    "runs",
+    "reporting",
+    "training",
+    "export",
+    "explore",
+    "debugging",
+    "cli",
+]
+
+
+def room(module):
+    """The room of a module of dncx."""
+    first = module.split(".")[1] if "." in module else "core"
+    return first if first in ROOMS else "core"
+
+
+def test_rooms_import_downwards_only():
+    for path in SOURCES:
+        module = module_name(path)
+        if module in ("dncx", "dncx.__main__"):  # the first loads names on demand, the second runs
+            continue
+        for imported in modules_imported(path):
+            above = ROOMS.index(room(imported)) > ROOMS.index(room(module))
+            assert not above, f"{module} imports {imported}"

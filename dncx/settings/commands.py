@@ -4,8 +4,6 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Generic
 
-from dncx.errors import UsageError
-from dncx.runs.files import check_folder
 from dncx.settings.flags import POSITIONAL, REPEATED
 from dncx.settings.training import MOST, TaskT, within
 
@@ -49,15 +47,6 @@ class EvalSettings(Generic[TaskT]):
         within(1, MOST, "num_episodes", self.num_episodes)
         within(1, MOST, "batch_size", self.batch_size)
         within(0, 2**32 - 1, "seed", self.seed)
-        if self.out:
-            check_folder(self.out.parent, "out")
-            try:
-                exists, folder = self.out.exists(), self.out.parent.is_dir()
-            except OSError as error:
-                raise UsageError(f"--out: {error.strerror}") from error
-            if exists or not folder:
-                problem = "exists already" if exists else "is in a folder that does not exist"
-                raise UsageError(f"--out: {self.out} {problem}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from dncx.errors import UsageError, did_you_mean, quoted
 from dncx.networks.build import small_memory_warning
 from dncx.runs.codec import to_json
 from dncx.runs.directory import TrainedRun, load_run
-from dncx.runs.files import write_whole
+from dncx.runs.files import check_folder, write_whole
 from dncx.runs.state import EVALUATION, stream
 from dncx.settings.commands import EvalSettings
 from dncx.settings.training import fields_of
@@ -62,6 +63,8 @@ def evaluate(settings: EvalSettings[Any]) -> list[Measurement]:
       UsageError: there is no such run, or it cannot be measured with these settings.
     """
     settings.check()
+    if settings.out:
+        _check_new_file(settings.out)
     names = [text.partition("=")[0] for text in settings.sweep]
     for name in names:
         if names.count(name) > 1:
@@ -71,6 +74,18 @@ def evaluate(settings: EvalSettings[Any]) -> list[Measurement]:
     if settings.out:
         write_whole(settings.out, to_json(results))
     return results
+
+
+def _check_new_file(path: Path) -> None:
+    """Refuses a file that exists, or that cannot be written, before anything is measured."""
+    check_folder(path.parent, "out")
+    try:
+        exists, folder = path.exists(), path.parent.is_dir()
+    except OSError as error:
+        raise UsageError(f"--out: {error.strerror}") from error
+    if exists or not folder:
+        problem = "exists already" if exists else "is in a folder that does not exist"
+        raise UsageError(f"--out: {path} {problem}")
 
 
 def _values(text: str, settings: EvalSettings[Any]) -> list[tuple[str, Any]]:
