@@ -36,12 +36,12 @@ def unused_flags(settings: Any, kind: str | None = None) -> Mapping[str, str]:
     found: dict[str, str] = {}
     if isinstance(settings, EvalSettings | ExploreSettings | ExportSettings) and kind == "lstm":
         found["memory_size"] = "this model is an LSTM without a memory"
-    if isinstance(settings, EvalSettings | ExploreSettings):
-        for name in getattr(settings.task, "training_only", ()):
-            found[name] = "it changes training only"
-    if isinstance(settings, EvalSettings) and hasattr(settings.task, "has_test_set"):
-        for name in ("num_episodes", "seed"):
-            found[name] = "this task is measured on all of its test set"
+    if isinstance(settings, EvalSettings):
+        reason = "it changes training only"
+        found |= dict.fromkeys(getattr(settings.task, "training_only", ()), reason)
+        if getattr(settings.task, "has_test_set", False):
+            reason = "this task is measured on all of its test set"
+            found |= dict.fromkeys(("num_episodes", "seed"), reason)
     if isinstance(settings, ExploreSettings) and settings.run_dir.suffix == ".npz":
         for name in ("num_episodes", "seed", "memory_size"):
             found[name] = f"{settings.run_dir} holds its episodes"

@@ -16,6 +16,8 @@ class BabiSettings:
     """Stories are drawn uniformly from those of all chosen tasks."""
 
     name: ClassVar[str] = "babi"
+    has_test_set: ClassVar[bool] = True
+    training_only: ClassVar[tuple[str, ...]] = ("validation_share", "validation_seed", "longest")
 
     data_dir: Path | None = None
     """The official archive tasks_1-20_v1-2.tar.gz (also .zip or another .tar), or its folder."""

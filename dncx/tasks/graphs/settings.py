@@ -51,6 +51,7 @@ class ShortestPathSettings:
     """Walk from one node to another in as few steps as possible."""
 
     name: ClassVar[str] = "shortest-path"
+    training_only: ClassVar[tuple[str, ...]] = ("optimal_share",)
 
     last_lesson: int = 15
     """Training ends with this one of the paper's 15 lessons; evaluation measures it."""
