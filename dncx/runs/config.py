@@ -18,6 +18,8 @@ from dncx.runs.paths import CONFIG
 from dncx.runs.summary import FORMAT, read_json
 from dncx.settings.training import MOST, OptimizerSettings, TrainSettings, within
 
+_HASHED = 2**28  # bytes of the largest folder whose files are read for their hash
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskConfig:
@@ -69,8 +71,7 @@ class RunConfig:
       updates: which updates are made.
       implementation: see `DNC`; None: the fastest.
       loss_unit: of the losses in metrics.jsonl.
-      files: SHA-256 of the files that the task's settings name (of a folder the names and sizes of
-        its files), by the setting.
+      files: SHA-256 of the files and folders that the task's settings name, by the setting.
       versions: software.
     """
 
@@ -193,10 +194,14 @@ def content_hashes(task: Any) -> dict[str, str]:
 
 
 def _content_hash(path: Path) -> str:
-    """Of a file's bytes; of the names and sizes of a folder's files, as they may be many."""
+    """Of a file's bytes; of a folder's files, with their names."""
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     files = sorted(one for one in path.rglob("*") if one.is_file())
-    names = [f"{one.relative_to(path)} {one.stat().st_size}" for one in files]
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+    sizes = [file.stat().st_size for file in files]
+    # Larger folders would take long at every start: names and sizes must do.
+    read = sum(sizes) <= _HASHED
+    parts = [_content_hash(file) if read else size for file, size in zip(files, sizes, strict=True)]
+    lines = [f"{file.relative_to(path)} {part}" for file, part in zip(files, parts, strict=True)]
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()

@@ -1,0 +1,69 @@
+"""config.json: what was asked of a run, and what differs when it resumes."""
+
+import dataclasses
+
+import pytest
+
+from dncx.networks.config import NetworkConfig
+from dncx.runs.config import Changes, RunConfig, TaskConfig, UpdatesConfig, content_hashes
+from dncx.tasks.babi.settings import BabiSettings
+from dncx.tasks.graphs.settings import TraversalSettings
+
+CONFIG = RunConfig(
+    task=TaskConfig(name="traversal", settings={}),
+    network=NetworkConfig(input_size=1, output_size=1),
+    updates=UpdatesConfig(batch_size=1, num_training_iterations=1, seed=0),
+    loss_unit="",
+)
+
+
+def of_file(folder):
+    path = folder / "graph.csv"
+    path.write_text("source,edge,destination\nA,x,B\n")
+    return path, path
+
+
+def of_folder(folder):
+    path = folder / "en" / "qa1.txt"
+    path.parent.mkdir()
+    path.write_text("1 Mary went home.\n")
+    return folder, path
+
+
+def other_bytes(file):
+    file.write_bytes(file.read_bytes().replace(b"M", b"L").replace(b"A,", b"C,"))
+
+
+def renamed(file):
+    file.rename(file.with_name("qa2.txt"))
+
+
+def added(file):
+    file.with_name("qa2.txt").write_text("")
+
+
+@pytest.mark.parametrize(
+    ("make", "setting", "edit"),
+    [
+        (of_file, "graph_file", other_bytes),
+        (of_folder, "data_dir", other_bytes),
+        (of_folder, "data_dir", renamed),
+        (of_folder, "data_dir", added),
+    ],
+)
+def test_edited_files_are_named_when_a_run_resumes(make, setting, edit, tmp_path):
+    named, file = make(tmp_path)
+    kind = TraversalSettings if setting == "graph_file" else BabiSettings
+    task = kind(**{setting: named})
+    before = content_hashes(task)
+    assert content_hashes(task) == before  # it depends on nothing else
+    edit(file)
+    after = content_hashes(task)
+    saved, asked = (dataclasses.replace(CONFIG, files=files) for files in (before, after))
+    changes = Changes(saved, asked)
+    assert (len(changes.fixed), len(changes.free)) == (0, 1)
+    assert setting in changes.free[0]
+
+
+def test_settings_without_files_have_no_hashes():
+    assert content_hashes(TraversalSettings()) == {}
