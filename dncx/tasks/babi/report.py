@@ -9,6 +9,7 @@ from dncx.tasks.babi.data import Gap
 from dncx.tasks.babi.files import NAMES
 from dncx.tasks.babi.published import COLUMNS, NOT_READ, NOTES, SOURCE, Column
 from dncx.tasks.babi.scoring import Tally
+from dncx.text import table as in_columns
 
 FAILED = 5  # per cent; the paper counts a task with a larger error as failed
 
@@ -56,8 +57,7 @@ def results(tally: Tally, gaps: Sequence[Gap] = (), notes: Sequence[str] = ()) -
 
 def table(results: dict[str, Any]) -> str:
     """The results for people."""
-    tasks = results["tasks"]
-    rows = [["task", "error", "wrong/asked", *(column.name for column in COLUMNS)]]
+    tasks, rows = results["tasks"], []
     for task in tasks:
         name = f"{task['task']:2} {task['name']}{'' if task['complete'] else ' [incomplete]'}"
         cells = [column.cells[task["task"] - 1] for column in COLUMNS]
@@ -67,16 +67,14 @@ def table(results: dict[str, Any]) -> str:
     failed = [_failed(column, numbers) for column in COLUMNS]
     rows.append(["mean", f"{results['mean_error']:.1f}", "", *means])
     rows.append([f"failed (error > {FAILED} %)", str(results["failed"]), "", *failed])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
-    ]
-    paper_begins = sum(widths[:3]) + 6  # two blanks after each of three columns
+    header = ["task", "error", "wrong/asked", *(column.name for column in COLUMNS)]
+    lines = in_columns(header, rows, left=1)
+    paper_begins = lines.index(header[2]) + len(header[2]) + 2
     heading = "error in per cent".ljust(paper_begins) + "paper: mean of 20 runs"
     notes = [*results["notes"], *NOTES]
     if len(tasks) < len(NAMES):
         notes.append("mean and failed of the paper's columns are of these tasks only")
-    return "\n".join([heading, *lines, *notes])
+    return "\n".join([heading, lines, *notes])
 
 
 def _mean(column: Column, numbers: Sequence[int]) -> str:
