@@ -103,16 +103,21 @@ def check_devices() -> None:
     try:
         jax.devices()
     except (AssertionError, RuntimeError) as error:  # without any device JAX fails an assertion
-        raise UsageError(_no_device(jax.config.read("jax_platforms"), str(error))) from error
+        raise UsageError(_no_device(_platforms(), str(error))) from error
     finally:
         log.removeFilter(_one_line)
 
 
 _INSTALL = {
-    "cuda": 'for an NVIDIA GPU its driver is needed, and pip install "jax[cuda13]"',
-    "tpu": 'for a TPU pip install "jax[tpu]" is needed',
+    "cuda": 'install the NVIDIA driver and pip install "jax[cuda13]"',
+    "tpu": 'pip install "jax[tpu]"',
 }
 _PLATFORMS = ("cpu", "gpu", "cuda", "rocm", "tpu")
+
+
+def _platforms() -> str | None:
+    """JAX_PLATFORMS, as JAX has read it."""
+    return jax.config.values["jax_platforms"]
 
 
 def _no_device(asked: str | None, error: str) -> str:
@@ -126,14 +131,13 @@ def _no_device(asked: str | None, error: str) -> str:
     reason = reason.partition("': ")[2] or reason
     detail = f" ({reason[:200].rstrip('.')})" if reason else ""
     if not asked:
-        return f"JAX cannot use the devices of this machine{detail}; JAX_PLATFORMS=cpu leaves them"
+        return f"JAX cannot use a device of this machine{detail}; JAX_PLATFORMS=cpu uses the CPU"
     names = asked.lower().replace("gpu", "cuda").split(",")
-    install = [text for name, text in _INSTALL.items() if name in names]
+    advice = [text for name, text in _INSTALL.items() if name in names]
     unknown = next((name for name in names if name not in _PLATFORMS), "")
-    advice = [*install, "unset JAX_PLATFORMS to use what there is"]
     return (
-        f"JAX_PLATFORMS={asked}: JAX finds no such device{detail}; {'; '.join(advice)}"
-        f"{did_you_mean(unknown, _PLATFORMS)}"
+        f"JAX_PLATFORMS={asked}: JAX finds no such device{detail}; "
+        f"{', or '.join([*advice, 'unset JAX_PLATFORMS'])}{did_you_mean(unknown, _PLATFORMS)}"
     )
 
 

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import pytest
 
 from dncx.cli.main import main, train_main
@@ -58,7 +57,7 @@ def test_a_device_that_is_not_there(command, asked, monkeypatch, capsys, tmp_pat
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(devices.jax, "devices", fail)
-    monkeypatch.setattr(jax.config, "read", lambda _: asked)
+    monkeypatch.setattr(devices, "_platforms", lambda: asked)
     word = "copy" if command == "train" else "memory-reuse"
     assert main([command, word]) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -18,8 +18,11 @@ import pytest
 from dncx.cli.main import train_main
 from dncx.errors import TrainingError
 from dncx.runs import checkpoints, clusters, processes
+from dncx.runs.config import read_config
 from dncx.runs.directory import load_model
 from dncx.runs.metrics import read_metrics
+from dncx.runs.paths import CONFIG, SHIPPED
+from dncx.runs.progress import Progress
 from dncx.runs.state import initial_state
 from dncx.settings.training import ScaleSettings
 
@@ -130,8 +133,9 @@ def test_a_process_lost_in_a_save_is_no_broken_disk(monkeypatch, tmp_path):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(processes, "on_primary", refuse)
     state = initial_state({"w": jnp.zeros(3)}, optax.sgd(0.1))
+    config = read_config(SHIPPED / "memory-reuse" / CONFIG)
     with pytest.raises(TrainingError, match="was lost, or"), processes.losses_reported(str):
-        checkpoints.save(tmp_path, state, {}, checkpoints.ALL)
+        checkpoints.save(tmp_path, state, config, Progress(), checkpoints.ALL)
 
 
 @pytest.mark.slow
