@@ -16,6 +16,7 @@ from dncx.settings.flags import POSITIONAL, Flag
 from dncx.settings.presets import Preset
 
 EXAMPLE_RUN = "runs/copy"
+NOT_NAMED = Path("-")  # the default of a word that must be given
 _WIDEST = 100  # columns; longer lines are hard to read
 _TITLES = {
     "": "options",
@@ -90,11 +91,12 @@ def of_flags(
       known: the presets that --preset takes.
     """
     words = [flag for flag in flags if flag.mark == POSITIONAL]
-    usage = " ".join([program, *(flag.name.upper() for flag in words), "[OPTIONS]"])
+    names = [_shown_word(flag) for flag in words]
+    usage = " ".join([program, *names, "[OPTIONS]"])
     parts: list[RenderableType] = [Text(f"usage: {usage}\n"), Text(about)]
     parts += [Text("Write options with _ or -, and their values after = or a space.")]
     if words:
-        parts += [Text(), _table([(flag.name.upper(), _described(flag)) for flag in words])]
+        parts += [Text(), _table([(flag.name.upper(), _word_described(flag)) for flag in words])]
     width = max(len(_spelled(flag)) for flag in flags)
     for section in dict.fromkeys(flag.section for flag in flags):
         listed = [flag for flag in flags if flag.section == section and flag not in words]
@@ -119,6 +121,17 @@ def _spelled(flag: Flag) -> str:
     if value is None:
         value = _VALUES.get(flag.kind, "NAME")
     return f"--{flag.name}={value}"
+
+
+def _shown_word(flag: Flag) -> str:
+    """The word that a command takes, in brackets if it may be left out."""
+    return flag.name.upper() if flag.default == NOT_NAMED else f"[{flag.name.upper()}]"
+
+
+def _word_described(flag: Flag) -> str:
+    if flag.default == NOT_NAMED:
+        return flag.help
+    return f"{flag.help.removesuffix('.')} (default: {flag.default})."
 
 
 def _span(values: Sequence[Any]) -> str:

@@ -24,18 +24,18 @@ _AGES = {"d": 86_400, "h": 3_600, "min": 60}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """What is known of a run.
+    """The state of a run.
 
     Attributes:
       task: its name.
-      lesson: the present one; 0 where the task has none.
+      lesson: the present lesson; 0 if the task has none.
       model: its kind and sizes: slots x word size of a memory, layers x layer size of an LSTM.
-      seeds: networks.
-      iteration: how far it is.
-      iterations: in all.
+      seeds: number of networks.
+      iteration: iterations so far.
+      iterations: iterations in total.
       state: "running", "finished", "stopped early" (by validation), "failed" or "interrupted".
-      best_validation_error: in per cent; None where nothing was validated.
-      best_validation_iteration: when it was measured.
+      best_validation_error: in per cent; None without validation.
+      best_validation_iteration: the iteration at which it was measured.
       loss: in the last report; the median of several seeds.
       loss_unit: of the loss.
       skipped: updates skipped in the last report.
@@ -59,7 +59,7 @@ class RunStatus:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ListedRun:
-    """A folder in the list: a run and its status, or why there is none.
+    """A folder in the list: a run and its status, or the reason why it is not one.
 
     Attributes:
       name: its path.

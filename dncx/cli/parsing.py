@@ -41,7 +41,6 @@ COMMANDS: dict[str, Any] = {
     "runs": RunsSettings,
 }
 _OF_A_TASK = (EvalSettings, ExploreSettings)  # they also take the flags of the run's task
-_NOWHERE = Path("-")  # stands for a run while none is named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +161,7 @@ def _parse_about_run(kind: Any, tasks: Tasks, arguments: Sequence[str], program:
     if line.word is None and line.help:
         return helping.of_flags(program, _about(kind), flags_of(unknown))
     place = run_flag.read([line.word]) if line.word is not None else run_flag.default
-    if place == _NOWHERE:
+    if place == helping.NOT_NAMED:
         models = "" if kind is DebugSettings else f", or a model: {one_of(shipped_models())}"
         raise UsageError(f"name a run, as in {program} {helping.EXAMPLE_RUN}{models}")
     settings, network = dataclasses.replace(unknown, **{run_flag.name: place}), None
@@ -186,7 +185,7 @@ def _parse_about_run(kind: Any, tasks: Tasks, arguments: Sequence[str], program:
 def _about_no_run(kind: Any) -> Any:
     """The settings of a command while no run is named."""
     required = {
-        field.name: _NOWHERE
+        field.name: helping.NOT_NAMED
         for field in dataclasses.fields(kind)
         if field.default is dataclasses.MISSING and field.name != "task"
     }
@@ -307,7 +306,7 @@ def _spellings(name: str) -> list[str]:
 
 
 def _complaint(error: argparse.ArgumentError) -> str:
-    """What argparse says of a flag, with its name as it is written here."""
+    """An error of argparse, with the flag as it is written here."""
     name = (error.argument_name or "").partition("/")[0]
     if error.message.startswith("expected"):
         return f"{name}: its value is missing (one that begins with - needs =, {name}=-1)"
@@ -315,7 +314,7 @@ def _complaint(error: argparse.ArgumentError) -> str:
 
 
 def _unknown(word: str, flags: Sequence[Flag]) -> str:
-    """What is wrong with a word that is no known flag."""
+    """The error for a word that is not a known flag."""
     if not word.startswith("-"):
         return f"{quoted(word)}: one word too many"
     typed = word.partition("=")[0]

@@ -67,7 +67,7 @@ def _open_mpi(variables: Mapping[str, str]) -> Peers | None:
 
 
 def _slurm(variables: Mapping[str, str]) -> Peers | None:
-    """A step of Slurm; SLURM_NTASKS alone would be the number of tasks of the whole job."""
+    """A step of Slurm; SLURM_NTASKS counts the tasks of its job."""
     if "SLURM_STEP_NODELIST" not in variables:
         return None
     names = ("STEP_NUM_TASKS", "NTASKS", "PROCID", "LOCALID", "JOB_ID")

@@ -127,6 +127,6 @@ class RunsSettings:
     """
 
     folder: Annotated[Path, POSITIONAL] = Path("runs")
-    """The folder with the runs (default: runs)."""
+    """The folder with the runs."""
     json: bool = False
     """Print JSON, which has more than the table."""

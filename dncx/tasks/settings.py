@@ -11,15 +11,15 @@ class RepeatCopySettings:
     name: ClassVar[str] = "repeat-copy"
 
     num_bits: int = 4
-    """Bits of each vector to copy."""
+    """Bits per vector."""
     min_length: int = 1
-    """Lower bound of the number of vectors in a pattern."""
+    """Smallest number of vectors in a pattern."""
     max_length: int = 2
-    """Upper bound of the number of vectors in a pattern."""
+    """Largest number of vectors in a pattern."""
     min_repeats: int = 1
-    """Lower bound of how often a pattern is to be repeated."""
+    """Smallest number of repeats."""
     max_repeats: int = 2
-    """Upper bound of how often a pattern is to be repeated."""
+    """Largest number of repeats."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,13 +29,13 @@ class CopySettings:
     name: ClassVar[str] = "copy"
 
     num_bits: int = 8
-    """Bits of each vector to copy."""
+    """Bits per vector."""
     min_length: int = 1
-    """Lower bound of the number of vectors in a sequence."""
+    """Smallest number of vectors in a sequence."""
     max_length: int = 20
-    """Upper bound of the number of vectors in a sequence."""
+    """Largest number of vectors in a sequence."""
     num_sequences: int = 1
-    """Sequences in a series, each to be recalled before the next is shown."""
+    """Sequences in a series; each is recalled before the next one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,13 +45,13 @@ class AssociativeRecallSettings:
     name: ClassVar[str] = "associative-recall"
 
     num_bits: int = 6
-    """Bits of each vector."""
+    """Bits per vector."""
     item_length: int = 3
-    """Vectors of an item."""
+    """Vectors per item."""
     min_items: int = 2
-    """Lower bound of the number of items."""
+    """Smallest number of items."""
     max_items: int = 6
-    """Upper bound of the number of items."""
+    """Largest number of items."""
 
 
 def check_counts(settings: Any, lowest: int = 1) -> None:

@@ -20,22 +20,22 @@ class BabiSettings:
     training_only: ClassVar[tuple[str, ...]] = ("validation_share", "validation_seed", "longest")
 
     data_dir: Path | None = None
-    """The official archive tasks_1-20_v1-2.tar.gz (also .zip or another .tar), or its folder."""
+    """The archive tasks_1-20_v1-2.tar.gz (or .zip), or its folder."""
     language: Language = "en-10k"
-    """The folder of the data: en-10k is the paper's, hn is Hindi, shuffled has no real words."""
+    """Folder of the data; the paper uses en-10k, hn is Hindi."""
     tasks: tuple[int, ...] = tuple(range(1, 21))
     """Numbers of the tasks to learn together."""
     partial: bool = False
-    """Accept missing and incomplete files; the results then name them."""
+    """Accept missing and incomplete files; results name them."""
     vocabulary: Literal["paper", "data"] = "paper"
-    """paper: the 156 words of the English tasks; data: the words of the stories."""
+    """The paper's 156 words, or those of the data."""
     vocabulary_words: Annotated[tuple[str, ...], "hidden"] = ()
     """The words of vocabulary=data, in order: filled in from the data, kept in config.json."""
     validation_share: float | None = None
-    """Share of the training stories kept for validation; 0.1 unless the data have their own."""
+    """Share of training stories for validation; default 0.1 or the data's."""
     validation_seed: int = 0
-    """Seed that chooses these stories."""
+    """Seed that chooses the stories for validation."""
     longest: int = 0
-    """Leave stories of more words out of training; 0: none. Validation and test keep all."""
+    """Leave out training stories with more words than this; 0: keep all."""
     num_buckets: int = 8
-    """Stories are padded to the nearest of this many lengths, each compiled once."""
+    """Number of lengths to pad stories to; each is compiled once."""

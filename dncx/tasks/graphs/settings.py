@@ -15,33 +15,33 @@ class TraversalSettings:
     name: ClassVar[str] = "traversal"
 
     last_lesson: int = 14
-    """Training ends with this one of the paper's 14 lessons; evaluation measures it."""
+    """Last of the paper's 14 lessons to train; evaluation measures it."""
     graph: AnyGraph = "random"
-    """Random graphs of the lesson's sizes, or always one named graph, numbered anew each time."""
+    """Random graphs, or one named graph with new numbers each time."""
     graph_file: Path | None = None
-    """A named graph of your own: a table of triples, with the heading source,edge,destination."""
+    """Your graph: a table with the columns source, edge, destination."""
     num_nodes: int = 0
-    """Nodes of a random graph; 0: the lesson's."""
+    """Nodes of a random graph; 0: as in the lesson."""
     path_length: int = 0
-    """Edges of the path; 0: the lesson's. The paper's test on the Underground has 7."""
+    """Edges of the path; 0: as in the lesson; the paper tests 7."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InferenceSettings:
-    """Find where a relation, a sequence of edges that is never shown, leads."""
+    """Find where a relation leads: a sequence of edges that is never shown."""
 
     name: ClassVar[str] = "inference"
 
     last_lesson: int = 17
-    """Training ends with this one of the paper's 17 lessons; evaluation measures it."""
+    """Last of the paper's 17 lessons to train; evaluation measures it."""
     graph: InferenceGraph = "random"
-    """Random graphs of the lesson's sizes, or always the family tree, numbered anew each time."""
+    """Random graphs, or the family tree with new numbers each time."""
     num_nodes: int = 0
-    """Nodes of a random graph; 0: the lesson's."""
+    """Nodes of a random graph; 0: as in the lesson."""
     path_length: int = 0
-    """Edges of a relation, 2 to 5; 0: the lesson's. The paper's test on a family tree has 4."""
+    """Edges of a relation, 2 to 5; 0: as in the lesson; the paper tests 4."""
     queries: int = 3
-    """Questions about each graph."""
+    """Questions per graph."""
     planning_steps: int = 10
     """Steps without input between a question and its answer."""
 
@@ -54,18 +54,18 @@ class ShortestPathSettings:
     training_only: ClassVar[tuple[str, ...]] = ("optimal_share",)
 
     last_lesson: int = 15
-    """Training ends with this one of the paper's 15 lessons; evaluation measures it."""
+    """Last of the paper's 15 lessons to train; evaluation measures it."""
     graph: AnyGraph = "random"
-    """Random graphs of the lesson's sizes, or always one named graph, numbered anew each time."""
+    """Random graphs, or one named graph with new numbers each time."""
     graph_file: Path | None = None
-    """A named graph of your own: a table of triples, with the heading source,edge,destination."""
+    """Your graph: a table with the columns source, edge, destination."""
     num_nodes: int = 0
-    """Nodes of a random graph; 0: the lesson's."""
+    """Nodes of a random graph; 0: as in the lesson."""
     path_length: int = 0
-    """Edges of the shortest path; 0: the lesson's. The paper's test on the Underground has 4."""
+    """Edges of the shortest path; 0: as in the lesson; the paper tests 4."""
     planning_steps: int = 10
     """Steps without input between the question and the answer."""
     optimal_share: float = 0.8
-    """Share of training steps on a shortest path (the paper's DAgger beta), not on its own."""
+    """Share of training steps on a shortest path (DAgger's beta)."""
     spare_steps: int = 1
-    """Steps beyond the shortest path's before the answer is cut off."""
+    """Steps that an answer may be longer than the shortest path."""
