@@ -18,6 +18,7 @@ from dncx.runs.directory import TrainedRun, load_run
 from dncx.runs.files import check_folder, write_whole
 from dncx.runs.state import EVALUATION, stream
 from dncx.settings.commands import EvalSettings
+from dncx.settings.flags import Flag, flags_of
 from dncx.settings.training import fields_of
 from dncx.tasks.base import HasEvalSplits
 from dncx.text import table
@@ -91,19 +92,23 @@ def _check_new_file(path: Path) -> None:
 def _values(text: str, settings: EvalSettings[Any]) -> list[tuple[str, Any]]:
     """The points of "name=1,2,3": the name with each value."""
     name, equals, values = text.partition("=")
-    known = {"memory_size": 0} | fields_of(settings.task)
-    known = {key: value for key, value in known.items() if type(value) in (int, float, str)}
-    like = known.get(name, known.get(f"min_{name}"))
+    flags = {flag.name: flag for flag in flags_of(settings) if _can_be_swept(flag)}
+    flag = flags.get(name, flags.get(f"min_{name}"))
+    names = sorted({key.removeprefix("min_") for key in flags if not key.startswith("max_")})
+    start = f"--sweep={quoted(text)}: must be NAME=VALUE,VALUE,..."
+    if not flag or not equals:
+        hint = did_you_mean(name, names) if not flag else ""
+        raise UsageError(f"{start} with one of {', '.join(names)}{hint}")
     try:
-        if equals and like is not None:
-            return [(name, type(like)(value)) for value in values.split(",")]
-    except ValueError:
-        pass
-    names = sorted({key.removeprefix("min_") for key in known if not key.startswith("max_")})
-    hint = did_you_mean(name, names) if name not in names else ""
-    raise UsageError(
-        f"--sweep={quoted(text)}: must be NAME=VALUE,VALUE,... with one of {', '.join(names)}{hint}"
-    )
+        return [(name, flag.read([value])) for value in values.split(",")]
+    except UsageError as error:
+        raise UsageError(f"{start}; {error}") from error
+
+
+def _can_be_swept(flag: Flag) -> bool:
+    """Whether it is the memory size, or a number, a word or a choice of the task."""
+    is_single = flag.kind in (int, float, str) or bool(flag.choices)
+    return is_single and (flag.section == "task" or flag.name == "memory_size")
 
 
 def _measure(settings: EvalSettings[Any], swept: dict[str, Any]) -> Measurement:

@@ -244,6 +244,8 @@ EVALS = {
     ("nowhere",): "there is no run nowhere",
     ("memory_reuse",): "did you mean memory-reuse?",
     ("runs/kepd",): "did you mean runs/kept?",
+    ("traversal", "--sweep=graph=undergrund"): "did you mean underground?",
+    ("memory-reuse", "--sweep=lenght=1,2"): "did you mean length?",
     ("empty",): "empty is not a run directory",
     ("file",): "file is not a run directory",
 }
