@@ -9,13 +9,15 @@ from contextlib import contextmanager
 def log_shown(show: Callable[[str], object]) -> Iterator[None]:
     """Shows what dncx logs meanwhile, such as that it builds the kernel, which takes a while."""
     logger, handler = logging.getLogger("dncx"), _Handler(show)
-    level = logger.level
+    level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # other libraries add handlers that would show everything again
     try:
         yield
     finally:
         logger.setLevel(level)
+        logger.propagate = propagate
         logger.removeHandler(handler)
 
 
