@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dncx
+from dncx.cache import cache_folder
 from dncx.cli import parsing
 from dncx.cli.help import Help
 from dncx.errors import TrainingError, UsageError
@@ -248,8 +249,9 @@ def _cache_compilations(on: bool) -> None:
     """Before JAX loads: keeps compiled programs in the user's cache, unless a place is set."""
     if not on:
         os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-    if cache := _user_cache():
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "dncx"))
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        with suppress(OSError):  # not even a temporary folder can be written: JAX keeps nothing
+            os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache_folder())
     # The small programs that make the first weights are worth keeping, too.
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     if "jax" in sys.modules:  # a custom task has loaded it, and it has read the environment
@@ -260,17 +262,6 @@ def _cache_compilations(on: bool) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         if not on:
             jax.config.update("jax_enable_compilation_cache", False)
-
-
-def _user_cache() -> Path | None:
-    """XDG_CACHE_HOME, which its standard ignores if relative, or ~/.cache; None without a home."""
-    asked = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if asked.is_absolute():
-        return asked
-    try:
-        return Path.home() / ".cache"
-    except RuntimeError:  # neither HOME nor an entry for the user, as in containers
-        return None
 
 
 if __name__ == "__main__":

@@ -1,50 +1,56 @@
 """The C++ of `native/`, compiled for this machine at its first use and kept for the next.
 
-Compiled here rather than into the package, so that it uses all that the processor can do, fits
-the installed jaxlib, and the package itself runs anywhere.
+It is compiled here rather than into the package, so that it uses all instructions of the
+processor, fits the installed jaxlib, and the package itself runs anywhere.
 """
 
-import atexit
+import contextlib
 import ctypes
+import errno
 import functools
 import hashlib
 import logging
 import os
-import shlex
+import platform
 import shutil
-import subprocess
 import tempfile
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import jaxlib.version
 
+from dncx.cache import cache_folder, is_safe, private_folder
+from dncx.kernels.compiler import Compiler, CompilerError, find_compiler
+
 SOURCES = Path(__file__).parent / "native"
 HANDLERS = ("step", "step_backward", "sequence", "sequence_backward")
 NUMBERS = {"float32": "float", "float64": "double"}
-_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
-_FLAGS += ("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
+_SECONDS_TO_WAIT = 600  # for another process that compiles; longer than a compiler may take
+_SPACE = 4 << 20  # bytes; what compiling needs
+_BUILDING = "building-"
+_SECONDS_UNTIL_LEFT = 3600  # how old a folder of another machine must be to count as left behind
 _LOG = logging.getLogger("dncx")
 _lock = threading.Lock()
 
 
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: dncx/kernels in XDG_CACHE_HOME, or in ~/.cache."""
-    asked = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (asked if asked.is_absolute() else Path.home() / ".cache") / "dncx" / "kernels"
-
-
 def target(handler: str, dtype: str, read_heads: int) -> str:
-    """The name by which XLA knows a handler, once `load` has been called."""
-    return f"dncx_{handler}_{dtype}_{read_heads}"
+    """The name by which XLA knows a handler, once `load` has been called.
+
+    JAX quotes it when it refuses to export the call, so it says what to do then.
+    """
+    return (
+        f"dncx_{handler}_{dtype}_{read_heads} (to export, make the cell with implementation='xla')"
+    )
 
 
 def load(dtype: str, read_heads: int) -> str | None:
     """Makes the kernels for a dtype and a number of read heads known to XLA.
 
     Returns:
-      None, or why there are none.
+      None, or why they cannot be used; that is logged once, too.
     """
     with _lock:
         return _load(dtype, read_heads)
@@ -53,87 +59,162 @@ def load(dtype: str, read_heads: int) -> str | None:
 @functools.cache
 def _load(dtype: str, read_heads: int) -> str | None:
     try:
-        path = compiled(dtype, read_heads)
-        try:
-            library = ctypes.CDLL(str(path))
-        except OSError:  # cut short by a full disk, say, or on a disk that runs no programs
-            library = ctypes.CDLL(str(compiled(dtype, read_heads, Path(_temporary_folder()))))
+        library = _opened(dtype, read_heads)
         for handler in HANDLERS:
             jax.ffi.register_ffi_target(
                 target(handler, dtype, read_heads),
                 jax.ffi.pycapsule(getattr(library, f"dncx_{handler}")),
                 platform="cpu",
             )
-    except (AttributeError, OSError, RuntimeError, subprocess.SubprocessError) as error:
-        _LOG.warning("no native kernels, the xla form is used: %s", error)
-        return str(error)
-    return None
+    except AttributeError:
+        reason = "the compiler made a library without the kernels"
+    except (CompilerError, OSError) as error:
+        reason = str(error)
+    else:
+        return None
+    _LOG.warning("the native kernel cannot be used, XLA computes instead: %s", reason)
+    return reason
 
 
-def compiled(dtype: str, read_heads: int, folder: Path | None = None) -> Path:
-    """The path of the library, compiled now if it is not there yet.
+def _opened(dtype: str, read_heads: int) -> ctypes.CDLL:
+    """The library, from the cache folder or else from one of this process only.
+
+    The second is for a disk that is full, cannot be written, or has no executable files.
+    """
+    try:
+        return ctypes.CDLL(str(compiled(dtype, read_heads, cache_folder() / "kernels")))
+    except OSError as error:
+        _LOG.info("the kernel cannot be kept for the next start: %s", error)
+        return ctypes.CDLL(str(compiled(dtype, read_heads, private_folder())))
+
+
+def compiled(dtype: str, read_heads: int, folder: Path) -> Path:
+    """The path of the intact library, compiled now unless it is there.
+
+    It is kept under a name with its checksum, in a folder that is named by all that it depends
+    on, since a cache may be shared between machines and versions.
 
     Args:
       dtype: "float32" or "float64".
       read_heads: R.
-      folder: where it is kept; by default in `cache_folder()`, or where that cannot be written
-        in a folder for this process only.
+      folder: where libraries are kept.
 
     Raises:
-      RuntimeError: there is no compiler, or it failed.
+      CompilerError: if there is no compiler, or it fails.
+      OSError: if the folder cannot be used.
     """
-    command = [*_compiler(), *_FLAGS, "-isystem", jax.ffi.include_dir(), str(SOURCES / "native.cc")]
-    name = f"{dtype}-{read_heads}.so"
+    compiler = find_compiler()
+    place = folder / _fingerprint(compiler)[:16]
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not is_safe(place):
+        raise PermissionError(errno.EPERM, "another user can write there", str(place))
+    stem = f"{dtype}-{read_heads}"
+    if found := _intact(place, stem):
+        return found
+    with _alone(place):
+        # Another process may have compiled it while this one waited.
+        return _intact(place, stem) or _compile(compiler, dtype, read_heads, place)
+
+
+def _compile(compiler: Compiler, dtype: str, read_heads: int, place: Path) -> Path:
+    stem = f"{dtype}-{read_heads}"
+    _LOG.info("building the CPU kernel for this machine, once: about 15 s (%s)", place)
     defines = [f"-DDNCX_NUMBER={NUMBERS[dtype]}", f"-DDNCX_READS={read_heads}"]
-    try:
-        path = (folder or cache_folder() / _fingerprint(command)[:16]) / name
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _compile([*command, *defines], path)
-        return path
-    except OSError:
-        if folder:
+    prefix = f"{_BUILDING}{platform.node()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as building:
+        made = Path(building) / f"{stem}.so"
+        try:
+            compiler.compile(SOURCES / "native.cc", defines, Path(jax.ffi.include_dir()), made)
+        except CompilerError:
+            _check_space(Path(building))
             raise
-        return compiled(dtype, read_heads, Path(_temporary_folder()))
+        path = place / f"{stem}-{_checksum(made)}.so"
+        made.chmod(0o600)
+        _flush(made)
+        made.replace(path)
+        _flush(place)
+    return path
 
 
-def _compile(command: list[str], path: Path) -> None:
-    _LOG.info("compiling the kernels for this machine: %s", path)
-    with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
-        made = Path(temporary) / path.name
-        _output([*command, "-o", str(made)])
-        made.replace(path)  # whole or not at all, whoever else compiles it
+def _intact(place: Path, stem: str) -> Path | None:
+    """A library whose content has the checksum in its name, and that only this user can change."""
+    for path in sorted(place.glob(f"{stem}-*.so")):
+        if path.name == f"{stem}-{_checksum(path)}.so" and is_safe(path):
+            return path
+    return None
 
 
-@functools.cache
-def _temporary_folder() -> str:
-    folder = tempfile.mkdtemp(prefix="dncx-kernels-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
 
 
-def _compiler() -> list[str]:
-    asked = shlex.split(os.environ.get("CXX", ""))
-    for command in (asked,) if asked else (["c++"], ["g++"], ["clang++"]):
-        if shutil.which(command[0]):
-            return command
-    raise RuntimeError(f"no C++ compiler ({' '.join(asked) or 'c++, g++ or clang++'}) found")
+@contextlib.contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Keeps other processes from compiling in this folder; removes what a killed one left.
+
+    The system ends the lock with the process, in whatever way that ends. Without locks (some
+    network disks) several processes may compile at once, each in a folder of its own.
+    """
+    with (place / "lock").open("w") as file:
+        if _locked(file.fileno()):
+            _tidy(place)
+        yield
 
 
-def _fingerprint(command: list[str]) -> str:
-    """Of all that the compiled code depends on; a cache may be shared between machines."""
-    content = hashlib.sha256(repr((command, jaxlib.version.__version__)).encode())
+def _tidy(place: Path) -> None:
+    """Removes damaged libraries, and what compilers left that were killed."""
+    for path in place.glob("*.so"):
+        if not path.stem.endswith(f"-{_checksum(path)}"):
+            path.unlink(missing_ok=True)
+    for folder in place.glob(f"{_BUILDING}*"):
+        # Nobody else on this machine is compiling here. Another machine may: some network disks
+        # keep locks on each machine for itself.
+        here = folder.name.startswith(f"{_BUILDING}{platform.node()}-")
+        if here or time.time() - folder.stat().st_mtime > _SECONDS_UNTIL_LEFT:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locked(file: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return False
+    deadline = time.monotonic() + _SECONDS_TO_WAIT
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    errno.ETIMEDOUT, "another process has been compiling there for too long"
+                ) from None
+            time.sleep(0.1)
+        except OSError:
+            return False
+        else:
+            return True
+
+
+def _flush(path: Path) -> None:
+    """Waits until a file's content, or a folder's entries, are on the disk."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _check_space(folder: Path) -> None:
+    """Raises the system's error if the disk is full, which a compiler reports in its own way."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(_SPACE))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _fingerprint(compiler: Compiler) -> str:
+    """Of all that the compiled code depends on."""
+    content = hashlib.sha256(repr((compiler, jaxlib.version.__version__)).encode())
     for path in sorted(SOURCES.iterdir()):
         content.update(path.read_bytes())
-    macros = ["-march=native", "-dM", "-E", "-x", "c++", os.devnull]
-    content.update(_output([*_compiler(), *macros]).encode())  # compiler and processor
     return content.hexdigest()
-
-
-def _output(command: list[str]) -> str:
-    result = subprocess.run(
-        command, capture_output=True, text=True, errors="replace", timeout=300, check=False
-    )
-    if result.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{result.stderr[-2000:]}")
-    return result.stdout
