@@ -7,7 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dncx import explore as explore
+    from dncx import export as export
     from dncx import interop as interop
+    from dncx import networks as networks
+    from dncx import runs as runs
+    from dncx import settings as settings
+    from dncx import tasks as tasks
+    from dncx import training as training
     from dncx.access import AccessState as AccessState
     from dncx.access import AccessTrace as AccessTrace
     from dncx.access import MemoryAccess as MemoryAccess
@@ -29,6 +36,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+_PACKAGES = (
+    "explore", "export", "interop", "networks", "runs", "settings", "tasks", "training",
+)  # fmt: skip
 _HOMES = {
     "access": ("AccessState", "AccessTrace", "MemoryAccess"),
     "addressing": ("Freeness", "TemporalLinkage", "TemporalLinkageState", "content_weights"),
@@ -41,8 +51,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "interop":
-        return import_module("dncx.interop")
+    if name in _PACKAGES:
+        return import_module(f"dncx.{name}")
     for home, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"dncx.{home}"), name)
@@ -50,4 +60,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return ["__version__", "interop", *(name for names in _HOMES.values() for name in names)]
+    return ["__version__", *_PACKAGES, *(name for names in _HOMES.values() for name in names)]
