@@ -13,6 +13,7 @@ from dncx.addressing import (
     content_weights,
     product_over_heads,
 )
+from dncx.checks import check_dtype, check_size, checked_arguments
 from dncx.glossary import (
     DirectionalWeights,
     Memory,
@@ -121,6 +122,7 @@ class MemoryAccess(nnx.Module):
       param_dtype: dtype of weights and state.
     """
 
+    @checked_arguments()
     def __init__(
         self,
         input_size: int,
@@ -139,10 +141,11 @@ class MemoryAccess(nnx.Module):
         rngs: nnx.Rngs,
         param_dtype: Any = jnp.float32,
     ):
-        self.memory_size = memory_size
-        self.word_size = word_size
-        self.num_read_heads = num_read_heads
-        self.num_write_heads = num_write_heads
+        check_dtype("param_dtype", param_dtype)
+        self.memory_size = memory_size = check_size("memory_size", memory_size)
+        self.word_size = word_size = check_size("word_size", word_size)
+        self.num_read_heads = num_read_heads = check_size("num_read_heads", num_read_heads)
+        self.num_write_heads = num_write_heads = check_size("num_write_heads", num_write_heads)
         self.cosine_epsilon = cosine_epsilon
         self.strength_activation: StrengthActivation = strength_activation
         self.read_mode_order: ReadModeOrder = read_mode_order
@@ -151,7 +154,7 @@ class MemoryAccess(nnx.Module):
         self.linkage = TemporalLinkage(memory_size, num_write_heads) if linkage is None else linkage
         shapes = interface_shapes(word_size, num_read_heads, num_write_heads)
         self.interface_linear = nnx.Linear(
-            input_size,
+            check_size("input_size", input_size),
             interface_ends(shapes)[-1],
             use_bias=interface_bias,
             kernel_init=fan_in_normal,

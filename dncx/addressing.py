@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from dncx.checks import check_size
 from dncx.glossary import DirectionalWeights, Link, Memory, Number, ReadWeights, Usage, WriteWeights
 
 # Keeps cosine similarity finite for empty slots and zero keys (the original's value).
@@ -118,7 +119,7 @@ class Freeness(nnx.Module):
         epsilon: Number = ALLOCATION_EPSILON,
         write_gradient: bool = False,
     ):
-        self.memory_size = memory_size
+        self.memory_size = check_size("memory_size", memory_size)
         self.epsilon = epsilon
         self.write_gradient = write_gradient
 
@@ -205,8 +206,8 @@ class TemporalLinkage(nnx.Module):
     """
 
     def __init__(self, memory_size: int, num_write_heads: int = 1):
-        self.memory_size = memory_size
-        self.num_write_heads = num_write_heads
+        self.memory_size = check_size("memory_size", memory_size)
+        self.num_write_heads = check_size("num_write_heads", num_write_heads)
 
     def initial_state(self, dtype: Any) -> TemporalLinkageState:
         """Nothing written yet."""

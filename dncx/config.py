@@ -1,8 +1,6 @@
 """The settings of a DNC, by name, and their two presets."""
 
 import dataclasses
-import math
-from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_origin
 
 import jax.numpy as jnp
@@ -10,6 +8,7 @@ from flax import nnx
 
 from dncx.access import MemoryAccess
 from dncx.addressing import ALLOCATION_EPSILON, COSINE_EPSILON, Freeness
+from dncx.checks import check_flag, check_number, check_size
 from dncx.controllers import LSTM, DeepLSTM, FeedForward
 from dncx.glossary import Number
 from dncx.interface import ReadModeOrder, StrengthActivation
@@ -52,7 +51,7 @@ class DNCConfig:
         False in the original, True in the paper.
 
     Raises:
-      ValueError: a size below 1, or a name that is not one of those above.
+      ValueError: if a size is below 1, a number is negative, or a name is not one of those above.
 
     Example:
       >>> DNCConfig.nature(memory_size=256, word_size=64).strength_activation
@@ -84,11 +83,15 @@ class DNCConfig:
         for field in dataclasses.fields(self):
             name, kind, value = field.name, field.type, getattr(self, field.name)
             if kind is int:
-                check_size(name, value)
+                value = check_size(name, value)
+            elif kind is bool:
+                value = check_flag(name, value)
             elif kind in (Number, Number | None):
-                _check_number(name, value, optional=kind != Number)
+                value = check_number(name, value, optional=kind != Number)
             elif get_origin(kind) is Literal and value not in get_args(kind):
                 raise ValueError(f"{name}={value!r}: must be one of {get_args(kind)}")
+            # NumPy's numbers become Python's: a config is compared and written as JSON.
+            object.__setattr__(self, name, value)
         if self.controller == "lstm" and self.num_layers != 1:
             raise ValueError(
                 f"num_layers={self.num_layers}: controller='lstm' has one layer; "
@@ -180,16 +183,3 @@ class DNCConfig:
             rngs=rngs,
             param_dtype=param_dtype,
         )
-
-
-def check_size(name: str, value: Any) -> None:
-    """Refuses what is not a whole number of at least 1 that an array's axis can have."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) < 2**31:
-        raise ValueError(f"{name}={value!r}: must be a whole number of at least 1, below 2^31")
-
-
-def _check_number(name: str, value: Any, optional: bool = False) -> None:
-    if optional and value is None:
-        return
-    if not isinstance(value, Real) or not (math.isfinite(value) and float(value) >= 0):
-        raise ValueError(f"{name}={value!r}: must be a finite number of at least 0")

@@ -10,16 +10,19 @@ included, that changes no variable of its own as it steps (so no dropout):
 words read at the step before, so its inputs have `input_size + R * W` features.
 """
 
-from functools import cache, partial
-from typing import Any, NamedTuple, cast
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from dncx.checks import check_dtype, check_size, checked_arguments
 from dncx.glossary import Number
 from dncx.initializers import fan_in_normal
+from dncx.kernels.derivatives import backward_only
 
 
 class LSTMState(NamedTuple):
@@ -34,36 +37,36 @@ def clip_gradient(x: Array, limit: Number | None) -> Array:
 
     There is no forward-mode derivative (`jax.jvp`) through a limit.
     """
-    return x if limit is None else cast(Array, _limit_gradient(x, limit))
+    return x if limit is None else backward_only(x, limit)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _limit_gradient(x: Array, limit: Number) -> Array:
-    return x
+@dataclasses.dataclass(frozen=True)
+class RoundedDotGeneral:
+    """`jax.lax.dot_general` of numbers that are first rounded to a dtype.
+
+    The product comes back in the dtype of x. XLA sums in float32, and may round the sum to the
+    dtype, too: on a CPU in gradients only, which are products of this kind.
+    """
+
+    dtype: str
+
+    def __call__(self, x: Array, kernel: Array, dimensions: Any, **options: Any) -> Array:
+        """As `jax.lax.dot_general`."""
+        low = x.astype(self.dtype), kernel.astype(self.dtype)
+        return jax.lax.dot_general(*low, dimensions, **options).astype(x.dtype)
 
 
-def _limit_gradient_backward(limit: Number, _: None, gradient: Array) -> tuple[Array]:
-    return (jnp.clip(gradient, -limit, limit),)
+def dot_general_in(dtype: Any, param_dtype: Any) -> Callable[..., Array]:
+    """A `dot_general` for `nnx.Linear` that rounds what it multiplies; the bias is not rounded.
 
-
-_limit_gradient.defvjp(lambda x, limit: (x, None), _limit_gradient_backward)
-
-
-@cache  # the same function for the same dtypes, so that networks made alike compare equal
-def dot_general_in(dtype: Any, param_dtype: Any) -> Any:
-    """A `dot_general` for `nnx.Linear` that rounds what it multiplies to dtype (None: nothing).
-
-    The product comes back in the dtype of x, and the bias is not rounded. XLA sums in float32, and
-    may round the sum to dtype, too: on a CPU in gradients only, which are products of this kind.
+    Args:
+      dtype: to round to; None: no rounding.
+      param_dtype: of the variables.
     """
     if dtype is None or jnp.dtype(dtype) == param_dtype:
         return jax.lax.dot_general
-
-    def product(x: Array, kernel: Array, dimensions: Any, **options: Any) -> Array:
-        low = jax.lax.dot_general(x.astype(dtype), kernel.astype(dtype), dimensions, **options)
-        return low.astype(x.dtype)
-
-    return product
+    check_dtype("dtype", dtype)
+    return RoundedDotGeneral(jnp.dtype(dtype).name)
 
 
 class _Controller(nnx.RNNCellBase):
@@ -87,6 +90,7 @@ class LSTM(_Controller):
     Source: Sonnet 1's LSTM without peepholes; Methods, "Controller network".
     """
 
+    @checked_arguments()
     def __init__(
         self,
         input_size: int,
@@ -98,7 +102,9 @@ class LSTM(_Controller):
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
     ):
-        self.hidden_size = hidden_size
+        check_dtype("param_dtype", param_dtype)
+        input_size = check_size("input_size", input_size)
+        self.hidden_size = hidden_size = check_size("hidden_size", hidden_size)
         self.forget_bias = forget_bias
         self.gradient_clip = gradient_clip
         rows = input_size + hidden_size
@@ -144,6 +150,7 @@ class DeepLSTM(_Controller):
     Source: Methods, "Controller network".
     """
 
+    @checked_arguments()
     def __init__(
         self,
         input_size: int,
@@ -156,6 +163,7 @@ class DeepLSTM(_Controller):
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
     ):
+        num_layers = check_size("num_layers", num_layers)
         self.layers = nnx.List(
             LSTM(
                 input_size + (hidden_size if layer else 0),
@@ -202,6 +210,7 @@ class FeedForward(_Controller):
       rngs, dtype, param_dtype: see `LSTM`.
     """
 
+    @checked_arguments()
     def __init__(
         self,
         input_size: int,
@@ -213,6 +222,10 @@ class FeedForward(_Controller):
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
     ):
+        check_dtype("param_dtype", param_dtype)
+        input_size = check_size("input_size", input_size)
+        hidden_size = check_size("hidden_size", hidden_size)
+        num_layers = check_size("num_layers", num_layers)
         self.gradient_clip = gradient_clip
         self.layers = nnx.List(
             nnx.Linear(

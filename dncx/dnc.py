@@ -10,10 +10,20 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dncx.access import AccessState, AccessTrace
-from dncx.config import DNCConfig, check_size
+from dncx.checks import (
+    as_array,
+    as_state,
+    check_config,
+    check_dtype,
+    check_instance,
+    check_size,
+    checked_arguments,
+)
+from dncx.config import DNCConfig
 from dncx.initializers import fan_in_normal
 from dncx.kernels import recurrence
 from dncx.kernels.choice import Implementation
+from dncx.kernels.meshes import batch_division, by_shards
 
 
 class DNCState(NamedTuple):
@@ -52,7 +62,9 @@ class DNC(nnx.RNNCellBase):
       param_dtype: dtype of weights, state and outputs.
 
     Raises:
-      ValueError: a size below 1; a controller that does not take `input_size + R * W` features.
+      ValueError: if a size is below 1, a dtype is not one to train in, or a part does not fit the
+        others.
+      TypeError: if an argument is in the wrong place or of the wrong kind.
 
     Example:
       >>> cell = DNC(6, 5, DNCConfig(memory_size=32), rngs=nnx.Rngs(0))
@@ -62,6 +74,7 @@ class DNC(nnx.RNNCellBase):
       (16, 5)
     """
 
+    @checked_arguments(DNCConfig)
     def __init__(
         self,
         input_size: int,
@@ -74,9 +87,13 @@ class DNC(nnx.RNNCellBase):
         rngs: nnx.Rngs,
         param_dtype: Any = jnp.float32,
     ):
-        check_size("input_size", input_size)
-        check_size("output_size", output_size)
-        config = config or DNCConfig()
+        input_size = check_size("input_size", input_size)
+        output_size = check_size("output_size", output_size)
+        check_dtype("param_dtype", param_dtype)
+        config = DNCConfig() if config is None else config
+        check_config(config, DNCConfig)
+        check_instance("controller", controller)
+        check_instance("access", access)
         dtypes: dict[str, Any] = dict(rngs=rngs, param_dtype=param_dtype)
         if controller is None:
             controller = config.make_controller(input_size, **dtypes)
@@ -118,7 +135,7 @@ class DNC(nnx.RNNCellBase):
           rngs: for a controller of your own that draws its first state.
           carry_init: not used; there for flax's contract.
         """
-        self._check_inputs(input_shape)
+        self._check_shape(input_shape)
         batch = tuple(input_shape[:-1])
         memory = self.access.initial_state(self.dtype)
         reads = (self.access.num_read_heads, self.access.word_size)
@@ -141,26 +158,34 @@ class DNC(nnx.RNNCellBase):
 
         Returns:
           The new state and y_t.
+
+        Raises:
+          ValueError: if inputs or state are of another size than the cell, or of two batches.
+          TypeError: if they are in the wrong order or of the wrong kind.
         """
-        if (
-            math.prod(inputs.shape[:-1]) == 1
-            and type(self) is DNC
-            and recurrence.supports_sequence_kernel(self)
-        ):
-            self._check_step(carry, inputs)
-            state, outputs = recurrence.run(self, inputs[None], carry, None, None)
-            return state, outputs[0]
-        return self._step(self.access, carry, inputs)
+
+        def step(cell: DNC, given: tuple[DNCState, Array], _: None) -> Any:
+            carry, inputs = given
+            one_example = math.prod(inputs.shape[:-1]) == 1
+            if one_example and type(cell) is DNC and recurrence.supports_sequence_kernel(cell):
+                state, outputs = recurrence.run(cell, inputs[None], carry, None, None)
+                return (state, outputs[0]), None
+            return cell._step(cell.access, carry, inputs), None
+
+        return self._by_shards(step, carry, inputs)
 
     def step_with_trace(
         self, carry: DNCState, inputs: Float[Array, "*batch F"]
     ) -> tuple[DNCState, Float[Array, "*batch O"], DNCTrace]:
-        """One step, and all that happened in it."""
-        return self._step(self.access.step_with_trace, carry, inputs)
+        """One step, and everything that happened in it."""
+
+        def step(cell: DNC, given: tuple[DNCState, Array], _: None) -> Any:
+            return cell._step(cell.access.step_with_trace, *given), None
+
+        return self._by_shards(step, carry, inputs)
 
     def _step(self, access_step: Callable[..., Any], carry: DNCState, inputs: Array) -> Any:
         """One step of every example in the batch, with or without the access's trace."""
-        self._check_step(carry, inputs)
 
         def one_example(state: DNCState, inputs: Float[Array, " F"]) -> Any:
             controller_inputs = jnp.concatenate([inputs, state.access_output.ravel()])
@@ -176,13 +201,31 @@ class DNC(nnx.RNNCellBase):
             step = jax.vmap(step)
         return step(carry, inputs.astype(self.dtype))
 
-    def _check_step(self, carry: DNCState, inputs: Array) -> None:
-        self._check_inputs(inputs.shape)
-        if carry.access_output.shape[:-2] != inputs.shape[:-1]:
-            raise ValueError(
-                f"the state is of a batch of shape {carry.access_output.shape[:-2]}, the inputs "
-                f"are of {inputs.shape[:-1]}; for whole sequences use dncx.unroll(cell, inputs)"
+    def _by_shards(self, step: Callable[..., Any], carry: Any, inputs: Any) -> Any:
+        """A step of what was passed, once that is checked; see `by_shards`."""
+        carry, inputs = self._checked_step(carry, inputs)
+        batch = slice(inputs.ndim - 1)
+        division = batch_division(inputs, batch) or batch_division(carry.access_output, batch)
+        return by_shards(step, division, self, (carry, inputs), None)[0]
+
+    def _checked_step(self, carry: Any, inputs: Any) -> tuple[DNCState, Array]:
+        if isinstance(inputs, DNCState):
+            raise TypeError("the state comes first: cell(state, inputs)")
+        if not isinstance(carry, DNCState):
+            raise TypeError(
+                "the state must be a DNCState, the first one cell.initialize_carry(inputs.shape); "
+                f"got a {type(carry).__name__}"
             )
+        inputs = as_array("inputs", inputs)
+        self._check_shape(inputs.shape)
+        batch = jnp.shape(carry.access_output)[:-2]
+        if batch != inputs.shape[:-1]:
+            raise ValueError(
+                f"the state is of a batch of shape {batch}, the inputs are of {inputs.shape[:-1]}; "
+                "for whole sequences use dncx.unroll(cell, inputs)"
+            )
+        like = jax.eval_shape(lambda: self.initialize_carry(inputs.shape))
+        return as_state("state", carry, like, cast=False), inputs
 
     def clip(self, x: Array) -> Array:
         """x within ±clip_value; what is not a floating number stays as it is."""
@@ -191,7 +234,13 @@ class DNC(nnx.RNNCellBase):
         limit = jnp.asarray(self.clip_value, x.dtype)
         return jax.lax.clamp(-limit, x, limit)  # its gradient is one selection
 
-    def _check_inputs(self, shape: tuple[int, ...]) -> None:
+    def _check_shape(self, shape: Any) -> None:
+        """Refuses what is not the shape of one step's inputs."""
+        if not isinstance(shape, tuple | list):
+            raise TypeError(
+                "initialize_carry takes the shape of one step's inputs, such as "
+                f"(16, {self.input_size}) for a batch of 16; got a {type(shape).__name__}"
+            )
         if not shape or shape[-1] != self.input_size:
             raise ValueError(
                 f"this DNC takes inputs of {self.input_size} features, [*batch, {self.input_size}] "
@@ -210,9 +259,9 @@ def _controller_output_size(controller: Any, features: int, dtype: Any) -> int:
         outputs = nnx.eval_shape(step, controller, inputs)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{type(controller).__name__} does not step on one example of {features} features "
-            f"(input_size + num_read_heads * word_size); see dncx/controllers.py for what a "
-            f"controller is. It says: {error}"
+            f"{type(controller).__name__} does not step on one example of {features} features, "
+            "which is input_size + num_read_heads * word_size (dncx/controllers.py defines what a "
+            f"controller is): {error}"
         ) from error
     return outputs.shape[-1]
 
@@ -227,8 +276,8 @@ def _check_access(access: Any, hidden: int, dtype: Any) -> None:
         words = nnx.eval_shape(step, access, jax.ShapeDtypeStruct((hidden,), dtype))
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{type(access).__name__} does not step on the controller's {hidden} outputs: {error}; "
-            f"it must be made for so many (config.make_access({hidden}, ...)), of parts that step"
+            f"{type(access).__name__} does not step on the controller's {hidden} outputs; make it "
+            f"for that size (config.make_access({hidden}, ...)), of parts that fit: {error}"
         ) from error
     if words.shape != (access.num_read_heads, access.word_size):
         raise ValueError(

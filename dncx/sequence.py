@@ -8,12 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.core import Tracer
+from jax.sharding import NamedSharding
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
+from dncx.checks import as_array, as_state, check_instance
 from dncx.dnc import DNC, DNCState, DNCTrace
 from dncx.kernels import recurrence
 from dncx.kernels.chunks import scan_in_chunks
+from dncx.kernels.derivatives import backward_only
+from dncx.kernels.meshes import batch_division, by_shards, vary_alike
 
 
 def unroll(
@@ -43,9 +47,9 @@ def unroll(
       The outputs [*batch, time, features], and the state after the last step.
 
     Raises:
-      ValueError: inputs, lengths, resets or a state of the wrong shape; a length beyond the
-        sequence (where lengths are known, that is outside jit; inside, it counts as the
-        whole sequence).
+      ValueError: if inputs, lengths, resets or a state have the wrong shape, or a length is beyond
+        the sequence. (Inside jit a length is not known; one beyond counts as the full sequence.)
+      TypeError: if an argument is of the wrong kind.
 
     Example:
       >>> from flax import nnx
@@ -54,14 +58,18 @@ def unroll(
       >>> outputs.shape
       (16, 9, 5)
     """
-    sequence = _prepare(cell, inputs, initial_state, lengths, resets, time_major)
-    if type(cell) is DNC and recurrence.supports_sequence_kernel(cell):
-        state, outputs = recurrence.run(
-            cell, sequence.inputs, sequence.state, sequence.live, sequence.resets
-        )
-    else:
-        state, outputs = sequence.scan(lambda state, x: cell(state, x), _saves_memory(cell))
-    return sequence.time_back(outputs), state
+    batch_ndim, states, steps = _prepare(cell, inputs, initial_state, lengths, resets, time_major)
+
+    def run(cell: Any, states: _States, steps: _Steps) -> tuple[Any, Array]:
+        if type(cell) is DNC and recurrence.supports_sequence_kernel(cell):
+            return recurrence.run(cell, steps.inputs, states.first, steps.live, steps.resets)
+        saves_memory = _saves_memory(cell)
+        if saves_memory:  # a hand-written gradient within a scan would end in JAX's own error
+            cell, states, steps = backward_only((cell, states, steps))
+        return _scan(cell, lambda state, x: cell(state, x), states, steps, saves_memory)
+
+    state, outputs = by_shards(run, _division(states, steps), cell, states, steps)
+    return _time_back(outputs, batch_ndim, time_major), state
 
 
 def unroll_with_trace(
@@ -81,51 +89,79 @@ def unroll_with_trace(
       The outputs, the last state, and a `DNCTrace` whose arrays have the time axis where the
       outputs have it; past a sequence's length they are zero.
     """
+    batch_ndim, states, steps = _prepare(cell, inputs, initial_state, lengths, resets, time_major)
 
-    def step(state: DNCState, x: Array) -> tuple[DNCState, tuple[Array, DNCTrace]]:
-        state, y, trace = cell.step_with_trace(state, x)
-        return state, (y, trace)
+    if not hasattr(cell, "step_with_trace") or not hasattr(cell.access, "step_with_trace"):
+        part = getattr(cell, "access", cell)
+        raise TypeError(f"{type(part).__name__} has no trace: it has no step_with_trace")
 
-    sequence = _prepare(cell, inputs, initial_state, lengths, resets, time_major)
-    state, (outputs, trace) = sequence.scan(step)
-    return sequence.time_back(outputs), state, sequence.time_back(trace)
+    def run(cell: Any, states: _States, steps: _Steps) -> Any:
+        def step(state: DNCState, x: Array) -> tuple[DNCState, tuple[Array, DNCTrace]]:
+            state, y, trace = cell.step_with_trace(state, x)
+            return state, (y, trace)
+
+        return _scan(cell, step, states, steps)
+
+    state, found = by_shards(run, _division(states, steps), cell, states, steps)
+    outputs, trace = _time_back(found, batch_ndim, time_major)
+    return outputs, state, trace
 
 
-class _Sequence(NamedTuple):
-    """What was given to `unroll`, checked and with the time axis first."""
+class _States(NamedTuple):
+    """States [*batch, ...]."""
 
-    inputs: Array
-    start: Any  # the state of `cell.initialize_carry`
-    state: Any  # the one to start from
+    start: Any  # that of `cell.initialize_carry`, to which resets go back
+    first: Any  # the one to start from
+
+
+class _Steps(NamedTuple):
+    """What each step is given, with the time axis first."""
+
+    inputs: Array  # [time, *batch, features]
     live: Array | None  # [time, *batch]: whether the step lies within the sequence
-    resets: Array | None  # [time, *batch]
-    time_major: bool  # whether outputs have the time axis first, too
+    resets: Array | None  # [time, *batch]: whether to start anew before the step
 
-    def scan(self, step: Callable[[Any, Array], Any], saves_memory: bool = False) -> Any:
-        """The last state, and what the steps gave."""
 
-        def masked_step(state: Any, xs: tuple[Array, Array | None, Array | None]) -> Any:
-            x, reset, alive = xs
-            if reset is not None:
-                state = _where(reset, self.start, state)
-            if alive is not None:
-                x = _where(alive, x, jnp.zeros_like(x))  # so that padding of NaN costs no gradient
-            new_state, outputs = step(state, x)
-            if alive is not None:
-                new_state = _where(alive, new_state, state)
-                outputs = _where(alive, outputs, jax.tree.map(jnp.zeros_like, outputs))
-            return new_state, outputs
+def _division(states: _States, steps: _Steps) -> NamedSharding | None:
+    """How the batch is divided; an initial state may say so alone."""
+    batch_ndim = steps.inputs.ndim - 2
+    leaves = [x for x in jax.tree.leaves(states.first) if x.ndim >= batch_ndim]
+    found = [batch_division(steps.inputs, slice(1, 1 + batch_ndim))]
+    found += [batch_division(x, slice(batch_ndim)) for x in leaves]
+    return next(filter(None, found), None)
 
-        xs = (self.inputs, self.resets, self.live)
-        scan = scan_in_chunks if saves_memory else jax.lax.scan
-        return scan(masked_step, self.state, xs)
 
-    def time_back(self, outputs: Any) -> Any:
-        """The time axis where the caller's inputs had it."""
-        if self.time_major:
-            return outputs
-        last_batch_axis = self.inputs.ndim - 2
-        return jax.tree.map(lambda y: jnp.moveaxis(y, 0, last_batch_axis), outputs)
+def _scan(
+    cell: Any,
+    step: Callable[[Any, Array], Any],
+    states: _States,
+    steps: _Steps,
+    saves_memory: bool = False,
+) -> tuple[Any, Any]:
+    """The last state, and what the steps gave."""
+    start, first = vary_alike(states, steps, cell)
+
+    def masked_step(state: Any, given: _Steps) -> Any:
+        x = given.inputs
+        if given.resets is not None:
+            state = _where(given.resets, start, state)
+        if given.live is not None:
+            x = _where(given.live, x, jnp.zeros_like(x))  # so that padding of NaN costs no gradient
+        new_state, outputs = step(state, x)
+        if given.live is not None:
+            new_state = _where(given.live, new_state, state)
+            outputs = _where(given.live, outputs, jax.tree.map(jnp.zeros_like, outputs))
+        return new_state, outputs
+
+    scan = scan_in_chunks if saves_memory else jax.lax.scan
+    return scan(masked_step, first, steps)
+
+
+def _time_back(outputs: Any, batch_ndim: int, time_major: bool) -> Any:
+    """The time axis where the caller's inputs had it."""
+    if time_major:
+        return outputs
+    return jax.tree.map(lambda y: jnp.moveaxis(y, 0, batch_ndim), outputs)
 
 
 def _saves_memory(cell: Any) -> bool:
@@ -140,8 +176,15 @@ def _prepare(
     lengths: ArrayLike | None,
     resets: ArrayLike | None,
     time_major: bool,
-) -> _Sequence:
-    inputs = jnp.asarray(inputs)
+) -> tuple[int, _States, _Steps]:
+    """What was given to `unroll`, checked; and the number of batch axes."""
+    _check_cell(cell)
+    if isinstance(time_major, Tracer):
+        raise TypeError(
+            "time_major must be known when JAX compiles: jax.jit(dncx.unroll, "
+            "static_argnames='time_major')"
+        )
+    inputs = as_array("inputs", inputs)
     if inputs.ndim < 2:
         raise ValueError(
             f"unroll takes inputs [*batch, time, features], got shape {inputs.shape}; "
@@ -151,14 +194,17 @@ def _prepare(
         inputs = jnp.moveaxis(inputs, -2, 0)
     batch, time = inputs.shape[1:-1], inputs.shape[0]
     start = cell.initialize_carry(inputs.shape[1:], nnx.Rngs(0))  # some cells insist on rngs
-    return _Sequence(
+    first = (
+        start
+        if initial_state is None
+        else as_state("initial_state", initial_state, start, cast=True)
+    )
+    steps = _Steps(
         inputs=inputs,
-        start=start,
-        state=start if initial_state is None else _checked_state(initial_state, start),
         live=None if lengths is None else _live_steps(lengths, batch, time),
         resets=None if resets is None else _checked_resets(resets, batch, time, time_major),
-        time_major=time_major,
     )
+    return len(batch), _States(start, first), steps
 
 
 def _where(condition: Array, yes: Any, no: Any) -> Any:
@@ -174,7 +220,7 @@ def _where(condition: Array, yes: Any, no: Any) -> Any:
 
 def _live_steps(lengths: ArrayLike, batch: tuple[int, ...], time: int) -> Array:
     """[time, *batch]: whether the step lies within the sequence."""
-    lengths = jnp.asarray(lengths)
+    lengths = as_array("lengths", lengths)
     if lengths.shape != batch or not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(
             f"lengths must be whole numbers of shape {batch}, the batch axes of inputs; "
@@ -195,7 +241,7 @@ def _checked_resets(
     resets: ArrayLike, batch: tuple[int, ...], time: int, time_major: bool
 ) -> Array:
     """[time, *batch]: whether to start anew before the step."""
-    resets = jnp.asarray(resets)
+    resets = as_array("resets", resets)
     wanted = (time, *batch) if time_major else (*batch, time)
     if resets.shape != wanted or resets.dtype != jnp.bool_:
         raise ValueError(
@@ -204,19 +250,15 @@ def _checked_resets(
     return resets if time_major else jnp.moveaxis(resets, -1, 0)
 
 
-def _checked_state(state: Any, like: Any) -> Any:
-    """The given state in the cell's dtypes, if it is a state for this cell and batch."""
-    wanted, found = jax.tree.structure(like), jax.tree.structure(state)
-    if wanted != found:
-        raise ValueError(f"initial_state must be a tree like {wanted}; got {found}")
+def _check_cell(cell: Any) -> None:
+    """Refuses what is not a recurrent cell.
 
-    def cast(path: Any, given: Any, own: Array) -> Array:
-        given = jnp.asarray(given)
-        if given.shape != own.shape:
-            raise ValueError(
-                f"initial_state{jax.tree_util.keystr(path)} must have shape {own.shape} for "
-                f"these inputs; got {given.shape}"
-            )
-        return given.astype(own.dtype)
-
-    return jax.tree_util.tree_map_with_path(cast, state, like)
+    Raises:
+      TypeError: the message says what to pass.
+    """
+    check_instance("cell", cell)
+    if not callable(cell) or not hasattr(cell, "initialize_carry"):
+        raise TypeError(
+            "unroll(cell, inputs) takes a recurrent cell, such as a dncx.DNC, and then arrays; got "
+            f"a {type(cell).__name__} for the cell"
+        )

@@ -19,6 +19,8 @@ from dncx.addressing import (
     updated_precedence,
 )
 from dncx.glossary import DirectionalWeights, Link, Memory, ReadWeights, WriteWeights
+from dncx.kernels.derivatives import backward_only
+from dncx.kernels.meshes import vary_alike
 
 
 def link_step(
@@ -26,13 +28,13 @@ def link_step(
 ) -> tuple[TemporalLinkageState, DirectionalWeights, DirectionalWeights]:
     """What `TemporalLinkage` does in a step."""
     precedence = state.precedence_weights
-    link, forward, backward = _follow(state.link, precedence, write_weights, read_weights)
+    given = state.link, precedence, write_weights, read_weights
+    link, forward, backward = _follow(*backward_only(vary_alike(given)))
     new_precedence = updated_precedence(precedence, write_weights)
     return TemporalLinkageState(link, new_precedence), forward, backward
 
 
-@jax.custom_vjp
-def _follow(
+def _followed(
     link: Link, precedence: WriteWeights, write: WriteWeights, read: ReadWeights
 ) -> tuple[Link, DirectionalWeights, DirectionalWeights]:
     """The new link matrix, and the forward and backward weights read from it."""
@@ -40,8 +42,20 @@ def _follow(
     return link, forward_weights(link, read), backward_weights(link, read)
 
 
+_follow = jax.custom_vjp(_followed)
+
+
 def _follow_forward(*given: Any) -> Any:
-    return _follow(*given), given
+    return _followed(*given), _kept(given)
+
+
+def _kept(given: Any) -> Any:
+    """Arguments that the backward pass needs.
+
+    Behind a barrier, since JAX 0.10 mixes up the order of those that it recognises as arguments
+    when a scan is differentiated twice.
+    """
+    return jax.lax.optimization_barrier(given)
 
 
 def _follow_backward(kept: Any, gradients: Any) -> Any:
@@ -66,17 +80,26 @@ def _follow_backward(kept: Any, gradients: Any) -> Any:
 _follow.defvjp(_follow_forward, _follow_backward)
 
 
-@jax.custom_vjp
 def erase_and_write(
     memory: Memory, write_weights: WriteWeights, erase_vectors: Any, write_vectors: Any
 ) -> Memory:
     """What `access.erase_and_write` does."""
+    given = vary_alike((memory, write_weights, erase_vectors, write_vectors))
+    return _write(*backward_only(given))
+
+
+def _written(
+    memory: Memory, write_weights: WriteWeights, erase_vectors: Any, write_vectors: Any
+) -> Memory:
     keep = product_over_heads(1 - write_weights[:, :, None] * erase_vectors[:, None, :])
     return memory * keep + write_weights.T @ write_vectors
 
 
+_write = jax.custom_vjp(_written)
+
+
 def _write_forward(*given: Any) -> Any:
-    return erase_and_write(*given), given
+    return _written(*given), _kept(given)
 
 
 def _write_backward(given: Any, d_memory: jax.Array) -> Any:
@@ -97,4 +120,4 @@ def _write_backward(given: Any, d_memory: jax.Array) -> Any:
     )
 
 
-erase_and_write.defvjp(_write_forward, _write_backward)
+_write.defvjp(_write_forward, _write_backward)

@@ -17,6 +17,8 @@ from jaxtyping import Array, Bool, Float
 from dncx.access import AccessState, MemoryAccess
 from dncx.controllers import LSTM, DeepLSTM, LSTMState
 from dncx.kernels.choice import choose
+from dncx.kernels.derivatives import backward_only
+from dncx.kernels.meshes import vary_alike
 from dncx.kernels.step import Options, call, options_of, shapes_of
 
 _ALIVE, _RESET = 1, 2
@@ -99,9 +101,6 @@ def run(
         inputs = jnp.where(live[..., None], inputs, 0)
     if resets is not None:
         flags += _RESET * resets.astype(jnp.int32)
-    expected = jax.eval_shape(lambda: cell.initialize_carry(inputs.shape[1:]))
-    if shapes_of(state) != expected:
-        raise ValueError(f"the state must have these shapes and dtypes: {expected}")
     # The kernel has one batch axis.
     examples = math.prod(batch)
     flags = flags.reshape(time, examples)
@@ -112,7 +111,8 @@ def run(
     kernels = [linear.kernel[...] for linear in linears]
     biases = [_bias(linear) for linear in linears]
     network = _network(cell, layers[0], inputs.shape)
-    made: Any = _recurrence(network, flags, inputs, _packed(start), kernels, biases)
+    arrays = vary_alike((flags, inputs, _packed(start), kernels, biases))
+    made: Any = _recurrence(network, *backward_only(arrays))
     features, last = made
     outputs = cell.clip(cell.output_linear(features))
     outputs = outputs.reshape(time, *batch, outputs.shape[-1])

@@ -9,6 +9,8 @@ import numpy as np
 
 from dncx.interface import Interface
 from dncx.kernels import library
+from dncx.kernels.derivatives import backward_only, first_derivative_only
+from dncx.kernels.meshes import vary_alike
 
 # Where the memory and the link stand among the leaves of an AccessState; they are worked on in
 # place. The state is memory, read weights, write weights, link, precedence weights, usage.
@@ -44,7 +46,8 @@ def call(
       attributes: numbers by name.
     """
     shapes, tree = jax.tree.flatten(results)
-    dtypes = {x.dtype for x in jax.tree.leaves((given, shapes))} - {jnp.dtype(jnp.int32)}
+    arrays = jax.tree.leaves(given)
+    dtypes = {x.dtype for x in (*arrays, *shapes)} - {jnp.dtype(jnp.int32)}
     if len(dtypes) != 1:
         found = ", ".join(sorted(map(str, dtypes)))
         raise ValueError(f"the native kernel takes arrays of one dtype, not {found}")
@@ -57,7 +60,9 @@ def call(
     )
     kinds = {bool: np.bool_, int: np.int64, float: np.float64}
     typed = {name: kinds[type(value)](value) for name, value in attributes.items()}
-    return jax.tree.unflatten(tree, function(*jax.tree.leaves(given), **typed))
+    made = first_derivative_only(lambda *arrays: function(*arrays, **typed))(*arrays)
+    # JAX takes the results of C++ for the same on all devices.
+    return jax.tree.unflatten(tree, vary_alike(made, arrays))
 
 
 def shapes_of(tree: Any) -> Any:
@@ -65,7 +70,6 @@ def shapes_of(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
 def access_step(options: Options, state: Any, interface: Interface) -> tuple[Any, Any, tuple]:
     """One step of `MemoryAccess` with one write head, for one example.
 
@@ -78,11 +82,20 @@ def access_step(options: Options, state: Any, interface: Interface) -> tuple[Any
       The new state, the words read, and the fields of `AccessTrace` after the interface.
     """
     heads, slots = state.read_weights.shape
-    word, dtype = interface.write_keys.shape[-1], state.memory.dtype
+    word = interface.write_keys.shape[-1]
     sizes = ((slots, word), (heads, slots), (1, slots), (1, slots, slots), (1, slots), (slots,))
     found = tuple(x.shape for x in jax.tree.leaves(state))
     if found != sizes or interface.read_keys.shape != (heads, word):
         raise ValueError(f"the state has arrays of shapes {found}, the interface wants {sizes}")
+    given = backward_only(vary_alike((state, interface)))
+    made: Any = _step(options, *given)
+    return made
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _step(options: Options, state: Any, interface: Interface) -> Any:
+    heads, slots = state.read_weights.shape
+    word, dtype = interface.write_keys.shape[-1], state.memory.dtype
 
     def array(*shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, dtype)
@@ -99,7 +112,7 @@ def access_step(options: Options, state: Any, interface: Interface) -> tuple[Any
 
 
 def _forward(options: Options, state: Any, interface: Interface) -> Any:
-    made: Any = access_step(options, state, interface)
+    made: Any = _step(options, state, interface)
     new_state, _, trace = made
     return made, (state, interface, (new_state.read_weights, new_state.write_weights, *trace))
 
@@ -116,4 +129,4 @@ def _backward(options: Options, kept: Any, gradients: Any) -> Any:
     )
 
 
-access_step.defvjp(_forward, _backward)
+_step.defvjp(_forward, _backward)

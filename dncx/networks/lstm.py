@@ -5,7 +5,8 @@ from typing import Any
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dncx.config import DNCConfig, check_size
+from dncx.checks import check_config, check_dtype, check_size, checked_arguments
+from dncx.config import DNCConfig
 from dncx.controllers import DeepLSTM
 from dncx.initializers import fan_in_normal
 
@@ -28,6 +29,7 @@ class LSTMNetwork(nnx.RNNCellBase):
     Source: Methods, "Controller network"; Extended Data Table 2 has the sizes.
     """
 
+    @checked_arguments(DNCConfig)
     def __init__(
         self,
         input_size: int,
@@ -37,9 +39,11 @@ class LSTMNetwork(nnx.RNNCellBase):
         rngs: nnx.Rngs,
         param_dtype: Any = "float32",
     ):
-        check_size("input_size", input_size)
-        check_size("output_size", output_size)
-        config = config or DNCConfig()
+        input_size = check_size("input_size", input_size)
+        output_size = check_size("output_size", output_size)
+        check_dtype("param_dtype", param_dtype)
+        config = DNCConfig() if config is None else config
+        check_config(config, DNCConfig)
         dtypes: dict[str, Any] = dict(rngs=rngs, param_dtype=param_dtype)
         self.input_size = input_size
         self.output_size = output_size

@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 
 from dncx.access import erase_and_write
 from dncx.addressing import COSINE_EPSILON, content_weights
+from dncx.checks import check_config, check_dtype, check_size, checked_arguments
 from dncx.config import DNCConfig
 from dncx.dnc import DNC
 from dncx.glossary import Memory, Number, ReadWeights, ReadWords, WriteWeights
@@ -91,6 +92,7 @@ class NTMAccess(nnx.Module):
       param_dtype: dtype of weights and state.
     """
 
+    @checked_arguments()
     def __init__(
         self,
         input_size: int,
@@ -105,15 +107,16 @@ class NTMAccess(nnx.Module):
         rngs: nnx.Rngs,
         param_dtype: Any = jnp.float32,
     ):
-        self.memory_size = memory_size
-        self.word_size = word_size
-        self.num_read_heads = num_read_heads
-        self.num_write_heads = num_write_heads
+        check_dtype("param_dtype", param_dtype)
+        self.memory_size = memory_size = check_size("memory_size", memory_size)
+        self.word_size = word_size = check_size("word_size", word_size)
+        self.num_read_heads = num_read_heads = check_size("num_read_heads", num_read_heads)
+        self.num_write_heads = num_write_heads = check_size("num_write_heads", num_write_heads)
         self.cosine_epsilon = cosine_epsilon
         self.strength_activation: StrengthActivation = strength_activation
         heads = num_read_heads + num_write_heads
         self.interface_linear = nnx.Linear(
-            input_size,
+            check_size("input_size", input_size),
             heads * (word_size + len(SHIFTS) + 3) + 2 * num_write_heads * word_size,
             use_bias=interface_bias,
             kernel_init=fan_in_normal,
@@ -178,6 +181,7 @@ def neural_turing_machine(
       >>> outputs.shape
       (16, 8)
     """
+    check_config(config, DNCConfig)
     access = NTMAccess(
         config.controller_output_size,
         memory_size=config.memory_size,

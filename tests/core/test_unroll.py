@@ -155,7 +155,7 @@ REFUSED = [
      {"resets": jnp.zeros((6, 2), bool)}),
     (r"initial_state.*must have shape \(2, 2, 3\).*got \(1, 2, 3\)", INPUTS,
      {"initial_state": CELL.initialize_carry((1, 3))}),
-    (r"initial_state must be a tree like", INPUTS, {"initial_state": jnp.zeros(3)}),
+    (r"initial_state must be like a DNCState", INPUTS, {"initial_state": jnp.zeros(3)}),
 ]  # fmt: skip
 
 

@@ -1,0 +1,225 @@
+"""Checks of what users pass to constructors, cells and `unroll`.
+
+Each error names the wrong value and the right form.
+"""
+
+import difflib
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, ParamSpec
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array
+
+Arguments = ParamSpec("Arguments")
+
+FLOATS = ("float32", "float64", "bfloat16")
+
+
+def check_size(name: str, value: Any) -> int:
+    """The length of an axis as a Python integer.
+
+    Raises:
+      ValueError: if it is not an integer from 1 to 2^31 - 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) < 2**31:
+        raise ValueError(f"{name}={value!r}: must be a whole number of at least 1, below 2^31")
+    return int(value)
+
+
+def check_number(name: str, value: Any, optional: bool = False) -> Any:
+    """A setting as a Python number.
+
+    Args:
+      name: of the setting.
+      value: a Python or NumPy number.
+      optional: whether None is allowed.
+
+    Raises:
+      ValueError: if it is negative, not finite, or not a number.
+    """
+    if optional and value is None:
+        return None
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not (math.isfinite(value) and float(value) >= 0):
+        raise ValueError(f"{name}={value!r}: must be a finite number of at least 0")
+    return value if isinstance(value, int | float) else float(value)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """A switch as a Python boolean; a string such as "False" would count as true.
+
+    Raises:
+      ValueError: if it is neither true nor false.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name}={value!r}: must be True or False")
+    return bool(value)
+
+
+def check_dtype(name: str, dtype: Any) -> None:
+    """Refuses a dtype in which a DNC cannot be trained.
+
+    float16 overflows in the backward pass: gradients become infinite without a word.
+
+    Raises:
+      ValueError: if it is not float32, float64 or bfloat16, or float64 while JAX has it off.
+    """
+    try:
+        found = jnp.dtype(dtype).name if dtype is not None else None
+    except TypeError:
+        found = None
+    if found not in FLOATS:
+        shown = found or repr(dtype)
+        raise ValueError(f"{name}={shown}: must be one of {', '.join(FLOATS)}")
+    if found == "float64" and jax.dtypes.canonicalize_dtype(jnp.float64) != jnp.float64:
+        raise ValueError(
+            f"{name}=float64: JAX makes it float32 unless you call "
+            "jax.config.update('jax_enable_x64', True) first"
+        )
+
+
+def as_array(name: str, value: Any) -> Array:
+    """`jnp.asarray` with an error that names the argument.
+
+    Raises:
+      TypeError: if the value does not become an array of numbers, or they are complex.
+    """
+    try:
+        if any(isinstance(leaf, str | bytes) for leaf in jax.tree.leaves(value)):
+            raise TypeError("text is not a number")  # JAX would take some for names of dtypes
+        array = jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} must be an array of numbers; got {_short(value)}: {error}"
+        ) from error
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(f"{name} must be real numbers; got {array.dtype}")
+    return array
+
+
+def checked_arguments(
+    config_class: type | None = None,
+) -> Callable[[Callable[Arguments, None]], Callable[Arguments, None]]:
+    """For an `__init__` with keyword-only `rngs`: errors that say where an argument belongs.
+
+    Args:
+      config_class: of the argument `config`, if there is one; its fields belong in there.
+    """
+
+    def decorate(init: Callable[Arguments, None]) -> Callable[Arguments, None]:
+        own = list(inspect.signature(init).parameters)
+        fields = list(inspect.signature(config_class).parameters) if config_class else []
+
+        @functools.wraps(init)
+        def checked(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+            name = type(args[0]).__name__
+            for key in kwargs:
+                if key not in own:
+                    raise TypeError(_wrong_argument(name, args[1:3], key, kwargs[key], own, fields))
+            if not isinstance(kwargs.get("rngs"), nnx.Rngs | nnx.RngStream):
+                given = _short(kwargs["rngs"]) if "rngs" in kwargs else "nothing"
+                raise TypeError(
+                    f"{name} needs rngs=nnx.Rngs(SEED), from which it draws its weights (from flax "
+                    f"import nnx); got {given}"
+                )
+            init(*args, **kwargs)
+
+        return checked
+
+    return decorate
+
+
+def _wrong_argument(
+    name: str, sizes: Any, key: str, value: Any, own: list[str], fields: list[str]
+) -> str:
+    near = [key] if key in fields else difflib.get_close_matches(key, [*fields, *own], 1)
+    message = f"{name} has no argument {key}"
+    if near and near[0] in fields:
+        config = f"DNCConfig({near[0]}={value!r:.40})"
+        call = ", ".join([*map(repr, sizes), config, "rngs=nnx.Rngs(0)"])
+        return f"{message}; {near[0]} belongs in the config: {name}({call})"
+    return f"{message}; did you mean {near[0]}?" if near else message
+
+
+def check_config(config: Any, config_class: type) -> None:
+    """Refuses a config of another class.
+
+    Raises:
+      TypeError: the message says how to make the right one.
+    """
+    if not isinstance(config, config_class):
+        name = config_class.__name__
+        hint = f"; {name}(**config) makes one of a dictionary" if isinstance(config, dict) else ""
+        raise TypeError(f"config must be a {name}; got {_short(config)}{hint}")
+
+
+def check_instance(name: str, part: Any) -> None:
+    """Refuses a class in the place of an object.
+
+    Raises:
+      TypeError: the message names the class.
+    """
+    if isinstance(part, type):
+        raise TypeError(f"{name} must be an object, not the class {part.__name__}: call it first")
+
+
+def _short(value: Any) -> str:
+    text = f"{type(value).__name__} {value!r}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def as_state(name: str, given: Any, like: Any, *, cast: bool) -> Any:
+    """A state with the structure, the shapes and the dtypes of another one.
+
+    Args:
+      name: of the argument.
+      given: the state that was passed.
+      like: a state of the right structure; its arrays may be shapes and dtypes only.
+      cast: whether arrays of other dtypes are converted, or refused.
+
+    Raises:
+      ValueError: if a part is missing, unknown, or of another shape or dtype; the message names it.
+      TypeError: if a part is not an array of numbers.
+    """
+    if jax.tree.structure(given) != jax.tree.structure(like):
+        raise ValueError(f"{name} must be like {_kind(like)}; {_difference(given, like)}")
+
+    def convert(path: Any, own: Any, part: Any) -> Array:
+        part_name = name + jax.tree_util.keystr(path)
+        array = as_array(part_name, part)
+        if array.shape != own.shape:
+            raise ValueError(
+                f"{part_name} must have shape {own.shape} for these inputs; got {array.shape}"
+            )
+        if not cast and array.dtype != own.dtype:
+            raise ValueError(f"{part_name} must be {own.dtype}; got {array.dtype}")
+        return array.astype(own.dtype)
+
+    return jax.tree_util.tree_map_with_path(convert, like, given)
+
+
+def _difference(given: Any, like: Any) -> str:
+    """The first parts in which two trees differ, or else their types."""
+    wanted, found = _parts(like), _parts(given)
+    missing, unknown = sorted(wanted - found), sorted(found - wanted)
+    if missing:
+        return f"got {_kind(given)} without {', '.join(missing[:3])}"
+    if unknown:
+        return f"got {_kind(given)} with {', '.join(unknown[:3])}"
+    return f"got {_kind(given)}"
+
+
+def _parts(tree: Any) -> set[str]:
+    paths = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path) for path, _ in paths}
+
+
+def _kind(tree: Any) -> str:
+    return f"a {type(tree).__name__}"
