@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from dncx.dnc import DNCState as DNCState
     from dncx.dnc import DNCTrace as DNCTrace
     from dncx.interface import Interface as Interface
+    from dncx.parts import AccessLike as AccessLike
+    from dncx.parts import ControllerLike as ControllerLike
+    from dncx.parts import FreenessLike as FreenessLike
+    from dncx.parts import LinkageLike as LinkageLike
+    from dncx.sequence import explain as explain
     from dncx.sequence import unroll as unroll
     from dncx.sequence import unroll_with_trace as unroll_with_trace
 
@@ -46,7 +51,8 @@ _HOMES = {
     "controllers": ("LSTM", "DeepLSTM", "FeedForward", "LSTMState"),
     "dnc": ("DNC", "DNCState", "DNCTrace"),
     "interface": ("Interface",),
-    "sequence": ("unroll", "unroll_with_trace"),
+    "parts": ("AccessLike", "ControllerLike", "FreenessLike", "LinkageLike"),
+    "sequence": ("explain", "unroll", "unroll_with_trace"),
 }
 
 

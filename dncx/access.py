@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from dncx.addressing import (
@@ -11,9 +12,9 @@ from dncx.addressing import (
     Freeness,
     TemporalLinkage,
     content_weights,
-    product_over_heads,
+    erase_and_write,
 )
-from dncx.checks import check_dtype, check_size, checked_arguments
+from dncx.checks import check_dtype, check_instance, check_size, checked_arguments
 from dncx.glossary import (
     DirectionalWeights,
     Memory,
@@ -34,8 +35,14 @@ from dncx.interface import (
     squash,
 )
 from dncx.kernels import gradients
-from dncx.kernels.choice import Implementation, choose
-from dncx.kernels.step import access_step, options_of
+from dncx.kernels.choice import (
+    Implementation,
+    custom_reason,
+    known_to_kernels,
+    select_for_access,
+)
+from dncx.kernels.step import Options, access_step
+from dncx.parts import FreenessLike, LinkageLike
 
 
 class AccessState(NamedTuple):
@@ -44,12 +51,12 @@ class AccessState(NamedTuple):
     memory: Memory
     read_weights: ReadWeights
     write_weights: WriteWeights
-    linkage: Any  # TemporalLinkageState, or what your own linkage keeps
+    linkage: Any  # a TemporalLinkageState, or the state of a custom linkage
     usage: Usage
 
 
 class AccessTrace(NamedTuple):
-    """All that a step computed beside the state it leaves."""
+    """Everything that a step computed apart from the state it leaves."""
 
     interface: Interface
     allocation_weights: WriteWeights
@@ -70,20 +77,6 @@ def gated_write_weights(
     return write_gate[:, None] * (gate * allocation + (1 - gate) * content)
 
 
-def erase_and_write(
-    memory: Memory,
-    write_weights: WriteWeights,
-    erase_vectors: Float[Array, "M W"],
-    write_vectors: Float[Array, "M W"],
-) -> Memory:
-    """M ← M ∘ Πₘ(1 - wₘ eₘᵀ) + Σₘ wₘ vₘᵀ: all erases, then all writes.
-
-    Source: Methods, "Memory" (with one write head).
-    """
-    keep = product_over_heads(1 - write_weights[:, :, None] * erase_vectors[:, None, :])
-    return memory * keep + write_weights.T @ write_vectors
-
-
 def mixed_read_weights(
     read_mode: Float[Array, "R modes"],
     backward: DirectionalWeights,
@@ -100,12 +93,12 @@ def mixed_read_weights(
     )
 
 
+@known_to_kernels("access")
 class MemoryAccess(nnx.Module):
     """Reads and writes the memory as the controller asks, for one example.
 
-    A replacement needs `num_read_heads`, `word_size`, `initial_state` and `__call__`; for
-    `dncx.unroll_with_trace` also `step_with_trace`. (A subclass with other equations overrides
-    `step_with_trace`, which `__call__` calls.)
+    A custom one is a `dncx.AccessLike`. A subclass with other equations overrides
+    `step_with_trace`, which `__call__` calls.
 
     Args:
       input_size: H, features of the controller's output.
@@ -131,15 +124,15 @@ class MemoryAccess(nnx.Module):
         word_size: int = 16,
         num_read_heads: int = 4,
         num_write_heads: int = 1,
-        freeness: Any = None,
-        linkage: Any = None,
+        freeness: FreenessLike | None = None,
+        linkage: LinkageLike[Any] | None = None,
         cosine_epsilon: Number = COSINE_EPSILON,
         strength_activation: StrengthActivation = "softplus",
         interface_bias: bool = True,
         read_mode_order: ReadModeOrder = "backward, forward, content",
         implementation: Implementation | None = None,
         rngs: nnx.Rngs,
-        param_dtype: Any = jnp.float32,
+        param_dtype: DTypeLike = jnp.float32,
     ):
         check_dtype("param_dtype", param_dtype)
         self.memory_size = memory_size = check_size("memory_size", memory_size)
@@ -150,8 +143,12 @@ class MemoryAccess(nnx.Module):
         self.strength_activation: StrengthActivation = strength_activation
         self.read_mode_order: ReadModeOrder = read_mode_order
         self.implementation: Implementation | None = implementation
-        self.freeness = Freeness(memory_size) if freeness is None else freeness
-        self.linkage = TemporalLinkage(memory_size, num_write_heads) if linkage is None else linkage
+        check_instance("freeness", freeness)
+        check_instance("linkage", linkage)
+        self.freeness: FreenessLike = Freeness(memory_size) if freeness is None else freeness
+        self.linkage: LinkageLike[Any] = (
+            TemporalLinkage(memory_size, num_write_heads) if linkage is None else linkage
+        )
         shapes = interface_shapes(word_size, num_read_heads, num_write_heads)
         self.interface_linear = nnx.Linear(
             check_size("input_size", input_size),
@@ -162,7 +159,7 @@ class MemoryAccess(nnx.Module):
             rngs=rngs,
         )
 
-    def initial_state(self, dtype: Any) -> AccessState:
+    def initial_state(self, dtype: DTypeLike) -> AccessState:
         """All zeros, the memory included (reference: the original's initial_state)."""
         return AccessState(
             memory=jnp.zeros((self.memory_size, self.word_size), dtype),
@@ -190,20 +187,29 @@ class MemoryAccess(nnx.Module):
     ) -> tuple[AccessState, ReadWords, AccessTrace]:
         """One step, in the order of the paper: usage, write, link, read."""
         xi = self.interface(controller_output)
-        implementation = choose(self, state.memory.dtype)
-        if implementation == "native":
-            made: Any = access_step(options_of(self), state, xi)
-            new_state, read_words, trace = made
+        form = select_for_access(self, state.memory.dtype).name
+        if form == "native step":
+            new_state, read_words, trace = access_step(self.options, state, xi)
             return new_state, read_words, AccessTrace(xi, *trace)
-        return self._equations(state, xi, implementation)
+        return self._equations(state, xi, fast_gradients=form == "xla")
+
+    @property
+    def options(self) -> Options:
+        """The settings that the native kernel needs; it knows dncx's own `Freeness` only."""
+        freeness: Any = self.freeness
+        return Options(
+            cosine_epsilon=float(self.cosine_epsilon),
+            allocation_epsilon=float(freeness.epsilon),
+            write_gradient=bool(freeness.write_gradient),
+        )
 
     def _equations(
-        self, state: AccessState, xi: Interface, implementation: Implementation
+        self, state: AccessState, xi: Interface, *, fast_gradients: bool
     ) -> tuple[AccessState, ReadWords, AccessTrace]:
         write, follow = erase_and_write, self.linkage
-        if implementation == "xla":
+        if fast_gradients:
             write = gradients.erase_and_write
-            follow = gradients.link_step if type(follow) is TemporalLinkage else follow
+            follow = follow if custom_reason("linkage", follow) else gradients.link_step
 
         usage = self.freeness(state.usage, state.write_weights, xi.free_gate, state.read_weights)
         allocation = self.freeness.write_allocation_weights(

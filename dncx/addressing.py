@@ -2,25 +2,27 @@
 
 The three ways of addressing of Graves et al. (2016), each a few pure functions for one
 example. `Freeness` and `TemporalLinkage` bundle the functions into the parts that
-`dncx.MemoryAccess` takes, so that a part of your own can stand in their place.
+`dncx.MemoryAccess` takes; custom parts can take their place (dncx/parts.py).
 """
 
 from functools import reduce
 from operator import mul
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from dncx.checks import check_size
 from dncx.glossary import DirectionalWeights, Link, Memory, Number, ReadWeights, Usage, WriteWeights
+from dncx.kernels.choice import known_to_kernels
 
 # Keeps cosine similarity finite for empty slots and zero keys (the original's value).
 COSINE_EPSILON = 1e-6
-# A shorter vector counts as zero: its direction, which the paper's cosine (no epsilon) would
-# follow, is rounding noise, and the gradient along it, of size 1 / length, would blow up.
+# A shorter vector counts as zero. Without an epsilon (the paper) its cosine would follow its
+# direction, which is rounding noise, with a gradient of size 1 / length, which would overflow.
 SHORTEST_VECTOR = 1e-6
 # Keeps usage off exact zero, where the product over sorted usages would pass no gradient.
 ALLOCATION_EPSILON = 1e-6
@@ -62,6 +64,20 @@ def product_over_heads(factors: Float[Array, "heads ..."]) -> Float[Array, "..."
     return reduce(mul, factors)
 
 
+def erase_and_write(
+    memory: Memory,
+    write_weights: WriteWeights,
+    erase_vectors: Float[Array, "M W"],
+    write_vectors: Float[Array, "M W"],
+) -> Memory:
+    """M ← M ∘ Πₘ(1 - wₘ eₘᵀ) + Σₘ wₘ vₘᵀ: all erases, then all writes.
+
+    Source: Methods, "Memory" (with one write head).
+    """
+    keep = product_over_heads(1 - write_weights[:, :, None] * erase_vectors[:, None, :])
+    return memory * keep + write_weights.T @ write_vectors
+
+
 def usage_after_write(usage: Usage, write_weights: WriteWeights) -> Usage:
     """u + (1 - u) ∘ (1 - Πₘ(1 - wₘ)): a slot written to is in use.
 
@@ -88,7 +104,7 @@ def usage_after_read(
 def allocation_weights(usage: Usage, epsilon: Number = ALLOCATION_EPSILON) -> Usage:
     """a[φⱼ] = (1 - u[φⱼ]) Π_{i<j} u[φᵢ], where φ sorts the slots by usage, freest first.
 
-    Slots of exactly equal usage are taken in their order. The gradient ignores that the
+    Slots of equal usage are taken in the order of their numbers. The gradient ignores that the
     order may change, as in the paper (Methods, "Dynamic memory allocation"). With epsilon,
     u is first moved to ε + (1 - ε) u.
     """
@@ -100,10 +116,11 @@ def allocation_weights(usage: Usage, epsilon: Number = ALLOCATION_EPSILON) -> Us
     return jnp.zeros_like(usage).at[order].set(sorted_free * used_before, unique_indices=True)
 
 
+@known_to_kernels("freeness")
 class Freeness(nnx.Module):
     """Which slots are in use, and which free ones to write to next.
 
-    A replacement needs the same three methods. The state is the usage u of every slot.
+    A custom one is a `dncx.FreenessLike`. The state is the usage u of every slot.
 
     Args:
       memory_size: N.
@@ -123,7 +140,7 @@ class Freeness(nnx.Module):
         self.epsilon = epsilon
         self.write_gradient = write_gradient
 
-    def initial_state(self, dtype: Any) -> Usage:
+    def initial_state(self, dtype: DTypeLike) -> Usage:
         """Every slot free."""
         return jnp.zeros(self.memory_size, dtype)
 
@@ -142,7 +159,7 @@ class Freeness(nnx.Module):
     def write_allocation_weights(
         self, usage: Usage, write_gates: Float[Array, " M"]
     ) -> WriteWeights:
-        """One allocation a write head, each head seeing what those before it will take.
+        """The allocation of each write head, which sees what the heads before it will take.
 
         Args:
           usage: u_t; the simulated usage u += (1 - u) g a between heads is not kept.
@@ -156,7 +173,7 @@ class Freeness(nnx.Module):
 
 
 class TemporalLinkageState(NamedTuple):
-    """The order in which slots were written, once for every write head."""
+    """The order in which slots were written, for each write head."""
 
     link: Link
     precedence_weights: WriteWeights
@@ -195,21 +212,22 @@ def backward_weights(link: Link, read_weights: ReadWeights) -> DirectionalWeight
     return jnp.einsum("mij,ri->rmj", link, read_weights)
 
 
+@known_to_kernels("linkage")
 class TemporalLinkage(nnx.Module):
     """Remembers the order of writing, and follows it from what was read.
 
-    A replacement needs the same two methods; its state may be any tree of arrays.
+    A custom one is a `dncx.LinkageLike`; its state may be any tree of arrays.
 
     Args:
       memory_size: N.
-      num_write_heads: M; every write head has a link matrix of its own.
+      num_write_heads: M; every write head has its own link matrix.
     """
 
     def __init__(self, memory_size: int, num_write_heads: int = 1):
         self.memory_size = check_size("memory_size", memory_size)
         self.num_write_heads = check_size("num_write_heads", num_write_heads)
 
-    def initial_state(self, dtype: Any) -> TemporalLinkageState:
+    def initial_state(self, dtype: DTypeLike) -> TemporalLinkageState:
         """Nothing written yet."""
         heads, slots = self.num_write_heads, self.memory_size
         return TemporalLinkageState(

@@ -91,17 +91,21 @@ def as_array(name: str, value: Any) -> Array:
     Raises:
       TypeError: if the value does not become an array of numbers, or they are complex.
     """
+    array = value if isinstance(value, jax.Array) else _converted(name, value)
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(f"{name} must be real numbers; got {array.dtype}")
+    return array
+
+
+def _converted(name: str, value: Any) -> Array:
     try:
         if any(isinstance(leaf, str | bytes) for leaf in jax.tree.leaves(value)):
             raise TypeError("text is not a number")  # JAX would take some for names of dtypes
-        array = jnp.asarray(value)
+        return jnp.asarray(value)
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{name} must be an array of numbers; got {_short(value)}: {error}"
         ) from error
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        raise TypeError(f"{name} must be real numbers; got {array.dtype}")
-    return array
 
 
 def checked_arguments(
@@ -198,7 +202,9 @@ def as_state(name: str, given: Any, like: Any, *, cast: bool) -> Any:
             raise ValueError(
                 f"{part_name} must have shape {own.shape} for these inputs; got {array.shape}"
             )
-        if not cast and array.dtype != own.dtype:
+        if array.dtype == own.dtype:
+            return array
+        if not cast:
             raise ValueError(f"{part_name} must be {own.dtype}; got {array.dtype}")
         return array.astype(own.dtype)
 

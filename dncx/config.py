@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from dncx.access import MemoryAccess
 from dncx.addressing import ALLOCATION_EPSILON, COSINE_EPSILON, Freeness
@@ -13,6 +14,7 @@ from dncx.controllers import LSTM, DeepLSTM, FeedForward
 from dncx.glossary import Number
 from dncx.interface import ReadModeOrder, StrengthActivation
 from dncx.kernels.choice import Implementation
+from dncx.parts import FreenessLike, LinkageLike
 
 ControllerName = Literal["lstm", "deep_lstm", "feedforward"]
 ControllerDtype = Literal["float32", "bfloat16", None]
@@ -35,16 +37,16 @@ class DNCConfig:
       clip_value: limit of the controller's output, its state and the DNC's output; 20 in the
         original, None (or 0) in the paper: off.
       controller: "lstm" as in the original, "deep_lstm" as in the paper, or "feedforward".
-      controller_dtype: dtype of the controller's products with weights; None: of its variables,
-        in which all else is computed in any case, state and memory included.
+      controller_dtype: dtype of the controller's products with weights; None: that of its
+        variables. Everything else, state and memory included, has the dtype of the variables.
       forget_bias: added to the LSTM's forget gate; 1 in the original, 0 in the paper.
       controller_gradient_clip: limit of the gradient of the controller's activations; None
         (off) in the original, 10 in the paper.
       strength_activation: "softplus" in the original, "oneplus" in the paper.
       interface_bias: whether ξ = W h + b (the original) or W h (the paper).
       output_bias: the same for the output layer.
-      read_mode_order: the order of the read modes in ξ; it changes nothing but the place of
-        the weights that make them.
+      read_mode_order: the order of the read modes in ξ. It changes only which weights make
+        which mode.
       cosine_epsilon: 1e-6 in the original, 0 in the paper; see `content_weights`.
       allocation_epsilon: 1e-6 in the original, 0 in the paper; see `allocation_weights`.
       usage_write_gradient: whether usage passes gradient to the previous write weights;
@@ -123,12 +125,12 @@ class DNCConfig:
 
     @property
     def controller_output_size(self) -> int:
-        """H of this config's own controller; a deep LSTM gives out all of its layers."""
+        """H of this config's controller; a deep LSTM outputs all of its layers."""
         return self.hidden_size * (self.num_layers if self.controller == "deep_lstm" else 1)
 
     def make_controller(
-        self, input_size: int, *, rngs: nnx.Rngs, param_dtype: Any = jnp.float32
-    ) -> nnx.RNNCellBase:
+        self, input_size: int, *, rngs: nnx.Rngs, param_dtype: DTypeLike = jnp.float32
+    ) -> LSTM | DeepLSTM | FeedForward:
         """The controller of this config; `input_size` is of the DNC's inputs x_t."""
         features = input_size + self.num_read_heads * self.word_size
         common: dict[str, Any] = dict(
@@ -148,16 +150,16 @@ class DNCConfig:
         self,
         controller_output_size: int | None = None,
         *,
-        freeness: Any = None,
-        linkage: Any = None,
+        freeness: FreenessLike | None = None,
+        linkage: LinkageLike[Any] | None = None,
         implementation: Implementation | None = None,
         rngs: nnx.Rngs,
-        param_dtype: Any = jnp.float32,
+        param_dtype: DTypeLike = jnp.float32,
     ) -> MemoryAccess:
-        """The memory access of this config, with parts of your own where given.
+        """The memory access of this config, with custom parts if given.
 
         Args:
-          controller_output_size: H; by default that of this config's own controller.
+          controller_output_size: H; by default that of this config's controller.
           freeness, linkage, implementation: see `MemoryAccess`.
           rngs, param_dtype: see `DNC`.
         """

@@ -1,13 +1,8 @@
 """Controllers: what decides, step by step, what to ask of the memory.
 
-A controller is any flax recurrent cell with one feature axis, `nnx.LSTMCell` and its kin
-included, that changes no variable of its own as it steps (so no dropout):
-
-    initialize_carry(input_shape, rngs) -> state       the state for inputs of that shape
-    __call__(state, inputs) -> (new_state, outputs)    one step; outputs [..., H]
-
-`dncx.DNC` calls it on one example at a time (under `jax.vmap`), with the inputs x_t and the
-words read at the step before, so its inputs have `input_size + R * W` features.
+Any flax recurrent cell can be one, `nnx.LSTMCell` and `nnx.GRUCell` included; see
+`dncx.ControllerLike`. `dncx.DNC` calls it on one example at a time (under `jax.vmap`), with the
+inputs x_t and the words read at the step before, so its inputs have `input_size + R * W` features.
 """
 
 import dataclasses
@@ -17,11 +12,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from dncx.checks import check_dtype, check_size, checked_arguments
 from dncx.glossary import Number
-from dncx.initializers import fan_in_normal
+from dncx.initializers import RngSource, fan_in_normal
+from dncx.kernels.choice import known_to_kernels
 from dncx.kernels.derivatives import backward_only
 
 
@@ -33,9 +30,9 @@ class LSTMState(NamedTuple):
 
 
 def clip_gradient(x: Array, limit: Number | None) -> Array:
-    """x, with the gradient that comes back through it clipped to ±limit (None: as it is).
+    """x; the gradient that comes back through it is clipped to ±limit, if there is one.
 
-    There is no forward-mode derivative (`jax.jvp`) through a limit.
+    A limit has no forward-mode derivative (`jax.jvp`).
     """
     return x if limit is None else backward_only(x, limit)
 
@@ -56,14 +53,14 @@ class RoundedDotGeneral:
         return jax.lax.dot_general(*low, dimensions, **options).astype(x.dtype)
 
 
-def dot_general_in(dtype: Any, param_dtype: Any) -> Callable[..., Array]:
+def dot_general_in(dtype: DTypeLike | None, param_dtype: DTypeLike) -> Callable[..., Array]:
     """A `dot_general` for `nnx.Linear` that rounds what it multiplies; the bias is not rounded.
 
     Args:
       dtype: to round to; None: no rounding.
       param_dtype: of the variables.
     """
-    if dtype is None or jnp.dtype(dtype) == param_dtype:
+    if dtype is None or jnp.dtype(dtype) == jnp.dtype(param_dtype):
         return jax.lax.dot_general
     check_dtype("dtype", dtype)
     return RoundedDotGeneral(jnp.dtype(dtype).name)
@@ -75,6 +72,7 @@ class _Controller(nnx.RNNCellBase):
         return 1
 
 
+@known_to_kernels("controller")
 class LSTM(_Controller):
     """c' = σ(f + b_f) c + σ(i) tanh(j), h' = σ(o) tanh(c'), with (i,j,f,o) = [x, h] W + b.
 
@@ -99,8 +97,8 @@ class LSTM(_Controller):
         forget_bias: Number = 1.0,
         gradient_clip: Number | None = None,
         rngs: nnx.Rngs,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
     ):
         check_dtype("param_dtype", param_dtype)
         input_size = check_size("input_size", input_size)
@@ -119,7 +117,10 @@ class LSTM(_Controller):
         )
 
     def initialize_carry(
-        self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
+        self,
+        input_shape: tuple[int, ...],
+        rngs: RngSource | None = None,
+        carry_init: object = None,
     ) -> LSTMState:
         """Zeros; the batch shape is `input_shape[:-1]`."""
         shape, dtype = (*input_shape[:-1], self.hidden_size), self.gates.kernel.dtype
@@ -136,6 +137,7 @@ class LSTM(_Controller):
         return LSTMState(hidden, cell), hidden
 
 
+@known_to_kernels("controller")
 class DeepLSTM(_Controller):
     """The paper's deep LSTM: χ_t enters every layer, and every layer's h goes to the output.
 
@@ -160,8 +162,8 @@ class DeepLSTM(_Controller):
         forget_bias: Number = 0.0,
         gradient_clip: Number | None = None,
         rngs: nnx.Rngs,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
     ):
         num_layers = check_size("num_layers", num_layers)
         self.layers = nnx.List(
@@ -178,7 +180,10 @@ class DeepLSTM(_Controller):
         )
 
     def initialize_carry(
-        self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
+        self,
+        input_shape: tuple[int, ...],
+        rngs: RngSource | None = None,
+        carry_init: object = None,
     ) -> tuple[LSTMState, ...]:
         """Zeros, one state a layer."""
         return tuple(layer.initialize_carry(input_shape) for layer in self.layers)
@@ -197,7 +202,7 @@ class DeepLSTM(_Controller):
 
 
 class FeedForward(_Controller):
-    """A controller without memory of its own: tanh layers, one after the other.
+    """A controller without a state: tanh layers, one after the other.
 
     With it the DNC can remember through its memory only (Extended Data Figs 1 and 4 of the
     paper use such a controller; its layers and activation are not stated there).
@@ -219,8 +224,8 @@ class FeedForward(_Controller):
         *,
         gradient_clip: Number | None = None,
         rngs: nnx.Rngs,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
     ):
         check_dtype("param_dtype", param_dtype)
         input_size = check_size("input_size", input_size)
@@ -240,7 +245,10 @@ class FeedForward(_Controller):
         )
 
     def initialize_carry(
-        self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
+        self,
+        input_shape: tuple[int, ...],
+        rngs: RngSource | None = None,
+        carry_init: object = None,
     ) -> tuple[()]:
         """No state."""
         return ()

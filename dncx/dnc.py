@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jax.core import Tracer
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Bool, Float
 
 from dncx.access import AccessState, AccessTrace
 from dncx.checks import (
@@ -20,10 +22,11 @@ from dncx.checks import (
     checked_arguments,
 )
 from dncx.config import DNCConfig
-from dncx.initializers import fan_in_normal
-from dncx.kernels import recurrence
-from dncx.kernels.choice import Implementation
+from dncx.initializers import RngSource, fan_in_normal
+from dncx.kernels.choice import Implementation, known_to_kernels, select
 from dncx.kernels.meshes import batch_division, by_shards
+from dncx.native import run_recurrence
+from dncx.parts import AccessLike, ControllerLike
 
 
 class DNCState(NamedTuple):
@@ -31,17 +34,18 @@ class DNCState(NamedTuple):
 
     access_output: Float[Array, "*batch R W"]  # the words read
     access_state: AccessState
-    controller_state: Any
+    controller_state: Any  # an LSTMState, a tuple of them, or the state of a custom controller
 
 
 class DNCTrace(NamedTuple):
-    """All that happened in a step: the state it left, and what it computed on the way."""
+    """Everything that happened in a step: the state it left, and what it computed on the way."""
 
     state: DNCState
     controller_output: Float[Array, "*batch H"]
     access: AccessTrace
 
 
+@known_to_kernels("cell")
 class DNC(nnx.RNNCellBase):
     """A recurrent cell with an external memory.
 
@@ -50,14 +54,17 @@ class DNC(nnx.RNNCellBase):
 
     It is a standard flax recurrent cell: `nnx.RNN(cell)(inputs)` works, as does `dncx.unroll`.
     It computes in the dtype of its variables (`config.controller_dtype` is an exception).
+    `dncx.explain(cell)` tells by which form of the equations, and why.
 
     Args:
       input_size: features of x_t.
       output_size: features of y_t.
       config: sizes and equations; by default those of the original.
-      controller: any flax recurrent cell for inputs of `input_size + R * W` features.
-      access: a `MemoryAccess` (`config.make_access` puts your own parts into one).
-      implementation: see `MemoryAccess`; one of your own `access` has its own.
+      controller: any flax recurrent cell for inputs of `input_size + R * W` features; see
+        `dncx.ControllerLike`.
+      access: a `MemoryAccess` (`config.make_access` makes one with custom parts), or a custom
+        `dncx.AccessLike`.
+      implementation: see `MemoryAccess`; an access that is passed has its own.
       rngs: `rngs.params()` draws the weights.
       param_dtype: dtype of weights, state and outputs.
 
@@ -81,11 +88,11 @@ class DNC(nnx.RNNCellBase):
         output_size: int,
         config: DNCConfig | None = None,
         *,
-        controller: Any = None,
-        access: Any = None,
+        controller: ControllerLike[Any] | None = None,
+        access: AccessLike[Any] | None = None,
         implementation: Implementation | None = None,
         rngs: nnx.Rngs,
-        param_dtype: Any = jnp.float32,
+        param_dtype: DTypeLike = jnp.float32,
     ):
         input_size = check_size("input_size", input_size)
         output_size = check_size("output_size", output_size)
@@ -96,44 +103,55 @@ class DNC(nnx.RNNCellBase):
         check_instance("access", access)
         dtypes: dict[str, Any] = dict(rngs=rngs, param_dtype=param_dtype)
         if controller is None:
-            controller = config.make_controller(input_size, **dtypes)
+            controller = cast(ControllerLike[Any], config.make_controller(input_size, **dtypes))
         reads = config if access is None else access
         features = input_size + reads.num_read_heads * reads.word_size
         hidden = _controller_output_size(controller, features, param_dtype)
         if access is None:
-            access = config.make_access(hidden, implementation=implementation, **dtypes)
+            access = cast(
+                AccessLike[Any],
+                config.make_access(hidden, implementation=implementation, **dtypes),
+            )
         _check_access(access, hidden, param_dtype)
         self.input_size = input_size
         self.output_size = output_size
         self.clip_value = config.clip_value
-        self.controller = controller
-        self.access = access
+        # Whatever their classes are; the code that reads their fields knows which ones it means.
+        self.controller: Any = controller
+        self.access: Any = access
         self.output_linear = nnx.Linear(
-            hidden + self.access.num_read_heads * self.access.word_size,
+            hidden + access.num_read_heads * access.word_size,
             output_size,
             use_bias=config.output_bias,
             kernel_init=fan_in_normal,
             **dtypes,
         )
+        # The kernel is compiled here, if it has to be, and not when JAX first traces a step. A cell
+        # that is itself traced (by jax.eval_shape, say) may never compute anything.
+        if not isinstance(self.output_linear.kernel[...], Tracer):
+            select(self)
 
     @property
     def num_feature_axes(self) -> int:
         return 1
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> jnp.dtype:
         """The dtype of the variables, and so of state and outputs."""
         return self.output_linear.kernel.dtype
 
     def initialize_carry(
-        self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
+        self,
+        input_shape: tuple[int, ...],
+        rngs: RngSource | None = None,
+        carry_init: object = None,
     ) -> DNCState:
         """The state before the first step: all zeros, memory included, with a `MemoryAccess`.
 
         Args:
           input_shape: [*batch, input_size], the shape of one step's inputs.
-          rngs: for a controller of your own that draws its first state.
-          carry_init: not used; there for flax's contract.
+          rngs: for a custom controller that draws its first state.
+          carry_init: not used; part of flax's contract.
         """
         self._check_shape(input_shape)
         batch = tuple(input_shape[:-1])
@@ -148,13 +166,13 @@ class DNC(nnx.RNNCellBase):
         )
 
     def __call__(
-        self, carry: DNCState, inputs: Float[Array, "*batch F"]
+        self, carry: DNCState, inputs: ArrayLike
     ) -> tuple[DNCState, Float[Array, "*batch O"]]:
         """One step.
 
         Args:
           carry: the state that the step before left.
-          inputs: x_t.
+          inputs: x_t, [*batch, F].
 
         Returns:
           The new state and y_t.
@@ -166,16 +184,18 @@ class DNC(nnx.RNNCellBase):
 
         def step(cell: DNC, given: tuple[DNCState, Array], _: None) -> Any:
             carry, inputs = given
+            # For one example a sequence of one step is quicker: the products with the weights are
+            # in the kernel, too. For a batch they are better left to XLA.
             one_example = math.prod(inputs.shape[:-1]) == 1
-            if one_example and type(cell) is DNC and recurrence.supports_sequence_kernel(cell):
-                state, outputs = recurrence.run(cell, inputs[None], carry, None, None)
+            if one_example and select(cell).name == "native sequence":
+                state, outputs = cell.native_sequence(carry, inputs[None])
                 return (state, outputs[0]), None
             return cell._step(cell.access, carry, inputs), None
 
         return self._by_shards(step, carry, inputs)
 
     def step_with_trace(
-        self, carry: DNCState, inputs: Float[Array, "*batch F"]
+        self, carry: DNCState, inputs: ArrayLike
     ) -> tuple[DNCState, Float[Array, "*batch O"], DNCTrace]:
         """One step, and everything that happened in it."""
 
@@ -200,6 +220,44 @@ class DNC(nnx.RNNCellBase):
         for _ in inputs.shape[:-1]:
             step = jax.vmap(step)
         return step(carry, inputs.astype(self.dtype))
+
+    def native_sequence(
+        self,
+        carry: DNCState,
+        inputs: Float[Array, "T *batch F"],
+        live: Bool[Array, "T *batch"] | None = None,
+        resets: Bool[Array, "T *batch"] | None = None,
+    ) -> tuple[DNCState, Float[Array, "T *batch O"]]:
+        """What `dncx.unroll` does, by the native kernel; only if `select` says so.
+
+        Args:
+          carry: the state to start from.
+          inputs: x, with the time axis first.
+          live: whether a step is within its sequence: at first, and then no more. None: all are.
+          resets: whether the state is set to zero before a step. None: never.
+        """
+        time, *batch = inputs.shape[:-1]
+        examples = math.prod(batch)  # the kernel has one batch axis
+        if live is not None:
+            inputs = jnp.where(live[..., None], inputs, 0)  # so that padding costs no gradient
+        steps = jax.tree.map(
+            lambda x: x.reshape(time, examples, *x.shape[1 + len(batch) :]), (inputs, live, resets)
+        )
+        states = jax.tree.map(lambda x: x.reshape(examples, *x.shape[len(batch) :]), carry)
+        features, last = run_recurrence(
+            self.access,
+            self.controller,
+            self.clip_value,
+            steps[0].astype(self.dtype),
+            steps[1:],
+            (states.access_output, states.access_state, states.controller_state),
+        )
+        outputs = self.clip(self.output_linear(features))
+        outputs = outputs.reshape(time, *batch, outputs.shape[-1])
+        if live is not None:
+            outputs = jnp.where(live[..., None], outputs, 0)
+        last = jax.tree.map(lambda x: x.reshape(*batch, *x.shape[1:]), last)
+        return DNCState(*last), outputs
 
     def _by_shards(self, step: Callable[..., Any], carry: Any, inputs: Any) -> Any:
         """A step of what was passed, once that is checked; see `by_shards`."""
@@ -248,8 +306,10 @@ class DNC(nnx.RNNCellBase):
             )
 
 
-def _controller_output_size(controller: Any, features: int, dtype: Any) -> int:
-    """The width of what the controller gives out for inputs of `features` features."""
+def _controller_output_size(
+    controller: ControllerLike[Any], features: int, dtype: DTypeLike
+) -> int:
+    """The width of the controller's outputs for inputs of `features` features."""
 
     def step(module: Any, inputs: Array) -> Any:
         return module(module.initialize_carry(inputs.shape, nnx.Rngs(0)), inputs)[1]
@@ -266,14 +326,18 @@ def _controller_output_size(controller: Any, features: int, dtype: Any) -> int:
     return outputs.shape[-1]
 
 
-def _check_access(access: Any, hidden: int, dtype: Any) -> None:
+def _check_access(access: AccessLike[Any], hidden: int, dtype: DTypeLike) -> None:
     """Refuses an access that does not take what the controller gives out."""
+    graph, params = nnx.split(access)
 
-    def step(module: Any, h: Array) -> Any:
+    def step(params: Any, h: Array) -> Any:
+        module: Any = nnx.merge(graph, params)
+        if hasattr(module, "implementation"):
+            module.implementation = "plain"  # sizes are the same for all, and nothing is compiled
         return module(module.initial_state(dtype), h)[1]
 
     try:
-        words = nnx.eval_shape(step, access, jax.ShapeDtypeStruct((hidden,), dtype))
+        words = jax.eval_shape(step, params, jax.ShapeDtypeStruct((hidden,), dtype))
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{type(access).__name__} does not step on the controller's {hidden} outputs; make it "

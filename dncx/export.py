@@ -1,13 +1,13 @@
-"""`dncx export`: a trained model as two programs that run by JAX, without dncx.
+"""`dncx export`: a trained model as two programs that run with JAX alone, without dncx.
 
 sequence.jax_export  the network over whole sequences
 step.jax_export      one step of it
-export.json          what they take and give; written last, so that it stands for whole files
+export.json          their inputs and outputs; written last, so that it means complete files
 
-The programs are StableHLO, by `jax.export`. The weights are inside as constants: there is nothing
-else to carry, and a file is hardly larger than the weights. They compute the equations as they
-stand ("plain"): the native kernel is for one machine, and the other form ("xla") differs only in
-gradients and in chunks of a known number of steps.
+`jax.export` makes the programs, as StableHLO. They contain the weights as constants, so a file is
+hardly larger than the weights and needs no other. They compute the plain equations: the native
+kernel is for one machine, and "xla" differs only in gradients and in chunks of a known number of
+steps.
 """
 
 import contextlib
@@ -44,10 +44,10 @@ _INPUTS = {"sequence": ["inputs", "lengths"], "step": ["inputs"]}
 
 
 def export(settings: ExportSettings) -> Iterator[str]:
-    """Writes the programs of a run and export.json, and says where, line by line.
+    """Writes the programs of a run and export.json; gives back a line for each file.
 
     Raises:
-      UsageError: there is no such run, or an export already; nothing is written then.
+      UsageError: if there is no such run, or an export is there already; nothing is written then.
     """
     run, out = settings.run_dir, _folder(settings)
     if find_spec("flatbuffers") is None:
@@ -68,14 +68,14 @@ def export(settings: ExportSettings) -> Iterator[str]:
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
     out.mkdir(parents=True, exist_ok=True)
-    (out / ABOUT).unlink(missing_ok=True)  # what it says of an earlier export ends here
+    (out / ABOUT).unlink(missing_ok=True)  # it would not describe the new programs
     for name, content in (files | {ABOUT: (json.dumps(about, indent=2) + "\n").encode()}).items():
         write_whole(out / name, content)
         yield f"{out / name}: {len(content):,} bytes"
 
 
 def export_programs(network: Network) -> dict[str, jax_export.Exported]:
-    """The programs of a network, "sequence" and "step", for batches of any size but 0.
+    """The programs of a network, "sequence" and "step", for batches of any size from 1 on.
 
     sequence(state, inputs [b, t, F], lengths [b]) and step(state, inputs [b, F]) give the new
     state and the outputs. A state is the list of the arrays of the cell's state, in their order;
@@ -85,7 +85,7 @@ def export_programs(network: Network) -> dict[str, jax_export.Exported]:
     cell = cell_of(network)
     if isinstance(cell, DNC):
         cell.access.implementation = "plain"
-    # Made together, as names of sizes mean the same within one call only.
+    # Made together: a name stands for the same size only within one call.
     batch, time = jax_export.symbolic_shape("b, t")
     first, tree = jax.tree.flatten(_first_state(cell, batch))
     graph, params = nnx.split(network)
@@ -114,7 +114,7 @@ def export_programs(network: Network) -> dict[str, jax_export.Exported]:
 
 @contextlib.contextmanager
 def _without_paths() -> Iterator[None]:
-    """JAX notes the source file of every operation, with the paths of whoever exports."""
+    """JAX records the source file of every operation, with paths of the machine that exports."""
     name = "jax_traceback_in_locations_limit"
     before = getattr(jax.config, name)
     jax.config.update(name, 0)
@@ -125,12 +125,16 @@ def _without_paths() -> Iterator[None]:
 
 
 def _first_state(cell: Any, batch: Any) -> Any:
-    """Its shapes and dtypes."""
+    """Shapes and dtypes of the first state."""
     return jax.eval_shape(lambda: cell.initialize_carry((batch, cell.input_size)))
 
 
 def _folder(settings: ExportSettings) -> Path:
-    """Where the files go, where there are none of an earlier call."""
+    """Where the files go.
+
+    Raises:
+      UsageError: if an earlier export is there, and is not to be replaced.
+    """
     run = settings.run_dir
     own = (run / CONFIG).exists()
     out = settings.out or (run / "export" if own else Path("export") / run.name)
@@ -143,7 +147,7 @@ def _folder(settings: ExportSettings) -> Path:
 
 
 def _interface(network: Network, programs: dict[str, jax_export.Exported]) -> dict[str, Any]:
-    """The arrays that go in and out, by name."""
+    """Inputs and outputs of the programs, by name."""
     paths = jax.tree_util.tree_leaves_with_path(_first_state(cell_of(network), 1))
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
     size = len(names)

@@ -1,4 +1,4 @@
-"""One page: the symbols of the paper, their names here, and their shapes.
+"""The symbols of the paper, their names here, and their shapes, on one page.
 
 Sizes (an axis is written with its letter in every signature):
 
@@ -6,7 +6,7 @@ Sizes (an axis is written with its letter in every signature):
     W  word_size         numbers in a slot
     R  num_read_heads    read heads
     M  num_write_heads   write heads (the paper has one)
-    H  hidden_size       features the controller gives out
+    H  hidden_size       features of the controller's output
 
 Symbols (Graves et al., Nature 538:471, 2016, Methods; t is the step):
 
@@ -37,4 +37,4 @@ WriteWeights = Float[Array, "M N"]
 Link = Float[Array, "M N N"]  # link[m, i, j]: how far slot i was written right after slot j
 DirectionalWeights = Float[Array, "R M N"]
 ReadWords = Float[Array, "R W"]
-Number = float | int  # for settings: a run-time type checker takes no int for a float
+Number = float | int  # of settings: a run-time type checker does not accept an int as a float

@@ -3,11 +3,15 @@
 from typing import Any
 
 import jax
+from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array
+
+RngSource = nnx.Rngs | nnx.RngStream  # from which flax draws
 
 
 def fan_in_normal(
-    key: Array, shape: tuple[int, ...], dtype: Any, out_sharding: Any = None
+    key: Array, shape: tuple[int, ...], dtype: DTypeLike, out_sharding: Any = None
 ) -> Array:
     """Normal with σ = 1/√fan_in, cut at 2σ, fan_in being the rows of the matrix.
 

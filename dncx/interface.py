@@ -1,4 +1,4 @@
-"""The interface ξ: all that the controller tells the memory in one step."""
+"""The interface ξ: everything that the controller tells the memory in one step."""
 
 import math
 from itertools import accumulate

@@ -1,7 +1,7 @@
 """Running a cell over whole sequences."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,26 +14,29 @@ from jaxtyping import Array
 
 from dncx.checks import as_array, as_state, check_instance
 from dncx.dnc import DNC, DNCState, DNCTrace
-from dncx.kernels import recurrence
+from dncx.kernels.choice import Form, select
 from dncx.kernels.chunks import scan_in_chunks
 from dncx.kernels.derivatives import backward_only
-from dncx.kernels.meshes import batch_division, by_shards, vary_alike
+from dncx.kernels.meshes import batch_division, by_shards, gathered, vary_alike
+from dncx.parts import RecurrentCell
+
+State = TypeVar("State")
 
 
 def unroll(
-    cell: Any,
+    cell: RecurrentCell[State],
     inputs: ArrayLike,
     *,
-    initial_state: Any = None,
+    initial_state: State | None = None,
     lengths: ArrayLike | None = None,
     resets: ArrayLike | None = None,
     time_major: bool = False,
-) -> tuple[Array, Any]:
+) -> tuple[Array, State]:
     """Runs a recurrent cell over sequences. Call it inside `jax.jit`, or it compiles every time.
 
     Args:
       cell: a `dncx.DNC`, or any other flax recurrent cell.
-      inputs: x, [*batch, time, features]; any number of batch axes, and none.
+      inputs: x, [*batch, time, features]; any number of batch axes, also none.
       initial_state: the state to start from, with the batch axes of `inputs`; by default
         `cell.initialize_carry`, for the DNC an empty memory.
       lengths: [*batch] whole numbers; steps from there on leave the state as it is and give
@@ -59,14 +62,16 @@ def unroll(
       (16, 9, 5)
     """
     batch_ndim, states, steps = _prepare(cell, inputs, initial_state, lengths, resets, time_major)
+    form = select(cell).name
 
     def run(cell: Any, states: _States, steps: _Steps) -> tuple[Any, Array]:
-        if type(cell) is DNC and recurrence.supports_sequence_kernel(cell):
-            return recurrence.run(cell, steps.inputs, states.first, steps.live, steps.resets)
-        saves_memory = _saves_memory(cell)
-        if saves_memory:  # a hand-written gradient within a scan would end in JAX's own error
-            cell, states, steps = backward_only((cell, states, steps))
-        return _scan(cell, lambda state, x: cell(state, x), states, steps, saves_memory)
+        if form == "native sequence":
+            return cell.native_sequence(states.first, steps.inputs, steps.live, steps.resets)
+        if form == "plain":
+            return _scan(jax.lax.scan, cell, cell, states, steps)
+        # The error for forward mode comes from here: within a scan JAX's own would come first.
+        cell, states, steps = backward_only((cell, states, steps))
+        return _scan(scan_in_chunks, cell, cell, states, steps)
 
     state, outputs = by_shards(run, _division(states, steps), cell, states, steps)
     return _time_back(outputs, batch_ndim, time_major), state
@@ -83,7 +88,7 @@ def unroll_with_trace(
 ) -> tuple[Array, DNCState, DNCTrace]:
     """`unroll`, and everything that happened inside at every step.
 
-    The trace holds a link matrix a step, so it needs time * N * N numbers an example.
+    The trace holds a link matrix for each step, so it needs time * N * N numbers per example.
 
     Returns:
       The outputs, the last state, and a `DNCTrace` whose arrays have the time axis where the
@@ -100,11 +105,26 @@ def unroll_with_trace(
             state, y, trace = cell.step_with_trace(state, x)
             return state, (y, trace)
 
-        return _scan(cell, step, states, steps)
+        return _scan(jax.lax.scan, cell, step, states, steps)
 
     state, found = by_shards(run, _division(states, steps), cell, states, steps)
     outputs, trace = _time_back(found, batch_ndim, time_major)
     return outputs, state, trace
+
+
+def explain(cell: Any) -> Form:
+    """How a cell is computed here, and why not faster.
+
+    Args:
+      cell: any recurrent cell; of a network with an embedding, its cell is looked at.
+
+    Example:
+      >>> from flax import nnx
+      >>> cell = DNC(6, 5, implementation="plain", rngs=nnx.Rngs(0))
+      >>> print(explain(cell))
+      plain equations: implementation='plain'
+    """
+    return select(getattr(cell, "cell", cell))
 
 
 class _States(NamedTuple):
@@ -132,13 +152,20 @@ def _division(states: _States, steps: _Steps) -> NamedSharding | None:
 
 
 def _scan(
+    scan: Callable[..., Any],
     cell: Any,
     step: Callable[[Any, Array], Any],
     states: _States,
     steps: _Steps,
-    saves_memory: bool = False,
 ) -> tuple[Any, Any]:
-    """The last state, and what the steps gave."""
+    """The last state, and what the steps gave.
+
+    Args:
+      scan: as `jax.lax.scan`.
+      cell: whose arrays the step uses.
+      step: (state, x) -> (new state, outputs).
+      states, steps: see there.
+    """
     start, first = vary_alike(states, steps, cell)
 
     def masked_step(state: Any, given: _Steps) -> Any:
@@ -146,14 +173,13 @@ def _scan(
         if given.resets is not None:
             state = _where(given.resets, start, state)
         if given.live is not None:
-            x = _where(given.live, x, jnp.zeros_like(x))  # so that padding of NaN costs no gradient
+            x = _where(given.live, x, jnp.zeros_like(x))  # or padding of NaN would cost gradients
         new_state, outputs = step(state, x)
         if given.live is not None:
             new_state = _where(given.live, new_state, state)
             outputs = _where(given.live, outputs, jax.tree.map(jnp.zeros_like, outputs))
         return new_state, outputs
 
-    scan = scan_in_chunks if saves_memory else jax.lax.scan
     return scan(masked_step, first, steps)
 
 
@@ -162,11 +188,6 @@ def _time_back(outputs: Any, batch_ndim: int, time_major: bool) -> Any:
     if time_major:
         return outputs
     return jax.tree.map(lambda y: jnp.moveaxis(y, 0, batch_ndim), outputs)
-
-
-def _saves_memory(cell: Any) -> bool:
-    """Whether to compute again what the backward pass needs: a DNC keeps N x N numbers a step."""
-    return isinstance(cell, DNC) and getattr(cell.access, "implementation", None) != "plain"
 
 
 def _prepare(
@@ -204,6 +225,7 @@ def _prepare(
         live=None if lengths is None else _live_steps(lengths, batch, time),
         resets=None if resets is None else _checked_resets(resets, batch, time, time_major),
     )
+    steps = jax.tree.map(lambda x: gathered(x, axis=0), steps)
     return len(batch), _States(start, first), steps
 
 

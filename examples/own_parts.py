@@ -1,4 +1,4 @@
-"""A linkage and a controller of one's own, put into a DNC without touching the library.
+"""A custom linkage and a custom controller in a DNC, without a change to the library.
 
 python examples/own_parts.py
 """
@@ -13,10 +13,10 @@ import dncx
 class FadingLinkage(dncx.TemporalLinkage):
     """Links that fade: L is multiplied by a learned rate in (0, 1) at every step.
 
-    A linkage, for one example, needs `initial_state(dtype)`, a tree of arrays, and
-    `__call__(state, write_weights [M, N], read_weights [R, N])`, which gives the new state and the
-    forward and backward weights, [R, M, N] each. This one keeps the library's state and changes
-    one thing.
+    What a linkage must offer is `dncx.LinkageLike`, written for one example: `initial_state(dtype)`
+    gives a tree of arrays, and `__call__(state, write_weights [M, N], read_weights [R, N])` gives
+    the new state and the forward and backward weights, [R, M, N] each. This one keeps the library's
+    state and changes one thing.
     """
 
     def __init__(self, memory_size: int, *, rngs: nnx.Rngs):
@@ -30,7 +30,7 @@ class FadingLinkage(dncx.TemporalLinkage):
 
 
 class ResidualController(nnx.RNNCellBase):
-    """A controller is any flax recurrent cell: here a GRU with a way around it."""
+    """A controller is any flax recurrent cell: here a GRU with a skip connection."""
 
     def __init__(self, input_size: int, hidden_size: int, *, rngs: nnx.Rngs):
         self.gru = nnx.GRUCell(input_size, hidden_size, rngs=rngs)
@@ -59,6 +59,7 @@ def main() -> None:
     )
     outputs, state = jax.jit(dncx.unroll)(cell, jnp.ones((4, 10, input_size)))
     print("outputs", outputs.shape, "memory", state.access_state.memory.shape)
+    print("computed by:", dncx.explain(cell))
 
 
 if __name__ == "__main__":

@@ -56,6 +56,23 @@ def golden():
     return read
 
 
+def original_model(golden, dtype, implementation=None):
+    """The model of a golden file, in a dtype."""
+    from dncx.interop.deepmind import from_variables
+
+    config = golden.info["config"]
+    cell = from_variables(
+        {name: array.astype(dtype) for name, array in golden.under("var/").items()},
+        memory_size=config["memory_size"],
+        word_size=config["word_size"],
+        num_read_heads=config["num_reads"],
+        num_write_heads=config["num_writes"],
+        clip_value=config["clip_value"],
+    )
+    cell.access.implementation = implementation
+    return cell
+
+
 def assert_relative(actual, expected, tolerance, name=""):
     """Largest difference, measured by the largest number expected."""
     actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)

@@ -13,26 +13,29 @@ import dncx
 
 PACKAGE = Path(__file__).parent.parent / "dncx"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-# Each module of the core may import those before it, and these libraries. The kernels of a step
-# are called by the access, those of a sequence by `sequence`, and by nothing else.
+# Each module of the core may import those before it, and these libraries. The parts name
+# themselves to `kernels.choice`, which picks the form of a cell. The access calls the kernels of a
+# step, `native` those of a sequence. No kernel imports its caller.
 ORDER = [
     "cache",
     "checks",
     "glossary",
     "initializers",
-    "addressing",
-    "interface",
     "kernels.meshes",
     "kernels.derivatives",
     "kernels.compiler",
     "kernels.library",
     "kernels.choice",
+    "addressing",
+    "interface",
+    "parts",
     "kernels.gradients",
     "kernels.step",
+    "kernels.recurrence",
     "kernels.chunks",
     "access",
     "controllers",
-    "kernels.recurrence",
+    "native",
     "config",
     "dnc",
     "sequence",

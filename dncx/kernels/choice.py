@@ -1,58 +1,195 @@
-"""Which form of the memory access to use."""
+"""Which form computes a cell, and why: the one decision, for steps and for whole sequences."""
 
-from typing import Any, Literal, get_args
+import functools
+import inspect
+import logging
+from types import FunctionType
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
-from dncx.addressing import Freeness, TemporalLinkage
 from dncx.kernels import library
 
-# plain: the equations as they stand, differentiated by JAX.
-# xla:   the same, with gradients of the largest operations written by hand; any device.
+# What a user may ask for:
+# plain: the equations, differentiated by JAX; any device.
+# xla: the equations, with hand-written gradients of the largest operations; any device.
 # native: C++ for the CPU.
 Implementation = Literal["plain", "xla", "native"]
+FormName = Literal["native sequence", "native step", "xla", "plain"]
+Role = Literal["cell", "access", "freeness", "linkage", "controller"]
+Class = TypeVar("Class", bound=type)
 
-# More heads than these would not fit the registers.
+# The kernel keeps a vector of each read head in registers while it goes over a row of the link.
+# Processors have 16 or 32 vector registers, so that more heads would spill to memory.
 MOST_READ_HEADS = 16
+_LOG = logging.getLogger("dncx")
+_parts: dict[type, Role] = {}
 
 
-def choose(access: Any, dtype: Any) -> Implementation:
-    """The form that an access asks for, or else the fastest that can compute it here.
+class Form(NamedTuple):
+    """How a cell is computed.
+
+    The forms, the fastest first:
+      native sequence: C++ for the controller, interface and memory of all steps, in one call.
+      native step: C++ for the memory access of a step; XLA for the rest.
+      xla: the equations by XLA, with hand-written gradients where they pay.
+      plain: the equations by XLA, differentiated by JAX.
+    """
+
+    name: FormName
+    reason: str  # why no faster form is used; empty for the fastest
+
+    def __str__(self) -> str:
+        titles = {
+            "native sequence": "native sequence kernel",
+            "native step": "native step kernel",
+            "xla": "equations by XLA",
+            "plain": "plain equations",
+        }
+        return f"{titles[self.name]}: {self.reason}" if self.reason else titles[self.name]
+
+
+def known_to_kernels(role: Role) -> Any:
+    """Class decorator: the fast forms compute this class in its role.
+
+    They also compute a subclass that overrides nothing but `__init__`.
+    """
+
+    def register(part: Class) -> Class:
+        _parts[part] = role
+        return part
+
+    return register
+
+
+def select(cell: Any) -> Form:
+    """The form that computes a recurrent cell.
+
+    Everything that computes a cell asks this function, or `select_for_access`, and nothing else.
 
     Args:
-      access: a `MemoryAccess`; its `implementation` is what it asks for, None the fastest.
-      dtype: of its state.
+      cell: a `dncx.DNC`, whose access may ask for an implementation, or any other cell.
 
     Raises:
-      ValueError: it asks for none of them, or for "native" where that cannot be; the message
-        says why.
+      ValueError: if the access asks for an implementation that cannot compute it; the message says
+        why.
     """
+    if _base(cell, "cell") is None:
+        return Form("plain", f"{type(cell).__name__} is not a DNC")
+    form = select_for_access(cell.access, cell.dtype)
+    if form.name != "native step":
+        return form
+    reason = _why_no_sequences(cell)
+    return Form("native step", reason) if reason else Form("native sequence", "")
+
+
+def select_for_access(access: Any, dtype: Any) -> Form:
+    """The form that computes one step of an access; see `select`.
+
+    Args:
+      access: a `MemoryAccess`, or a custom one.
+      dtype: of its state.
+    """
+    if _base(access, "access") is None:
+        return Form("xla", f"the access is custom ({type(access).__name__})")
     asked = access.implementation
     if asked not in (None, *get_args(Implementation)):
         raise ValueError(
             f"implementation={asked!r}: must be None or one of {get_args(Implementation)}"
         )
     if asked in ("plain", "xla"):
-        return asked
-    reason = _why_not_native(access, jnp.dtype(dtype).name)
+        return Form(asked, f"implementation={asked!r}")
+    reason = _why_no_steps(access, jnp.dtype(dtype).name)
     if reason and asked == "native":
-        raise ValueError(f"implementation='native' cannot be used here: {reason}")
-    return "xla" if reason else "native"
+        raise ValueError(f"implementation='native' cannot compute this cell: {reason}")
+    return Form("xla", reason) if reason else Form("native step", "")
 
 
-def _why_not_native(access: Any, dtype: str) -> str | None:
-    if type(access.freeness) is not Freeness or type(access.linkage) is not TemporalLinkage:
-        return "it knows no freeness or linkage but dncx's own"
+def custom_reason(role: Role, part: Any) -> str | None:
+    """Why the fast forms do not compute a part, or None if they do."""
+    base = _base(part, role)
+    name = type(part).__name__
+    if base is None:
+        return f"the {role} is custom ({name})"
+    changed = [
+        method
+        for method, own in vars(base).items()
+        if method != "__init__"
+        and isinstance(own, FunctionType | property)
+        and inspect.getattr_static(type(part), method) is not own
+    ]
+    if not changed:
+        return None
+    reason = f"the {role} is custom ({name} overrides {', '.join(changed)})"
+    _tell_once(reason)
+    return reason
+
+
+@functools.cache
+def _tell_once(reason: str) -> None:
+    # Whoever derives from a part may not expect to lose its fast form.
+    _LOG.warning("no native kernel for this cell: %s. dncx.explain(cell) has more", reason)
+
+
+def _base(part: Any, role: Role) -> type | None:
+    """The class of dncx in this role that a part is an instance of."""
+    return next((kind for kind in type(part).__mro__ if _parts.get(kind) == role), None)
+
+
+def _why_no_steps(access: Any, dtype: str) -> str | None:
+    if jax.default_backend() != "cpu":
+        return f"the native kernel is for the CPU, not for {jax.default_backend()}"
+    if reason := custom_reason("freeness", access.freeness):
+        return reason
+    if reason := custom_reason("linkage", access.linkage):
+        return reason
     if access.num_write_heads != 1:
-        return f"it takes 1 write head, not {access.num_write_heads}"
+        return f"the native kernel takes 1 write head, not {access.num_write_heads}"
     if access.num_read_heads > MOST_READ_HEADS:
-        return f"it takes at most {MOST_READ_HEADS} read heads, not {access.num_read_heads}"
+        return (
+            f"the native kernel takes at most {MOST_READ_HEADS} read heads, not "
+            f"{access.num_read_heads}"
+        )
     settings = (access.cosine_epsilon, access.freeness.epsilon)
     if not all(isinstance(setting, int | float) for setting in settings):
-        return "it takes settings that are plain numbers"
+        return "an epsilon is not a plain number"
     if dtype not in library.NUMBERS:
-        return f"it computes in {' or '.join(library.NUMBERS)}, not in {dtype}"
-    if jax.default_backend() != "cpu":
-        return f"it is for the CPU, not for {jax.default_backend()}"
+        return f"the native kernel computes in {' or '.join(library.NUMBERS)}, not in {dtype}"
     return library.load(dtype, access.num_read_heads)
+
+
+def _why_no_sequences(cell: Any) -> str | None:
+    reason = (
+        custom_reason("cell", cell)
+        or custom_reason("access", cell.access)
+        or custom_reason("controller", cell.controller)
+    )
+    if reason:
+        return reason
+    layers = list(getattr(cell.controller, "layers", [cell.controller]))
+    for layer in layers:
+        if not hasattr(layer, "gates"):
+            return f"a layer of the controller is custom ({type(layer).__name__})"
+        if reason := custom_reason("controller", layer):
+            return reason
+    if len({(layer.forget_bias, layer.gradient_clip) for layer in layers}) > 1:
+        return "the layers of the controller differ in forget_bias or gradient_clip"
+    return _other_product("interface", cell.access.interface_linear, cell.dtype) or next(
+        filter(None, (_other_product("controller", layer.gates, cell.dtype) for layer in layers)),
+        None,
+    )
+
+
+def _other_product(name: str, linear: Any, dtype: Any) -> str | None:
+    """How a layer differs from x W + b in the dtype of the cell, the only product of the kernel."""
+    if type(linear) is not nnx.Linear:
+        return f"the {name} multiplies by a custom layer ({type(linear).__name__})"
+    rounded = getattr(linear.dot_general, "dtype", None)
+    for other in (linear.kernel.dtype, linear.dtype or dtype, rounded or dtype):
+        if other != dtype:
+            return f"the {name} multiplies in {jnp.dtype(other).name}"
+    if linear.dot_general is not jax.lax.dot_general:
+        return f"the {name} multiplies by a custom dot_general"
+    return None

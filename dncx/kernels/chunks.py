@@ -7,15 +7,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-_WORTH_CHUNKS = 32  # steps; fewer keep little, and compile faster in one piece
+# Steps. Fewer keep little, and compile faster in one piece: chunks are a scan within a scan.
+_WORTH_CHUNKS = 32
 
 
 def scan_in_chunks(step: Callable[[Any, Any], Any], state: Any, xs: Any) -> tuple[Any, Any]:
-    """`jax.lax.scan(step, state, xs)` over √time steps at a time.
+    """`jax.lax.scan(step, state, xs)`, √time steps at a time.
 
-    The backward pass has kept the state of every √time-th step only, and computes those between
-    again, a chunk at a time: memory for 2 √time states instead of `time`, for one more forward
-    pass.
+    The forward pass keeps only the state of every √time-th step. The backward pass computes those
+    between again, a chunk at a time: memory for 2 √time states instead of `time`, at the cost of
+    one more forward pass.
     """
     time = jax.tree.leaves(xs)[0].shape[0]
     if time < _WORTH_CHUNKS:

@@ -6,8 +6,11 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
+from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array
 
 from dncx.glossary import Number
 
@@ -26,23 +29,37 @@ def backward_only(tree: Tree, limit: Number | None = None) -> Tree:
       tree: arrays; those without derivatives stay as they are.
       limit: to which each number of a gradient that passes is clipped; None: not at all.
     """
+    leaves, structure = jax.tree.flatten(tree)
+    # Only a traced array can have a derivative. (Outside of jit the rest would cost milliseconds.)
+    places = [i for i, x in enumerate(leaves) if _is_traced_float(x)]
+    if places:
+        guarded: Any = _identity([leaves[i] for i in places], limit)
+        for i, x in zip(places, guarded, strict=True):
+            leaves[i] = x
+    return jax.tree.unflatten(structure, leaves)
 
-    def guarded(x: Any) -> Any:
-        has_derivative = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.inexact)
-        return _identity(x, limit) if has_derivative else x
 
-    return jax.tree.map(guarded, tree)
+def _is_traced_float(x: Any) -> bool:
+    return isinstance(x, Tracer) and jnp.issubdtype(x.dtype, jnp.inexact)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _identity(x: Any, limit: Number | None) -> Any:
-    return x
+def _identity(arrays: list[Array], limit: Number | None) -> list[Array]:
+    return arrays
 
 
-@_identity.defjvp
 def _identity_jvp(limit: Number | None, primals: Any, tangents: Any) -> Any:
-    x, tangent = primals[0], tangents[0]
-    return x, _tangent.bind(tangent, x.reshape(-1)[:0], limit=limit)
+    (arrays,), (changes,) = primals, tangents
+    return arrays, [_guarded(x, t, limit) for x, t in zip(arrays, changes, strict=True)]
+
+
+def _guarded(x: Array, tangent: Any, limit: Number | None) -> Any:
+    if isinstance(tangent, SymbolicZero):
+        return tangent
+    return _tangent.bind(tangent, x.reshape(-1)[:0], limit=limit)
+
+
+_identity.defjvp(_identity_jvp, symbolic_zeros=True)
 
 
 # What takes the place of a tangent: it cannot be computed, and its transpose clips the gradient.

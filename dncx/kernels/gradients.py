@@ -1,14 +1,15 @@
-"""Gradients written by hand for the two operations that autodiff makes slow; any device.
+"""Hand-written gradients of the two operations that autodiff makes slow; any device.
 
-Autodiff of the link's update goes over N x N a dozen times and keeps several N x N arrays a
-step. Here the forward pass keeps the link before the step alone, and the backward pass is a few
-products.
+Autodiff of the link's update goes over N x N numbers a dozen times and keeps several such arrays
+for each step. Here the forward pass keeps only the link before the step, and the backward pass is
+a few products.
 """
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from dncx.addressing import (
     TemporalLinkageState,
@@ -18,6 +19,7 @@ from dncx.addressing import (
     updated_link,
     updated_precedence,
 )
+from dncx.addressing import erase_and_write as plain_erase_and_write
 from dncx.glossary import DirectionalWeights, Link, Memory, ReadWeights, WriteWeights
 from dncx.kernels.derivatives import backward_only
 from dncx.kernels.meshes import vary_alike
@@ -81,25 +83,21 @@ _follow.defvjp(_follow_forward, _follow_backward)
 
 
 def erase_and_write(
-    memory: Memory, write_weights: WriteWeights, erase_vectors: Any, write_vectors: Any
+    memory: Memory,
+    write_weights: WriteWeights,
+    erase_vectors: Float[Array, "M W"],
+    write_vectors: Float[Array, "M W"],
 ) -> Memory:
-    """What `access.erase_and_write` does."""
-    given = vary_alike((memory, write_weights, erase_vectors, write_vectors))
-    return _write(*backward_only(given))
+    """What `addressing.erase_and_write` does."""
+    given = memory, write_weights, erase_vectors, write_vectors
+    return _write(*backward_only(vary_alike(given)))
 
 
-def _written(
-    memory: Memory, write_weights: WriteWeights, erase_vectors: Any, write_vectors: Any
-) -> Memory:
-    keep = product_over_heads(1 - write_weights[:, :, None] * erase_vectors[:, None, :])
-    return memory * keep + write_weights.T @ write_vectors
-
-
-_write = jax.custom_vjp(_written)
+_write = jax.custom_vjp(plain_erase_and_write)
 
 
 def _write_forward(*given: Any) -> Any:
-    return _written(*given), _kept(given)
+    return plain_erase_and_write(*given), _kept(given)
 
 
 def _write_backward(given: Any, d_memory: jax.Array) -> Any:

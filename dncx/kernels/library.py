@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jaxlib.version
@@ -34,6 +35,15 @@ _BUILDING = "building-"
 _SECONDS_UNTIL_LEFT = 3600  # how old a folder of another machine must be to count as left behind
 _LOG = logging.getLogger("dncx")
 _lock = threading.Lock()
+_loaded: dict[tuple[str, int], ctypes.CDLL] = {}
+
+
+class Layout(NamedTuple):
+    """Sizes that follow from how the C++ lays numbers out, for one example and step."""
+
+    record: int  # of weightings, gates and interface
+    layer_record: int  # of a layer's gates and cell
+    layer_inputs: int  # of what enters the deepest layer
 
 
 def target(handler: str, dtype: str, read_heads: int) -> str:
@@ -56,10 +66,24 @@ def load(dtype: str, read_heads: int) -> str | None:
         return _load(dtype, read_heads)
 
 
+def layout(
+    dtype: str, read_heads: int, *, slots: int, word: int, inputs: int, layers: int, hidden: int
+) -> Layout:
+    """Asks the C++ for its layout, once `load` has been called.
+
+    So the layout is defined there alone, and the shapes that Python makes follow from it. The C++
+    checks them all the same.
+    """
+    found = (ctypes.c_int64 * len(Layout._fields))()
+    sizes = (ctypes.c_int64(size) for size in (slots, word, inputs, layers, hidden))
+    _loaded[dtype, read_heads].dncx_layout(*sizes, found)
+    return Layout(*found)
+
+
 @functools.cache
 def _load(dtype: str, read_heads: int) -> str | None:
     try:
-        library = _opened(dtype, read_heads)
+        library = _loaded[dtype, read_heads] = _opened(dtype, read_heads)
         for handler in HANDLERS:
             jax.ffi.register_ffi_target(
                 target(handler, dtype, read_heads),

@@ -55,9 +55,23 @@ def batch_division(x: Array, batch: slice) -> NamedSharding | None:
     divided = [names if _names(names) & explicit else None for names in spec[batch]]
     if not any(divided):
         return None
+    return NamedSharding(_mesh_of(x), PartitionSpec(*divided))
+
+
+def gathered(x: Array, axis: int) -> Array:
+    """The array, with an axis that no mesh axis divides: one that a loop goes over, say."""
+    sharding = jax.typeof(x).sharding
+    spec = list(sharding.spec)
+    if axis >= len(spec) or spec[axis] is None:
+        return x
+    spec[axis] = None
+    return jax.sharding.reshard(x, NamedSharding(_mesh_of(x), PartitionSpec(*spec)))
+
+
+def _mesh_of(x: Array) -> Any:
     # A traced array knows the shape of its mesh only, which serves there as well.
-    mesh = sharding.mesh if isinstance(x, Tracer) else cast(NamedSharding, x.sharding).mesh
-    return NamedSharding(mesh, PartitionSpec(*divided))
+    sharding = jax.typeof(x).sharding if isinstance(x, Tracer) else x.sharding
+    return cast(NamedSharding, sharding).mesh
 
 
 def by_shards(

@@ -1,42 +1,61 @@
 """One step of the memory access by the native kernel."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from dncx.interface import Interface
 from dncx.kernels import library
 from dncx.kernels.derivatives import backward_only, first_derivative_only
 from dncx.kernels.meshes import vary_alike
 
-# Where the memory and the link stand among the leaves of an AccessState; they are worked on in
-# place. The state is memory, read weights, write weights, link, precedence weights, usage.
+State = TypeVar("State")
+# Where memory and link are among the arrays of a state: the kernel works on them in place, as a
+# copy of them would cost as much as the step. The state is memory, read weights, write weights,
+# link, precedence weights, usage.
 _MEMORY, _LINK = 0, 3
 
 
 class Options(NamedTuple):
-    """What the equations of an access depend on."""
+    """Settings in the equations of an access."""
 
     cosine_epsilon: float
     allocation_epsilon: float
     write_gradient: bool
 
 
-def options_of(access: Any) -> Options:
-    """Those of a `MemoryAccess` with dncx's own `Freeness`."""
-    freeness = access.freeness
-    return Options(
-        float(access.cosine_epsilon), float(freeness.epsilon), bool(freeness.write_gradient)
-    )
+def access_step(options: Options, state: State, interface: Interface) -> tuple[State, Array, Any]:
+    """One step of a `MemoryAccess` with one write head, for one example.
+
+    Args:
+      options: settings.
+      state: an `AccessState`.
+      interface: ξ.
+
+    Returns:
+      The new state, the words read, and the fields of `AccessTrace` after the interface.
+
+    Raises:
+      ValueError: if state and interface are of other sizes than each other.
+    """
+    heads, word = interface.read_keys.shape
+    found = [x.shape for x in jax.tree.leaves(state)]
+    slots = found[0][0]
+    sizes = [(slots, word), (heads, slots), (1, slots), (1, slots, slots), (1, slots), (slots,)]
+    if found != sizes:
+        raise ValueError(f"the state must have arrays of shapes {sizes}; got {found}")
+    given = backward_only(vary_alike((state, interface)))
+    made: Any = _step(options, *given)
+    return made
 
 
 def call(
     handler: str, given: Any, results: Any, aliases: dict[int, int], attributes: dict[str, Any]
 ) -> Any:
-    """Calls a handler of native.cc.
+    """Calls a handler of native.cc, which checks the number of elements of every array.
 
     Args:
       handler: one of `library.HANDLERS`.
@@ -47,49 +66,28 @@ def call(
     """
     shapes, tree = jax.tree.flatten(results)
     arrays = jax.tree.leaves(given)
-    dtypes = {x.dtype for x in (*arrays, *shapes)} - {jnp.dtype(jnp.int32)}
-    if len(dtypes) != 1:
-        found = ", ".join(sorted(map(str, dtypes)))
-        raise ValueError(f"the native kernel takes arrays of one dtype, not {found}")
+    dtype, *others = sorted({str(x.dtype) for x in (*arrays, *shapes)} - {"int32"})
+    if others:
+        raise ValueError(f"the native kernel takes arrays of one dtype, not {dtype} and {others}")
     read_heads = int(attributes.pop("read_heads"))
     function = jax.ffi.ffi_call(
-        library.target(handler, str(shapes[0].dtype), read_heads),
+        library.target(handler, dtype, read_heads),
         shapes,
+        # A step is one example, and vmap adds a batch to all its arrays. A sequence has a batch of
+        # its own; what vmap adds are groups (seeds, say), which may share arrays.
         vmap_method="expand_dims" if handler.startswith("sequence") else "broadcast_all",
         input_output_aliases=aliases,
     )
     kinds = {bool: np.bool_, int: np.int64, float: np.float64}
     typed = {name: kinds[type(value)](value) for name, value in attributes.items()}
     made = first_derivative_only(lambda *arrays: function(*arrays, **typed))(*arrays)
-    # JAX takes the results of C++ for the same on all devices.
+    # JAX takes the results of C++ to be the same on all devices.
     return jax.tree.unflatten(tree, vary_alike(made, arrays))
 
 
 def shapes_of(tree: Any) -> Any:
     """The shapes and dtypes of a tree of arrays."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
-
-
-def access_step(options: Options, state: Any, interface: Interface) -> tuple[Any, Any, tuple]:
-    """One step of `MemoryAccess` with one write head, for one example.
-
-    Args:
-      options: see `options_of`.
-      state: an `AccessState`.
-      interface: ξ.
-
-    Returns:
-      The new state, the words read, and the fields of `AccessTrace` after the interface.
-    """
-    heads, slots = state.read_weights.shape
-    word = interface.write_keys.shape[-1]
-    sizes = ((slots, word), (heads, slots), (1, slots), (1, slots, slots), (1, slots), (slots,))
-    found = tuple(x.shape for x in jax.tree.leaves(state))
-    if found != sizes or interface.read_keys.shape != (heads, word):
-        raise ValueError(f"the state has arrays of shapes {found}, the interface wants {sizes}")
-    given = backward_only(vary_alike((state, interface)))
-    made: Any = _step(options, *given)
-    return made
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

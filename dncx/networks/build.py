@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dncx.dnc import DNC
-from dncx.initializers import fan_in_normal
+from dncx.initializers import RngSource, fan_in_normal
 from dncx.kernels.choice import Implementation
 from dncx.networks.config import NetworkConfig
 from dncx.networks.lstm import LSTMNetwork
@@ -30,7 +30,10 @@ class Embedded(nnx.RNNCellBase):
         return 1
 
     def initialize_carry(
-        self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
+        self,
+        input_shape: tuple[int, ...],
+        rngs: RngSource | None = None,
+        carry_init: object = None,
     ) -> Any:
         """The cell's first state; the batch shape is `input_shape[:-1]`."""
         shape = (*input_shape[:-1], self.embedding.out_features)

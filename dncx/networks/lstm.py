@@ -1,30 +1,31 @@
-"""What a DNC is compared with."""
+"""A baseline without a memory: the deep LSTM."""
 
 from typing import Any
 
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from dncx.checks import check_config, check_dtype, check_size, checked_arguments
 from dncx.config import DNCConfig
-from dncx.controllers import DeepLSTM
-from dncx.initializers import fan_in_normal
+from dncx.controllers import DeepLSTM, LSTMState
+from dncx.initializers import RngSource, fan_in_normal
 
 
 class LSTMNetwork(nnx.RNNCellBase):
-    """The paper's baseline: the deep LSTM of its controller and an output layer, no memory.
+    """The paper's baseline: the deep LSTM of its controller and an output layer, without a memory.
 
-    A recurrent cell as the DNC is one, for `dncx.unroll`.
+    It is a recurrent cell like the DNC, for `dncx.unroll`.
 
     Args:
       input_size: features of x_t.
       output_size: features of y_t.
-      config: layers, their size and equations; what is of the memory is not used.
+      config: layers, their size and equations; its fields on the memory are not used.
       rngs: `rngs.params()` draws the weights.
       param_dtype: dtype of weights, state and outputs.
 
     Raises:
-      ValueError: a size below 1.
+      ValueError: if a size is below 1, or a dtype is not one to train in.
 
     Source: Methods, "Controller network"; Extended Data Table 2 has the sizes.
     """
@@ -37,7 +38,7 @@ class LSTMNetwork(nnx.RNNCellBase):
         config: DNCConfig | None = None,
         *,
         rngs: nnx.Rngs,
-        param_dtype: Any = "float32",
+        param_dtype: DTypeLike = "float32",
     ):
         input_size = check_size("input_size", input_size)
         output_size = check_size("output_size", output_size)
@@ -69,14 +70,17 @@ class LSTMNetwork(nnx.RNNCellBase):
         return 1
 
     def initialize_carry(
-        self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
-    ) -> Any:
+        self,
+        input_shape: tuple[int, ...],
+        rngs: RngSource | None = None,
+        carry_init: object = None,
+    ) -> tuple[LSTMState, ...]:
         """Zeros; the batch shape is `input_shape[:-1]`."""
         return self.controller.initialize_carry(input_shape)
 
     def __call__(
-        self, carry: Any, inputs: Float[Array, "*batch F"]
-    ) -> tuple[Any, Float[Array, "*batch O"]]:
+        self, carry: tuple[LSTMState, ...], inputs: Float[Array, "*batch F"]
+    ) -> tuple[tuple[LSTMState, ...], Float[Array, "*batch O"]]:
         """One step: the new state and y_t."""
         carry, hidden = self.controller(carry, inputs)
         return carry, self.output_linear(hidden)

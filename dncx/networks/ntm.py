@@ -1,27 +1,28 @@
-"""The Neural Turing Machine, the DNC's predecessor: another access, to compare with.
+"""The Neural Turing Machine, the DNC's predecessor, as a baseline: another access.
 
-A DNC whose access is an `NTMAccess` is a Neural Turing Machine: the controller, the words read that
-come back to it, and the output layer are the same. Its heads look for content as the DNC's do, but
-know neither free slots nor the order of writing: from where a head was, it moves on by a slot.
+A DNC whose access is an `NTMAccess` is a Neural Turing Machine. The controller, the words read that
+come back to it, and the output layer are the same. Its heads look for content like the DNC's, but
+know neither free slots nor the order of writing. Instead a head can move to a neighbouring slot.
 
     content -> interpolation with the weighting before -> circular shift -> sharpening
 
-Where the paper leaves something open: some heads write, then the others read, so that reads see M_t
-(its equation 2); a head moves by one slot at most; at first all heads are at the first slot, and
-the memory holds 1e-6 everywhere (which learned best in Collier and Beel 2018, arXiv:1807.08518).
+The paper leaves some points open. Here the write heads come first, so that reads see M_t (its
+equation 2). A head moves by at most one slot. Before the first step all heads are at the first
+slot, and the memory is 1e-6 everywhere, which learned best in Collier and Beel 2018,
+arXiv:1807.08518.
 
 Source: Graves, Wayne, Danihelka 2014, arXiv:1410.5401, section 3.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from dncx.access import erase_and_write
-from dncx.addressing import COSINE_EPSILON, content_weights
+from dncx.addressing import COSINE_EPSILON, content_weights, erase_and_write
 from dncx.checks import check_config, check_dtype, check_size, checked_arguments
 from dncx.config import DNCConfig
 from dncx.dnc import DNC
@@ -46,7 +47,7 @@ class NTMState(NamedTuple):
 
 
 class Addressing(NamedTuple):
-    """Where the heads of a kind want to be."""
+    """Where the heads of a kind should go."""
 
     keys: Float[Array, "heads W"]
     strengths: Float[Array, " heads"]
@@ -86,7 +87,7 @@ class NTMAccess(nnx.Module):
       memory_size: N.
       word_size: W.
       num_read_heads: R.
-      num_write_heads: M; they write at once: all erases, then all writes.
+      num_write_heads: M; they write together: all erases, then all writes.
       cosine_epsilon, strength_activation, interface_bias: see `DNCConfig`.
       rngs: `rngs.params()` draws the weights of the interface.
       param_dtype: dtype of weights and state.
@@ -105,7 +106,7 @@ class NTMAccess(nnx.Module):
         strength_activation: StrengthActivation = "softplus",
         interface_bias: bool = True,
         rngs: nnx.Rngs,
-        param_dtype: Any = jnp.float32,
+        param_dtype: DTypeLike = jnp.float32,
     ):
         check_dtype("param_dtype", param_dtype)
         self.memory_size = memory_size = check_size("memory_size", memory_size)
@@ -124,7 +125,7 @@ class NTMAccess(nnx.Module):
             rngs=rngs,
         )
 
-    def initial_state(self, dtype: Any) -> NTMState:
+    def initial_state(self, dtype: DTypeLike) -> NTMState:
         """All heads at the first slot."""
         at_first = jnp.arange(self.memory_size) == 0
         return NTMState(
@@ -171,9 +172,9 @@ def neural_turing_machine(
     config: DNCConfig,
     *,
     rngs: nnx.Rngs,
-    param_dtype: Any = jnp.float32,
+    param_dtype: DTypeLike = jnp.float32,
 ) -> DNC:
-    """A DNC with an `NTMAccess`; of the config, what allocation, links and modes need is not used.
+    """A DNC with an `NTMAccess`; fields of the config on allocation, links and modes are not used.
 
     Example:
       >>> cell = neural_turing_machine(10, 8, DNCConfig(num_read_heads=1), rngs=nnx.Rngs(0))

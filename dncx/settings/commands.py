@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Generic
 
 from dncx.settings.flags import POSITIONAL, REPEATED
+from dncx.settings.paths import PathFields
 from dncx.settings.training import MOST, TaskT, within
 
 
@@ -14,7 +15,7 @@ class NoTask:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvalSettings(Generic[TaskT]):
+class EvalSettings(PathFields, Generic[TaskT]):
     """Measure a trained model on fresh episodes, also longer ones or with more memory.
 
     The run gives the defaults. With a run, --help lists the options of its task, too.
@@ -50,7 +51,7 @@ class EvalSettings(Generic[TaskT]):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExploreSettings(Generic[TaskT]):
+class ExploreSettings(PathFields, Generic[TaskT]):
     """Show the memory at work: a page to explore, figures, and a trace of every number.
 
     The run gives the defaults. With a run, --help lists the options of its task, too.
@@ -87,7 +88,7 @@ class ExploreSettings(Generic[TaskT]):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExportSettings:
+class ExportSettings(PathFields):
     """Write a trained model as programs that run without dncx (docs/serving.md).
 
     There is a program for sequences and one for a single step, for batches and sequences of any
@@ -107,7 +108,7 @@ class ExportSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DebugSettings:
+class DebugSettings(PathFields):
     """Repeat the update at which a run stopped, and name the operation that failed first.
 
     A run that --max_skipped_updates stops leaves what this needs in its folder failure/.
@@ -120,7 +121,7 @@ class DebugSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunsSettings:
+class RunsSettings(PathFields):
     """List the runs in a folder, the latest report first.
 
     Sizes of a network are slots x word size of its memory, or layers x layer size of an LSTM.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from dncx.errors import UsageError, quoted
+from dncx.settings.paths import PathFields
 
 Equations = Literal["deepmind", "nature"]
 TaskT = TypeVar("TaskT")
@@ -69,7 +70,7 @@ class OptimizerSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunSettings:
+class RunSettings(PathFields):
     """How long to train, what to report, and where to keep it."""
 
     run_dir: Path = Path("runs/run")

@@ -4,29 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_relative
+from conftest import assert_relative, original_model
 from flax import nnx
 
 from dncx import AccessState, DNCState, LSTMState, TemporalLinkageState, unroll, unroll_with_trace
-from dncx.interop.deepmind import from_variables, to_variables
+from dncx.interop.deepmind import to_variables
 
 MODELS = ["a_default", "b_multiwrite", "d_tiny"]
 # Where usages come within rounding of each other, slots may rightly be permuted.
 ROBUST = ["d_tiny"]
-
-
-def model(golden, dtype, implementation=None):
-    config = golden.info["config"]
-    cell = from_variables(
-        {name: array.astype(dtype) for name, array in golden.under("var/").items()},
-        memory_size=config["memory_size"],
-        word_size=config["word_size"],
-        num_read_heads=config["num_reads"],
-        num_write_heads=config["num_writes"],
-        clip_value=config["clip_value"],
-    )
-    cell.access.implementation = implementation
-    return cell
 
 
 def state_of(arrays):
@@ -53,7 +39,7 @@ def state_of(arrays):
 def test_outputs_and_gradients(name, dtype, implementation, golden, x64):
     """In every form; None is the fastest: native with one write head."""
     file = golden(name)
-    arrays, cell = file.arrays, model(file, dtype, implementation)
+    arrays, cell = file.arrays, original_model(file, dtype, implementation)
     graph, params = nnx.split(cell)
 
     def loss(params, inputs):
@@ -84,7 +70,7 @@ def test_outputs_and_gradients(name, dtype, implementation, golden, x64):
 def test_trace_of_every_step(name, golden, x64):
     """The interface at every step; where slots cannot swap, the state at every step too."""
     file = golden(name)
-    cell = model(file, np.float64)
+    cell = original_model(file, np.float64)
     inputs = jnp.asarray(file.arrays["inputs"])
     outputs, state, trace = jax.jit(unroll_with_trace, static_argnames="time_major")(
         cell, inputs, time_major=True
@@ -130,7 +116,7 @@ def test_trace_of_every_step(name, golden, x64):
 def test_goes_on_from_a_given_state(name, golden, x64):
     """The second half, started from the original's state at the middle, gives its outputs."""
     file = golden(name)
-    cell, half = model(file, np.float64), 15
+    cell, half = original_model(file, np.float64), 15
     start = state_of({name: array[half - 1] for name, array in file.under("step/").items()})
     outputs, state = jax.jit(unroll, static_argnames="time_major")(
         cell, jnp.asarray(file.arrays["inputs"][half:]), initial_state=start, time_major=True

@@ -104,6 +104,47 @@ def difference(found, expected):
     return max(float(np.abs(np.asarray(a) - np.asarray(b)).max()) for a, b in pairs)
 
 
+def other_ways():
+    """What else may be divided, or run so: name, a call on two devices, and one on one device."""
+    cell = dncx.DNC(2, 2, CONFIG, implementation="native", rngs=nnx.Rngs(0))
+    run = jax.jit(dncx.unroll)
+    state = run(cell, X)[1]
+    divided = NamedSharding(EXPLICIT, P("b"))
+    by_time = NamedSharding(EXPLICIT, P(None, "b"))
+    yield (
+        "a state, not the inputs",
+        lambda: run(cell, X, initial_state=jax.device_put(state, divided)),
+        lambda: run(cell, X, initial_state=state),
+    )
+    yield (
+        "a step's state",
+        lambda: jax.jit(cell)(jax.device_put(state, divided), X[:, 0]),
+        lambda: jax.jit(cell)(state, X[:, 0]),
+    )
+    yield (
+        "the time axis",
+        lambda: run(cell, jax.device_put(X[:, :2], by_time)),
+        lambda: run(cell, X[:, :2]),
+    )
+    yield (
+        "outside of jit",
+        lambda: dncx.unroll(cell, jax.device_put(X, divided), lengths=LENGTHS),
+        lambda: run(cell, X, lengths=LENGTHS),
+    )
+    lstm = nnx.LSTMCell(2, 2, rngs=nnx.Rngs(0))
+    alone = jax.shard_map(
+        lambda lengths: dncx.unroll(lstm, X[:2], lengths=lengths),
+        mesh=MANUAL,
+        in_specs=P("b"),
+        out_specs=P("b"),
+    )
+    yield (
+        "another cell, and lengths only",
+        lambda: jax.jit(alone)(LENGTHS),
+        lambda: run(lstm, jnp.concatenate([X[:2], X[:2]]), lengths=LENGTHS),
+    )
+
+
 def found_in(program, params, batch, expected, compute):
     """The largest difference; None if only traced; or the error."""
     try:
@@ -131,6 +172,12 @@ def main(computed):
                     program = jax.jit(partial(divided, graph, run))
                     found = found_in(program, params, batch, expected[run], compute)
                 print(json.dumps([*case, found]), flush=True)
+    for name, two, one in other_ways():
+        try:
+            found = difference(two(), one())
+        except Exception as error:
+            found = f"{type(error).__name__}: {error}"[:500]
+        print(json.dumps([name, found]), flush=True)
 
 
 if __name__ == "__main__":

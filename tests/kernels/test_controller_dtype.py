@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import original_model
 from flax import nnx
 from jaxtyping import config as jaxtyping_config
-from test_golden_models import model
 
 from dncx import DNC, DNCConfig, export, unroll
 from dncx.controllers import dot_general_in
 from dncx.interop.deepmind import to_variables
-from dncx.kernels import recurrence
+from dncx.kernels.choice import select
 from dncx.networks.build import make_network
 from dncx.networks.config import network_config
 from dncx.runs import directory as runs
@@ -134,15 +134,14 @@ def test_every_way_to_run_it_agrees():
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_the_kernel_of_whole_sequences_is_not_for_it():
-    """It multiplies in one dtype; a product or layer of another kind is not taken for ours."""
-    assert recurrence.supports_sequence_kernel(make(controller_dtype=None))
-    assert recurrence.supports_sequence_kernel(make(controller_dtype="float32"))
-    assert not recurrence.supports_sequence_kernel(make())
-    assert not recurrence.supports_sequence_kernel(make("deep_lstm"))
-    cell = make(controller_dtype=None)
-    cell.controller.gates.dtype = jnp.bfloat16  # of flax's own, which rounds the bias as well
-    assert not recurrence.supports_sequence_kernel(cell)
+@pytest.mark.parametrize("controller", ["lstm", "deep_lstm"])
+def test_the_kernel_of_whole_sequences_is_not_for_it(controller):
+    """It multiplies in one dtype; the memory access runs natively all the same."""
+    forms = {dtype: select(make(controller, controller_dtype=dtype)) for dtype in (
+        None, "float32", "bfloat16")}  # fmt: skip
+    assert forms[None].name == forms["float32"].name == "native sequence"
+    assert forms["bfloat16"].name == "native step"
+    assert "bfloat16" in forms["bfloat16"].reason
 
 
 def test_the_dtype_of_the_variables_changes_nothing():
@@ -164,7 +163,7 @@ def test_unknown_dtypes_are_refused(without_type_checks):
 def test_effect_on_the_goldens(name, bound, golden):
     """Beside the original's numbers: outputs by the largest, gradients by the norm of all."""
     file = golden(name)
-    arrays, cell = file.arrays, model(file, np.float32)
+    arrays, cell = file.arrays, original_model(file, np.float32)
     cell.controller.gates.dot_general = dot_general_in("bfloat16", jnp.float32)
     graph, params = nnx.split(cell)
 
@@ -219,4 +218,4 @@ def test_models_that_ship_compute_in_the_dtype_of_their_weights():
         assert config.cell.controller_dtype is None
         network = make_network(config, nnx.Rngs(0))
         fast = config.cell.controller != "feedforward"
-        assert recurrence.supports_sequence_kernel(network) == fast
+        assert (select(network).name == "native sequence") == fast

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import jax
 import jax.export
@@ -12,9 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dncx import DNC, DNCConfig, Freeness, TemporalLinkage, unroll, unroll_with_trace
-from dncx.kernels import recurrence
-from dncx.kernels.choice import choose
+from dncx import DNC, DNCConfig, unroll, unroll_with_trace
 
 pytestmark = pytest.mark.slow  # most compile several networks
 
@@ -221,33 +218,6 @@ def test_the_same_numbers_at_every_call():
         jax.tree.map(np.testing.assert_array_equal, other, gradients[0])
 
 
-class OwnLinkage(TemporalLinkage):
-    pass
-
-
-class OwnFreeness(Freeness):
-    pass
-
-
-def test_choice():
-    """The fastest that can be; own parts go on in the plain way, and train."""
-    config = CONFIGS["deepmind"]
-    float32, bfloat16 = jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)
-    assert choose(make("deepmind", None).access, float32) == "native"
-    assert choose(make("deepmind", "plain").access, float32) == "plain"
-    assert choose(make("two write heads", None).access, float32) == "xla"
-    assert choose(make("deepmind", None).access, bfloat16) == "xla"
-    for part in ({"linkage": OwnLinkage(16)}, {"freeness": OwnFreeness(16)}):
-        access = config.make_access(**part, rngs=nnx.Rngs(0))
-        assert choose(access, float32) == "xla"
-        cell = DNC(INPUTS, OUTPUTS, config, access=access, rngs=nnx.Rngs(0))
-        graph, params = nnx.split(cell)
-        gradient = jax.jit(
-            jax.grad(lambda p, g=graph: unroll(nnx.merge(g, p), jnp.ones((2, 5, INPUTS)))[0].sum())
-        )(params)
-        assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(gradient))
-
-
 @pytest.mark.parametrize(
     ("implementation", "changes", "says"),
     [
@@ -271,41 +241,16 @@ def test_states_that_do_not_fit_are_refused():
             cell(state, x)
 
 
-def test_parts_that_look_alike_are_not_taken_for_ours():
-    """A layer of another kind in the place of ours is computed by itself, not by the kernel."""
-    cell = make("deepmind", None)
-    assert recurrence.supports_sequence_kernel(cell)
-    gates = cell.controller.gates
-    cell.controller.gates = nnx.LoRALinear(
-        gates.in_features, gates.out_features, lora_rank=2, rngs=nnx.Rngs(0)
-    )
-    assert not recurrence.supports_sequence_kernel(cell)
-    outputs, _ = jax.jit(unroll)(cell, jnp.ones((2, 3, INPUTS)))
-    assert np.isfinite(outputs).all()
-
-
-def test_forward_mode_and_export_are_for_the_other_forms():
-    """What the kernels' page says: derivatives forwards by "plain", export by "xla"."""
+def test_export_is_for_the_other_forms():
     inputs = jnp.ones((2, 3, INPUTS))
-
-    def outputs(cell, x):
-        return unroll(cell, x)[0]
-
-    plain = make("least", "plain")
-    _, tangent = jax.jvp(lambda x: outputs(plain, x), (inputs,), (inputs,))
-    assert tangent.shape == (2, 3, OUTPUTS)
     graph, params = nnx.split(make("least", "xla"))
-    exported = jax.export.export(jax.jit(lambda params, x: outputs(nnx.merge(graph, params), x)))(
-        nnx.to_pure_dict(params), inputs
-    )
-    np.testing.assert_allclose(
-        exported.call(nnx.to_pure_dict(params), inputs), outputs(plain, inputs), atol=1e-6
-    )
+    params = nnx.to_pure_dict(params)
 
+    def outputs(params, x):
+        return unroll(nnx.merge(graph, params), x)[0]
 
-def test_names_of_implementations():
-    with pytest.raises(ValueError, match=r"implementation='fast': must be None or one of"):
-        choose(SimpleNamespace(implementation="fast"), jnp.dtype(jnp.float32))
+    exported = jax.export.export(jax.jit(outputs))(params, inputs)
+    np.testing.assert_allclose(exported.call(params, inputs), outputs(params, inputs), atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,10 @@ def test_two_devices_equal_one():
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     found = [json.loads(line) for line in result.stdout.splitlines()]
-    assert len(found) == 3 * 3 * 4
+    assert len(found) == 3 * 3 * 4 + 5
     assert [case for case in found if isinstance(case[-1], str)] == []
     computed = [case for case in found if case[-1] is not None]
-    assert len(computed) == 3 * 4 + 4
+    assert len(computed) == 3 * 4 + 4 + 5
     assert [case for case in computed if not case[-1] < 1e-5] == []
 
 

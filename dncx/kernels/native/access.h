@@ -1,8 +1,7 @@
 // One step of the memory access for one example, forward and backward.
 //
 // The equations are those of dncx/access.py for one write head, in the same order and under the
-// same names. All pointers of a step may be in place: what goes in may be where the same thing
-// comes out.
+// same names. A step may work in place: an input and the output of the same name may be one array.
 #pragma once
 
 #include "addressing.h"
@@ -28,6 +27,18 @@ enum Output {
 constexpr int kKept[] = {kReadWeights, kWriteWeights, kAllocation, kWriteContent,
                          kReadContent, kForward, kBackward};
 constexpr int kKeptCount = sizeof kKept / sizeof *kKept;
+
+// Their names in errors, in the same order.
+constexpr const char* kInputNames[] = {
+    "memory", "read weights", "write weights", "link", "precedence weights", "usage",
+    "read keys", "read strengths", "write keys", "write strengths", "erase vectors",
+    "write vectors", "free gate", "allocation gate", "write gate", "read mode"};
+constexpr const char* kOutputNames[] = {
+    "memory", "read weights", "write weights", "link", "precedence weights", "usage",
+    "read words", "allocation weights", "write content weights", "read content weights",
+    "forward weights", "backward weights"};
+static_assert(sizeof kInputNames / sizeof *kInputNames == kInputs);
+static_assert(sizeof kOutputNames / sizeof *kOutputNames == kOutputs);
 
 // How many numbers each of them has.
 inline int64_t size_of_input(const Sizes& z, int which) {

@@ -1,7 +1,7 @@
 // Content weighting, allocation and the link matrix for one example, forward and backward.
 //
-// The equations are those of dncx/addressing.py for one write head, under the same names; the link
-// is passed over once forward and once backward.
+// The equations are those of dncx/addressing.py for one write head, under the same names. The link
+// is by far the largest array, so each pass goes over it once, forward and backward.
 #pragma once
 
 #include <cmath>
@@ -25,7 +25,8 @@ T norm_of(T squares, T epsilon) {
   return squares >= T(1e-6) * T(1e-6) ? std::sqrt(squares) : T(0);
 }
 
-// dots[h, n] = keys[h] . memory[n], and norms[n] = |memory[n]|, for ROWS slots from n on.
+// dots[h, n] = keys[h] . memory[n], and norms[n] = |memory[n]|, for ROWS slots from n on: a key is
+// loaded once for all of them.
 template <class T, int HEADS, int ROWS>
 void compare_rows(const Sizes& z, const T* memory, const T* keys, T epsilon, int64_t n, T* dots,
                   T* norms) {
@@ -49,6 +50,7 @@ void compare_rows(const Sizes& z, const T* memory, const T* keys, T epsilon, int
 
 template <class T, int HEADS>
 void compare(const Sizes& z, const T* memory, const T* keys, T epsilon, T* dots, T* norms) {
+  // (HEADS + 1) * ROWS totals must fit into registers.
   constexpr int ROWS = HEADS <= 4 ? 4 : 1;
   int64_t n = 0;
   for (; n + ROWS <= z.slots; n += ROWS)
@@ -139,9 +141,11 @@ void content_weights_backward(const Sizes& z, const T* memory, const T* keys,
 
 // ---- Allocation -------------------------------------------------------------------------------
 
-// The slots in order of their free share, freest first, equal ones in their own order: each
-// slot's place is the number of slots before it, counted without a branch. Padding is minus
-// infinity, which is before no slot.
+// The slots in order of their free share, freest first, equal ones in the order of their numbers.
+//
+// The place of a slot is the number of slots before it. To count them takes N^2 comparisons, 16 at a
+// time and without a branch, which at the usual sizes is faster than a sort, whose branches cannot
+// be predicted. Padding is minus infinity, which comes before no slot.
 template <class T>
 void order_by_freeness(const Sizes& z, const T* free, int32_t* order) {
   using L = Lanes<T>;
@@ -205,7 +209,8 @@ void allocation_weights_backward(const Sizes& z, const T* usage, T epsilon,
 
 // ---- The link matrix ----------------------------------------------------------------------------
 
-// Rows of the link in whole vectors, in place where its rows are such, through `staged` else.
+// Calls body with rows of the link in whole vectors: in place if N is a multiple of a vector's
+// length, otherwise through a padded copy in `staged`.
 template <class T, class Body>
 inline void with_rows(const Sizes& z, const T* from, T* to, int64_t row, int count, T* staged,
                       Body body) {
@@ -215,8 +220,8 @@ inline void with_rows(const Sizes& z, const T* from, T* to, int64_t row, int cou
   unpad(to + row * z.slots, staged, count, z.slots, z.padded);
 }
 
-// Runs body(j, std::bool_constant) over the vectors of ROWS rows from `row` on; the flag tells
-// the one vector that holds their diagonal.
+// Runs body(j, std::bool_constant) over the vectors of ROWS rows from `row` on. The flag marks the
+// one vector that holds their diagonal, so that the others are compiled without a mask.
 template <class T, int ROWS, class Body>
 inline void around_diagonal(int64_t padded, int64_t row, Body body) {
   static_assert(Lanes<T>::count % ROWS == 0);
@@ -226,6 +231,8 @@ inline void around_diagonal(int64_t padded, int64_t row, Body body) {
   for (j += Lanes<T>::count; j < padded; j += Lanes<T>::count) body(j, std::false_type{});
 }
 
+// ROWS rows at once: the vectors of all heads (write, precedence, read, backward) are loaded once
+// for all rows, and the totals of the forward weights stay in registers.
 template <class T, int R, int ROWS>
 void link_rows(int64_t padded, int64_t row, const T* link, T* new_link, const T* write,
                const T* precedence, const T* read, T* forward, T* backward) {
@@ -254,6 +261,7 @@ void link_rows(int64_t padded, int64_t row, const T* link, T* new_link, const T*
 template <class T, int R>
 void link_step(const Sizes& z, const T* link, T* new_link, const T* write, const T* precedence,
                const T* read, T* forward, T* backward, T* staged) {
+  // More heads leave registers for fewer rows.
   constexpr int ROWS = R <= 4 ? 4 : 2;
   int64_t row = 0;
   for (; row + ROWS <= z.slots; row += ROWS)
@@ -319,6 +327,7 @@ template <class T, int R>
 void link_step_backward(const Sizes& z, const T* link, const T* d_new_link, T* d_link,
                         const T* write, const T* precedence, const T* read,
                         const LinkGradients<T>& d, T* staged) {
+  // The backward pass keeps about twice as many vectors for each row as the forward pass.
   constexpr int ROWS = 2;
   auto run = [&](int64_t row, auto rows) {
     constexpr int count = decltype(rows)::value;

@@ -3,6 +3,7 @@
 // Compiled for one type of numbers and one number of read heads (library.py), so that loops
 // over heads unroll.
 
+#include <array>
 #include <atomic>
 #include <cfenv>
 #include <condition_variable>
@@ -12,26 +13,24 @@
 #include <memory>
 #include <mutex>
 #include <new>
-#include <numeric>
 #include <thread>
 
+#include "buffers.h"
 #include "sequence.h"
-#include "xla/ffi/api/ffi.h"
 
 namespace dncx {
 namespace {
 
-namespace ffi = xla::ffi;
-
 using Number = DNCX_NUMBER;
 constexpr int kHeads = DNCX_READS;
 
-// Threads of our own that help a call, and sleep between calls. (XLA's pool would do, but that a
-// call is often made on one of its threads, and what such a thread hands to the pool may wait
-// until it is done itself: docs/performance.md.) They end with the process.
+// Threads that help a call and sleep between calls. They end with the process.
+//
+// XLA's own pool would not do: a call is often made on one of its threads, and work that such a
+// thread hands to the pool may wait until the thread itself is done (docs/performance.md).
 class Helpers {
  public:
-  // Lets `count` helpers run a task, soon.
+  // Has `count` helpers run a task soon.
   void run(int64_t count, const std::function<void()>& task) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -64,11 +63,13 @@ Helpers& helpers_of_this_process() {
   return *helpers;
 }
 
-// Runs run(job) for every job, on this thread and on helpers, as many as XLA has threads. This
-// thread takes jobs itself and waits only for those that another has begun, so it cannot wait
-// for a thread that never comes. Helpers round and flush as this thread does.
+// Runs run(job) for every job, on this thread and on helpers: as many threads as XLA has.
+//
+// This thread takes jobs, too, and waits only for those that a helper has begun, so it cannot wait
+// for a thread that never comes. `numbers` is how many numbers a job goes over.
 template <class Run>
 void for_each(ffi::ThreadPool& pool, int64_t jobs, int64_t numbers, Run run) {
+  // Waking a helper takes some microseconds, in which one core goes over about so many numbers.
   constexpr int64_t kWorthAThread = 1 << 14;
   const int64_t helpers = std::min({pool.num_threads() - 1, jobs - 1, jobs * numbers / kWorthAThread});
   if (helpers < 1) {
@@ -81,6 +82,8 @@ void for_each(ffi::ThreadPool& pool, int64_t jobs, int64_t numbers, Run run) {
   };
   auto shared = std::make_shared<Shared>();
   const Run* body = &run;  // outlives the last job, which this call waits for
+  // XLA sets its threads to flush denormal numbers to zero. Helpers must do the same, or results
+  // would depend on which thread computed them.
   std::fenv_t rounding;
   std::fegetenv(&rounding);
   auto work = [shared, body, jobs, rounding] {
@@ -88,7 +91,7 @@ void for_each(ffi::ThreadPool& pool, int64_t jobs, int64_t numbers, Run run) {
     for (int64_t i; (i = shared->next.fetch_add(1)) < jobs;) {
       try {
         (*body)(i);
-      } catch (...) {  // no memory; a thread of XLA's must not see it
+      } catch (...) {  // out of memory; an exception that left the thread would end the process
         shared->failed = true;
       }
       shared->done.fetch_add(1, std::memory_order_release);
@@ -96,103 +99,74 @@ void for_each(ffi::ThreadPool& pool, int64_t jobs, int64_t numbers, Run run) {
   };
   helpers_of_this_process().run(helpers, work);
   work();
+  // Jobs are of one size, so that the last ones end together: too soon to sleep.
   while (shared->done.load(std::memory_order_acquire) < jobs) std::this_thread::yield();
   if (shared->failed) throw std::bad_alloc();
 }
 
-
-// The arrays of a call, one after the other. Axes in front of those that a handler knows come
-// from vmap: all arrays have as many, of length 1 where they are the same for all. `group`
-// counts along them.
-template <class List>
-struct Arrays {
-  List list;
-  std::vector<int64_t> axes = {};
-  int64_t group = 0;
-  size_t next = 0;
-
-  ffi::AnyBuffer buffer(size_t i) {
-    if constexpr (std::is_same_v<List, ffi::RemainingArgs>) return *list.template get<ffi::AnyBuffer>(i);
-    else return **list.template get<ffi::AnyBuffer>(i);
-  }
-  // The length of an axis, counted from the last.
-  int64_t axis(size_t i, int back) {
-    auto shape = buffer(i).dimensions();
-    return shape[shape.size() - back];
-  }
-  template <class T = Number>
-  T* take() {
-    ffi::AnyBuffer array = buffer(next++);
-    auto shape = array.dimensions();
-    int64_t place = 0, own = 1, rest = group, stride = 1;
-    for (size_t k = axes.size(); k-- > 0; rest /= axes[k]) {
-      if (shape[k] > 1) place += rest % axes[k] * stride;
-      stride *= shape[k];
-    }
-    for (size_t k = axes.size(); k < shape.size(); ++k) own *= shape[k];
-    return static_cast<T*>(array.untyped_data()) + place * own;
-  }
-  template <class Pointer>
-  void take(Pointer* to, int count) {
-    for (int i = 0; i < count; ++i) to[i] = take();
-  }
-};
-
-// The axes in front of the first array's last two; each as long as in any array.
-std::vector<int64_t> axes_of_vmap(Arrays<ffi::RemainingArgs>& args) {
-  const size_t count = args.buffer(0).dimensions().size() - 2;
-  std::vector<int64_t> axes(count, 1);
-  bool empty = false;
-  for (size_t i = 0; i < args.list.size(); ++i)
-    for (size_t k = 0; k < count; ++k) {
-      const int64_t length = args.buffer(i).dimensions()[k];
-      empty |= length == 0;
-      axes[k] = std::max(axes[k], length);
-    }
-  if (empty) axes.assign(count, 0);
-  return axes;
-}
-
-int64_t product(const std::vector<int64_t>& axes) {
-  return std::accumulate(axes.begin(), axes.end(), int64_t{1}, std::multiplies<int64_t>());
-}
-
-Sizes sizes_of(Arrays<ffi::RemainingArgs>& args, size_t memory) {
+// The sizes of the memory, from the shape of its buffer [..., slots, word].
+Sizes sizes_of(const Arguments& from, size_t memory) {
   constexpr int64_t lanes = Lanes<Number>::count;
   Sizes z;
-  z.slots = args.axis(memory, 2);
-  z.word = args.axis(memory, 1);
+  z.slots = from.axis(memory, 2);
+  z.word = from.axis(memory, 1);
   z.reads = kHeads;
   z.padded = (z.slots + lanes - 1) / lanes * lanes;
   z.padded_word = (z.word + lanes - 1) / lanes * lanes;
+  if (z.slots < 1 || z.word < 1) throw Mismatch("the memory has no slots or no words");
   return z;
 }
 
-Options options_of(ffi::Dictionary attributes) {
-  return {*attributes.get<double>("cosine_epsilon"), *attributes.get<double>("allocation_epsilon"),
-          *attributes.get<bool>("write_gradient")};
+Options options_of(const ffi::Dictionary& attributes) {
+  return {attribute<double>(attributes, "cosine_epsilon"),
+          attribute<double>(attributes, "allocation_epsilon"),
+          attribute<bool>(attributes, "write_gradient")};
 }
 
-Network network_of(ffi::Dictionary attributes, Arrays<ffi::RemainingArgs>& args, size_t hidden) {
-  return {*attributes.get<int64_t>("inputs"),    args.axis(hidden, 2),
-          args.axis(hidden, 1),                  *attributes.get<double>("clip_value"),
-          *attributes.get<double>("forget_bias"), *attributes.get<double>("gradient_clip"),
-          *attributes.get<bool>("oneplus"),      *attributes.get<bool>("content_mode_second")};
+// The sizes of the layers are those of the buffer of their hidden states [..., layers, H].
+Network network_of(const ffi::Dictionary& attributes, const Arguments& from, size_t hidden) {
+  Network net{attribute<int64_t>(attributes, "inputs"),
+              from.axis(hidden, 2),
+              from.axis(hidden, 1),
+              attribute<double>(attributes, "clip_value"),
+              attribute<double>(attributes, "forget_bias"),
+              attribute<double>(attributes, "gradient_clip"),
+              attribute<bool>(attributes, "oneplus"),
+              attribute<bool>(attributes, "content_mode_second")};
+  if (net.inputs < 0 || net.layers < 1 || net.hidden < 1)
+    throw Mismatch("the controller has no layers or no features");
+  return net;
+}
+
+int64_t chunk_of(const ffi::Dictionary& attributes) {
+  const int64_t chunk = attribute<int64_t>(attributes, "chunk");
+  if (chunk < 1) throw Mismatch("attribute chunk is " + std::to_string(chunk) + ", expected 1 or more");
+  return chunk;
 }
 
 // ---- One step ------------------------------------------------------------------------------------
 
+// The examples of a step: all axes in front of the memory's own.
+std::vector<int64_t> examples_of(const Arguments& from) {
+  const auto shape = from.at(kMemory).dimensions();
+  return {shape.begin(), shape.end() - 2};
+}
+
 ffi::Error step(ffi::ThreadPool pool, ffi::Dictionary attributes, ffi::RemainingArgs args,
                 ffi::RemainingRets rets) {
-  Arrays<ffi::RemainingArgs> from{args};
-  Arrays<ffi::RemainingRets> to{rets};
-  const Sizes z = sizes_of(from, kMemory);
+  const Sizes z = sizes_of(Arguments(args), kMemory);
   const Options options = options_of(attributes);
-  const int64_t examples = from.buffer(kMemory).element_count() / (z.slots * z.word);
+  const int64_t examples = product(examples_of(Arguments(args)));
+  Arguments from{args};
+  Results to{rets};
   const Number* all_in[kInputs];
   Number* all_out[kOutputs];
-  from.take(all_in, kInputs);
-  to.take(all_out, kOutputs);
+  for (int i = 0; i < kInputs; ++i)
+    all_in[i] = from.take<const Number>(kInputNames[i], examples * size_of_input(z, i));
+  for (int i = 0; i < kOutputs; ++i)
+    all_out[i] = to.take<Number>(kOutputNames[i], examples * size_of_output(z, i));
+  from.end();
+  to.end();
   for_each(pool, examples, z.slots * (z.slots + z.word), [&](int64_t b) {
     static thread_local Scratch<Number> scratch;
     const Number* in[kInputs];
@@ -206,17 +180,27 @@ ffi::Error step(ffi::ThreadPool pool, ffi::Dictionary attributes, ffi::Remaining
 
 ffi::Error step_backward(ffi::ThreadPool pool, ffi::Dictionary attributes,
                          ffi::RemainingArgs args, ffi::RemainingRets rets) {
-  Arrays<ffi::RemainingArgs> from{args};
-  Arrays<ffi::RemainingRets> to{rets};
-  const Sizes z = sizes_of(from, kMemory);
+  const Sizes z = sizes_of(Arguments(args), kMemory);
   const Options options = options_of(attributes);
-  const int64_t examples = from.buffer(kMemory).element_count() / (z.slots * z.word);
+  const int64_t examples = product(examples_of(Arguments(args)));
+  Arguments from{args};
+  Results to{rets};
   const Number *all_in[kInputs], *all_kept[kKeptCount], *all_d_out[kOutputs];
   Number* all_d_in[kInputs];
-  from.take(all_in, kInputs);
-  from.take(all_kept, kKeptCount);
-  from.take(all_d_out, kOutputs);
-  to.take(all_d_in, kInputs);
+  for (int i = 0; i < kInputs; ++i)
+    all_in[i] = from.take<const Number>(kInputNames[i], examples * size_of_input(z, i));
+  for (int i = 0; i < kKeptCount; ++i)
+    all_kept[i] = from.take<const Number>({"new ", kOutputNames[kKept[i]]},
+                                          examples * size_of_output(z, kKept[i]));
+  for (int i = 0; i < kOutputs; ++i)
+    all_d_out[i] = from.take<const Number>({"gradient by ", kOutputNames[i]},
+                                           examples * size_of_output(z, i));
+  for (int i = 0; i < kInputs; ++i)
+    all_d_in[i] = to.take<Number>({"gradient by ", kInputNames[i]},
+                                  examples * size_of_input(z, i));
+  from.end();
+  to.end();
+  // The backward pass does about twice the work of the forward pass.
   for_each(pool, examples, 2 * z.slots * (z.slots + z.word), [&](int64_t b) {
     static thread_local Scratch<Number> scratch;
     const Number *in[kInputs], *kept[kKeptCount], *d_out[kOutputs];
@@ -234,13 +218,18 @@ ffi::Error step_backward(ffi::ThreadPool pool, ffi::Dictionary attributes,
 
 // ---- Sequences -----------------------------------------------------------------------------------
 
-// Shares the examples of all groups out: run(group, first, count) for blocks of neighbours.
+// Divides the examples of all groups among threads: run(group, first, count) for each block of
+// neighbours.
 template <class Run>
 void for_each_block(ffi::ThreadPool& pool, int64_t groups, int64_t batch, Run run) {
+  // The examples of a block share each load of the weights, so blocks are as large as the products
+  // can take; but no thread may be left without one.
   const int64_t threads = std::max<int64_t>(1, pool.num_threads());
   const int64_t size = std::clamp<int64_t>((batch * groups + threads - 1) / threads, 1, kRows);
   const int64_t blocks = (batch + size - 1) / size;
-  for_each(pool, groups * blocks, int64_t{1} << 20, [&](int64_t job) {
+  // All steps of several examples are always worth a thread.
+  constexpr int64_t kMany = 1 << 20;
+  for_each(pool, groups * blocks, kMany, [&](int64_t job) {
     const int64_t first = job % blocks * size;
     run(job / blocks, first, std::min(size, batch - first));
   });
@@ -248,18 +237,22 @@ void for_each_block(ffi::ThreadPool& pool, int64_t groups, int64_t batch, Run ru
 
 enum class Layout { kPacked, kTransposed, kAsItIs };
 
-// The weights of a call; packed once where several groups have the same.
+// The weights of a call. Groups that share weights share the packed copy, too.
 class WeightsOfGroups {
  public:
   WeightsOfGroups(const Sizes& z, const Network& net, Layout layout) : z_(z), net_(net), layout_(layout) {}
 
-  void take(Arrays<ffi::RemainingArgs>& from) {
+  void take(Arguments& from) {
+    const int64_t xi = interface_size(z_);
     std::vector<const Number*> kernels;
-    for (int64_t i = 0; i <= net_.layers; ++i) kernels.push_back(from.take());
+    kernels.push_back(from.take<const Number>("kernel of the interface", net_.layers * net_.hidden * xi));
+    for (int64_t l = 0; l < net_.layers; ++l)
+      kernels.push_back(from.take<const Number>({"kernel of layer", l},
+                                                layer_depth(z_, net_, l) * 4 * net_.hidden));
     std::shared_ptr<Weights<Number>>& weights = packed_[kernels];
     if (!weights) {
       weights = std::make_shared<Weights<Number>>();
-      set(weights->interface, net_.layers * net_.hidden, interface_size(z_), kernels[0]);
+      set(weights->interface, net_.layers * net_.hidden, xi, kernels[0]);
       weights->layers.resize(net_.layers);
       for (int64_t l = 0; l < net_.layers; ++l)
         set(weights->layers[l], layer_depth(z_, net_, l), 4 * net_.hidden, kernels[1 + l]);
@@ -282,38 +275,61 @@ class WeightsOfGroups {
   std::vector<std::shared_ptr<Weights<Number>>> weights_;
 };
 
+// The parts of the state of all examples of a group.
+template <class Pointer, class From>
+void take_state(From& from, const char* prefix, const Sizes& z, const Network& net,
+                int64_t batch, Pointer* parts) {
+  using T = std::remove_pointer_t<Pointer>;
+  for (int p = 0; p < kStateParts; ++p)
+    parts[p] = from.template take<T>({prefix, kStateNames[p]}, batch * size_of_state(z, net, p));
+}
+
+// What `sequence` keeps of a group for the backward pass, but for what entered the layers.
+template <class T, class Pointer, class From>
+void take_kept(From& from, const Sizes& z, const Network& net, int64_t steps, int64_t chunks,
+               int64_t batch, Pointer& lstm, Pointer& records, Pointer& memories, Pointer& links) {
+  const int64_t rows = steps * batch;
+  lstm = from.template take<T>("gates and cells", rows * net.layers * kept_of_layer(net));
+  records = from.template take<T>("records", rows * Record(z).size);
+  memories = from.template take<T>("memories", chunks * batch * z.slots * z.word);
+  links = from.template take<T>("links", chunks * batch * z.slots * z.slots);
+}
+
 // args: flags, inputs, the start, kernels of interface and layers, their biases.
 ffi::Error sequence(ffi::ThreadPool pool, ffi::Dictionary attributes, ffi::RemainingArgs args,
                     ffi::RemainingRets rets) {
-  Arrays<ffi::RemainingArgs> from{args};
+  const Arguments given{args};
   constexpr int kFirst = 2;
-  const Sizes z = sizes_of(from, kFirst + kMemory);
-  const Network net = network_of(attributes, from, kFirst + kHidden);
+  const Sizes z = sizes_of(given, kFirst + kMemory);
+  const Network net = network_of(attributes, given, kFirst + kHidden);
   const Options options = options_of(attributes);
-  const int64_t steps = from.axis(0, 2), batch = from.axis(0, 1);
-  const int64_t chunk = *attributes.get<int64_t>("chunk");
-  const bool keep = *attributes.get<bool>("keep");
-  const std::vector<int64_t> axes = axes_of_vmap(from);
+  const int64_t steps = given.axis(0, 2), batch = given.axis(0, 1), rows = steps * batch;
+  const int64_t chunk = chunk_of(attributes);
+  const bool keep = attribute<bool>(attributes, "keep");
+  const int64_t kept_steps = keep ? steps : 0, chunks = chunks_of(kept_steps, chunk);
+  const std::vector<int64_t> axes = axes_of_vmap(given);
   const int64_t groups = product(axes);
   std::vector<ForwardArrays<Number>> arrays(groups);
-  WeightsOfGroups weights(z, net, steps * batch == 1 ? Layout::kAsItIs : Layout::kPacked);
+  // Packing pays when the weights are used again, by other examples or later steps.
+  WeightsOfGroups weights(z, net, rows == 1 ? Layout::kAsItIs : Layout::kPacked);
   for (int64_t group = 0; group < groups; ++group) {
-    Arrays<ffi::RemainingArgs> in{args, axes, group};
-    Arrays<ffi::RemainingRets> out{rets, axes, group};
+    Arguments in{args, axes, group};
+    Results out{rets, axes, group};
     ForwardArrays<Number>& a = arrays[group];
-    a.flags = in.take<int32_t>();
-    a.inputs = in.take();
-    in.take(a.start, kStateParts);
+    a.flags = in.take<const int32_t>("flags", rows);
+    a.inputs = in.take<const Number>("inputs", rows * net.inputs);
+    take_state(in, "", z, net, batch, a.start);
     weights.take(in);
-    a.interface_bias = in.take();
-    for (int64_t l = 0; l < net.layers; ++l) a.biases.push_back(in.take());
-    a.features = out.take();
-    out.take(a.state, kStateParts);
-    a.layer_inputs = out.take();
-    a.lstm = out.take();
-    a.records = out.take();
-    a.memories = out.take();
-    a.links = out.take();
+    a.interface_bias = in.take<const Number>("bias of the interface", interface_size(z));
+    for (int64_t l = 0; l < net.layers; ++l)
+      a.biases.push_back(in.take<const Number>({"bias of layer", l}, 4 * net.hidden));
+    a.features = out.take<Number>("features", rows * feature_count(z, net));
+    take_state(out, "last ", z, net, batch, a.state);
+    a.layer_inputs = out.take<Number>("inputs of layers",
+                                      kept_steps * batch * net.layers * deepest_layer(z, net));
+    take_kept<Number>(out, z, net, kept_steps, chunks, batch, a.lstm, a.records, a.memories, a.links);
+    in.end();
+    out.end();
   }
   for_each_block(pool, groups, batch, [&](int64_t group, int64_t first, int64_t count) {
     forward_block<Number, kHeads>(z, net, options, weights[group], arrays[group], steps, batch,
@@ -322,42 +338,42 @@ ffi::Error sequence(ffi::ThreadPool pool, ffi::Dictionary attributes, ffi::Remai
   return ffi::Error::Success();
 }
 
-// args: flags, the start, what `sequence` kept (but what entered the layers), the gradients by
-// what it gave, kernels of interface and layers.
+// args: flags, the start, what `sequence` kept (but for what entered the layers), the gradients by
+// its results, kernels of interface and layers.
 ffi::Error sequence_backward(ffi::ThreadPool pool, ffi::Dictionary attributes,
                              ffi::RemainingArgs args, ffi::RemainingRets rets) {
-  Arrays<ffi::RemainingArgs> from{args};
+  const Arguments given{args};
   constexpr int kFirst = 1;
-  const Sizes z = sizes_of(from, kFirst + kMemory);
-  const Network net = network_of(attributes, from, kFirst + kHidden);
+  const Sizes z = sizes_of(given, kFirst + kMemory);
+  const Network net = network_of(attributes, given, kFirst + kHidden);
   const Options options = options_of(attributes);
-  const int64_t steps = from.axis(0, 2), batch = from.axis(0, 1);
-  const int64_t chunk = *attributes.get<int64_t>("chunk");
-  const std::vector<int64_t> axes = axes_of_vmap(from);
+  const int64_t steps = given.axis(0, 2), batch = given.axis(0, 1), rows = steps * batch;
+  const int64_t chunk = chunk_of(attributes), chunks = chunks_of(steps, chunk);
+  const std::vector<int64_t> axes = axes_of_vmap(given);
   const int64_t groups = product(axes);
   std::vector<BackwardArrays<Number>> arrays(groups);
+  std::vector<std::array<const Number*, kStateParts>> d_last(groups);
   WeightsOfGroups transposed(z, net, Layout::kTransposed);
   for (int64_t group = 0; group < groups; ++group) {
-    Arrays<ffi::RemainingArgs> in{args, axes, group};
-    Arrays<ffi::RemainingRets> out{rets, axes, group};
+    Arguments in{args, axes, group};
+    Results out{rets, axes, group};
     BackwardArrays<Number>& a = arrays[group];
-    a.flags = in.take<int32_t>();
-    in.take(a.start, kStateParts);
-    a.lstm = in.take();
-    a.records = in.take();
-    a.memories = in.take();
-    a.links = in.take();
-    a.d_features = in.take();
-    const Number* d_last[kStateParts];
-    in.take(d_last, kStateParts);
+    a.flags = in.take<const int32_t>("flags", rows);
+    take_state(in, "", z, net, batch, a.start);
+    take_kept<const Number>(in, z, net, steps, chunks, batch, a.lstm, a.records, a.memories, a.links);
+    a.d_features = in.take<const Number>("gradient by features", rows * feature_count(z, net));
+    take_state(in, "gradient by last ", z, net, batch, d_last[group].data());
     transposed.take(in);
-    a.d_inputs = out.take();
-    a.d_gates = out.take();
-    a.d_interface = out.take();
-    out.take(a.d_state, kStateParts);
-    for (int p = 0; p < kStateParts; ++p)
-      copy(d_last[p], batch * size_of_state(z, net, p), a.d_state[p]);
+    a.d_inputs = out.take<Number>("gradient by inputs", rows * net.inputs);
+    a.d_gates = out.take<Number>("gradient by gates", rows * net.layers * 4 * net.hidden);
+    a.d_interface = out.take<Number>("gradient by the interface", rows * interface_size(z));
+    take_state(out, "gradient by ", z, net, batch, a.d_state);
+    in.end();
+    out.end();
   }
+  for (int64_t group = 0; group < groups; ++group)
+    for (int p = 0; p < kStateParts; ++p)
+      copy(d_last[group][p], batch * size_of_state(z, net, p), arrays[group].d_state[p]);
   for_each_block(pool, groups, batch, [&](int64_t group, int64_t first, int64_t count) {
     backward_block<Number, kHeads>(z, net, options, transposed[group], arrays[group], steps, batch,
                                    first, count, chunk);
@@ -365,12 +381,15 @@ ffi::Error sequence_backward(ffi::ThreadPool pool, ffi::Dictionary attributes,
   return ffi::Error::Success();
 }
 
-// A handler that says so when there is no memory.
+// A handler whose failures are errors of the call: XLA's threads must not see an exception.
 template <ffi::Error (*handler)(ffi::ThreadPool, ffi::Dictionary, ffi::RemainingArgs, ffi::RemainingRets)>
 ffi::Error guarded(ffi::ThreadPool pool, ffi::Dictionary attributes, ffi::RemainingArgs args,
                    ffi::RemainingRets rets) {
   try {
     return handler(pool, attributes, args, rets);
+  } catch (const Mismatch& mismatch) {
+    return ffi::Error(ffi::ErrorCode::kInvalidArgument,
+                      std::string("dncx: the native kernel and Python disagree: ") + mismatch.what());
   } catch (const std::bad_alloc&) {
     return ffi::Error(ffi::ErrorCode::kResourceExhausted, "RESOURCE_EXHAUSTED: dncx: out of memory");
   }
@@ -381,6 +400,20 @@ auto binding() {
 }
 
 }  // namespace
+
+// The sizes of a network in `sequence` that follow from how this code lays numbers out; Python asks
+// for them (library.py), so that they are defined here alone.
+extern "C" void dncx_layout(int64_t slots, int64_t word, int64_t inputs, int64_t layers,
+                            int64_t hidden, int64_t* sizes) {
+  Sizes z{slots, word, kHeads, 0, 0};
+  Network net{};
+  net.inputs = inputs;
+  net.layers = layers;
+  net.hidden = hidden;
+  sizes[0] = Record(z).size;
+  sizes[1] = kept_of_layer(net);
+  sizes[2] = deepest_layer(z, net);
+}
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(dncx_step, guarded<step>, binding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(dncx_step_backward, guarded<step_backward>, binding());

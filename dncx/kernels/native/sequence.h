@@ -1,9 +1,9 @@
 // A whole sequence: LSTM layers, the interface and the memory access, step by step, forward and
 // backward, for a few examples at a time.
 //
-// The examples of a block share the products with the weights; the memory and the link of each
-// stay in the cache of the core that works on it. What is outside of the recurrence (the output
-// layer and all gradients by weights) is left to XLA, as one product over time each.
+// The examples of a block share the products with the weights. The memory and the link of each
+// stay in the cache of the core that works on it. XLA computes what is outside of the recurrence
+// (the output layer and all gradients by weights) as one product over time each.
 // Source: dncx/controllers.py, dncx/interface.py, dncx/dnc.py.
 #pragma once
 
@@ -23,13 +23,18 @@ struct Network {
 // The state of one example, and the gradients by it: AccessState, the words read, LSTM states.
 enum StatePart { kWordsRead = kUsage + 1, kHidden, kCell, kStateParts };
 
+constexpr const char* kStateNames[] = {
+    "memory", "read weights", "write weights", "link", "precedence weights", "usage",
+    "read words", "hidden", "cell"};
+static_assert(sizeof kStateNames / sizeof *kStateNames == kStateParts);
+
 inline int64_t size_of_state(const Sizes& z, const Network& net, int part) {
   if (part < kWordsRead) return size_of_input(z, part);
   return part == kWordsRead ? z.reads * z.word : net.layers * net.hidden;
 }
 
-// What the backward pass needs of every step, beside memory and link: the parts of the new
-// state and of the trace, and the interface.
+// What the backward pass needs of every step apart from memory and link: the parts of the new
+// state and of the trace, and the interface. All of it is small, N or W numbers at a time.
 struct Record {
   int64_t output[kOutputs], interface[kInputs], size;
 
@@ -64,7 +69,7 @@ template <class T>
 void squash(const Sizes& z, const Network& net, const T* raw, T* out) {
   auto logistic = [](T x) { return 1 / (1 + std::exp(-x)); };
   auto strength = [&](T x) {
-    T y = std::max(x, T(0)) + std::log1p(std::exp(-std::abs(x)));
+    T y = std::max(x, T(0)) + std::log1p(std::exp(-std::abs(x)));  // e^x would overflow
     return net.oneplus ? 1 + y : y;
   };
   int place[3];
@@ -99,6 +104,7 @@ void squash_backward(const Sizes& z, const Network& net, const T* parts, const T
     if (part == kReadKeys || part == kWriteKey || part == kWriteVector) {
       copy(d_parts, count, d_raw);
     } else if (part == kReadStrengths || part == kWriteStrength) {
+      // The slope of softplus, from its value y: 1 - e^-y.
       for (int64_t i = 0; i < count; ++i)
         d_raw[i] = d_parts[i] * -std::expm1((net.oneplus ? T(1) : T(0)) - parts[i]);
     } else if (part == kReadMode) {
@@ -194,6 +200,17 @@ inline int64_t layer_depth(const Sizes& z, const Network& net, int64_t layer) {
   return net.inputs + z.reads * z.word + (layer ? 2 : 1) * net.hidden;
 }
 
+// The last layer is as deep as any.
+inline int64_t deepest_layer(const Sizes& z, const Network& net) {
+  return layer_depth(z, net, net.layers - 1);
+}
+
+// What `lstm` keeps of a layer: four gates and the new cell.
+inline int64_t kept_of_layer(const Network& net) { return 5 * net.hidden; }
+
+// How many steps begin a chunk.
+inline int64_t chunks_of(int64_t steps, int64_t chunk) { return (steps + chunk - 1) / chunk; }
+
 inline int64_t feature_count(const Sizes& z, const Network& net) {
   return net.layers * net.hidden + z.reads * z.word;
 }
@@ -220,11 +237,12 @@ void forward_block(const Sizes& z, const Network& net, const Options& options,
   static thread_local std::vector<T> block;
   const Record record(z);
   const int64_t H = net.hidden, L = net.layers, xi = interface_size(z);
-  const int64_t depth = layer_depth(z, net, L - 1), features = feature_count(z, net);
+  const int64_t depth = deepest_layer(z, net), features = feature_count(z, net);
+  const int64_t layer_kept = kept_of_layer(net);
   const int64_t wide = std::max(4 * H + Matrix<T>::kWidth, weights.interface.width());
-  block.assign(count * (L * depth + wide + H + L * 5 * H + record.size), T(0));
+  block.assign(count * (L * depth + wide + H + L * layer_kept + record.size), T(0));
   T *in_here = block.data(), *out = in_here + count * L * depth, *above = out + count * wide;
-  T *kept_here = above + count * H, *records_here = kept_here + count * L * 5 * H;
+  T *kept_here = above + count * H, *records_here = kept_here + count * L * layer_kept;
 
   T* state[kStateParts];
   int64_t sizes[kStateParts];
@@ -248,7 +266,7 @@ void forward_block(const Sizes& z, const Network& net, const Options& options,
   for (int64_t t = 0; t < steps; ++t) {
     const int64_t row = t * batch + first;
     T* in = keep ? a.layer_inputs + row * L * depth : in_here;
-    T* all_kept = keep ? a.lstm + row * L * 5 * H : kept_here;
+    T* all_kept = keep ? a.lstm + row * L * layer_kept : kept_here;
     T* all_records = keep ? a.records + row * record.size : records_here;
     for (int64_t b = 0; b < count; ++b) {
       if (a.flags[row + b] & kReset)
@@ -270,11 +288,11 @@ void forward_block(const Sizes& z, const Network& net, const Options& options,
       }
       weights.layers[l].multiply(count, in + l * depth, L * depth, out, wide);
       for (int64_t b = 0; b < count; ++b) {
-        T* kept = all_kept + (b * L + l) * 5 * H;
+        T* kept = all_kept + (b * L + l) * layer_kept;
         if (a.flags[row + b] & kAlive)
           lstm(net, out + b * wide, kept, part(kHidden, b) + l * H, part(kCell, b) + l * H, above + b * H);
         else
-          zero(kept, 5 * H);
+          zero(kept, layer_kept);
       }
     }
     T* now = a.features + row * features;
@@ -303,7 +321,9 @@ void forward_block(const Sizes& z, const Network& net, const Options& options,
   }
 }
 
-// Link and memory after a step, from those before and what the step wrote.
+// Link and memory after a step, from those before and what the step wrote: `link_step` and
+// `erase_and_write` without all that reads them, and on rows without padding. It runs as fast as
+// memory takes the results, which go to a buffer larger than the second-level cache.
 template <class T>
 void replay(const Sizes& z, const T* link, const T* memory, const T* write, const T* precedence,
             const T* erase, const T* vector, T* __restrict new_link, T* __restrict new_memory) {
@@ -342,7 +362,8 @@ void backward_block(const Sizes& z, const Network& net, const Options& options,
   block.assign(count * (wide + H) + none_size + xi, T(0));
   T *out = block.data(), *d_above = out + count * wide;
   T *none = d_above + count * H, *d_parts = none + none_size;  // `none` stays zero
-  const std::unique_ptr<T[]> stack(new T[count * chunk * entry]);  // too large to be kept
+  // The links and memories of one chunk. Too large to be kept between calls.
+  const std::unique_ptr<T[]> stack(new T[count * chunk * entry]);
 
   auto d_part = [&](int which, int64_t b) {
     return a.d_state[which] + (first + b) * size_of_state(z, net, which);

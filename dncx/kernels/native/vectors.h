@@ -10,7 +10,8 @@
 
 namespace dncx {
 
-// The compiler splits these vectors where the machine's are shorter.
+// Vectors of one cache line, and of AVX-512's registers. For a processor with shorter registers the
+// compiler splits them.
 template <class T>
 struct Lanes {
   typedef T Vector __attribute__((vector_size(64)));
@@ -65,7 +66,8 @@ inline void store(T* to, V<T> v, int64_t count) {
   std::memcpy(to, &v, std::min<int64_t>(count, Lanes<T>::count) * sizeof(T));
 }
 
-// Copies numbers, and returns the end of the copy. Most runs are a few whole vectors.
+// Copies numbers, and returns the end of the copy. Most runs are a few whole vectors, for which a
+// call of memcpy would take longer than the copy.
 template <class T>
 inline T* copy(const T* from, int64_t count, T* to) {
   int64_t i = 0;
@@ -87,6 +89,9 @@ struct Exponential {
 };
 
 // e^x for x <= 0: x = n log 2 + r with a Taylor series in r, and 2^n from its bits.
+//
+// std::exp works on one number at a time. The series has as many terms as the mantissa can show for
+// |r| <= log(2) / 2; log 2 is in two parts, so that n log 2 is exact.
 template <class T>
 inline Exponential<T> exponential(V<T> x) {
   using Integers = typename Lanes<T>::Integers;
@@ -95,6 +100,7 @@ inline Exponential<T> exponential(V<T> x) {
   constexpr T log2_high = single ? T(0.693359375) : T(0.69314718036912381649);
   constexpr T log2_low = single ? T(-2.12194440e-4) : T(1.90821492927058770002e-10);
   constexpr T lowest = single ? T(-87) : T(-708);
+  // Below, 2^n would leave the range of the exponent.
   x = x < lowest ? V<T>{} + lowest : x;
   Integers n = __builtin_convertvector(x * T(1.44269504088896340736) - T(0.5), Integers);
   V<T> whole = __builtin_convertvector(n, V<T>);
@@ -137,7 +143,8 @@ void unpad(T* to, const T* from, int64_t count, int64_t length, int64_t padded) 
 
 // ---- Scratch -------------------------------------------------------------------------------
 
-// Rows of whole vectors, cut from one block that a thread keeps.
+// Rows of whole vectors, cut from one block that a thread keeps: to allocate them for each step
+// would cost more than some of the steps.
 template <class T>
 class Scratch {
  public:
@@ -187,21 +194,24 @@ void add_scaled(T* to, T scale, const T* from, int64_t padded) {
 
 // ---- Products of a few rows with a matrix ----------------------------------------------------
 
-// How many rows and vectors one pass keeps in registers.
+// How many rows and vectors one pass keeps in registers: totals for kRows x kPanel vectors, and one
+// panel of the matrix. AVX-512 has 32 registers of 64 bytes. Others have 16 of 32 bytes, two for
+// each vector here.
 #ifdef __AVX512F__
 constexpr int kRows = 8, kPanel = 2;
 #else
 constexpr int kRows = 4, kPanel = 1;
 #endif
 
-// A matrix [depth, width] to multiply rows with: cut into panels of columns, each contiguous, for
-// many products; or as it stands, for a single one.
+// A matrix [depth, width] to multiply rows with. For many products it is cut into panels of columns,
+// each contiguous, so that a pass reads memory in order; packing costs about one product, so that
+// for a single one the matrix stays as it is.
 template <class T>
 class Matrix {
  public:
   static constexpr int64_t kWidth = kPanel * Lanes<T>::count;
 
-  // The matrix as it stands, row by row; multiplies one row only.
+  // The matrix as it is, row by row; multiplies one row only.
   void view(int64_t depth, int64_t width, const T* from) {
     depth_ = depth;
     width_ = width;

@@ -52,12 +52,13 @@ def named_graph(name: str) -> NamedGraph:
     return read_graph(DATA / f"{name.replace('-', '_')}.csv")
 
 
-def own_graph(path: Path) -> NamedGraph:
+def own_graph(path: Path | str) -> NamedGraph:
     """`read_graph`, once for each file, so that editing a file does not change a running task.
 
     Raises:
       ValueError: if the file cannot be read, or `read_graph` refuses it.
     """
+    path = Path(path)
     try:
         if path.is_dir():
             raise ValueError(f"graph_file={path}: this is a folder, not a table of triples")

@@ -1,0 +1,100 @@
+"""Sequences of a DNC by the native kernel: its parts as the kernel's arrays, and back."""
+
+import math
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from dncx.access import AccessState, MemoryAccess
+from dncx.addressing import TemporalLinkageState
+from dncx.controllers import LSTM, DeepLSTM, LSTMState
+from dncx.glossary import Number
+from dncx.kernels import recurrence
+
+Layers = LSTMState | tuple[LSTMState, ...]
+
+
+def run_recurrence(
+    access: MemoryAccess,
+    controller: LSTM | DeepLSTM,
+    clip_value: Number | None,
+    inputs: Float[Array, "T B F"],
+    flags: tuple[Bool[Array, "T B"] | None, Bool[Array, "T B"] | None],
+    state: tuple[Float[Array, "B R W"], AccessState, Layers],
+) -> tuple[Float[Array, "T B features"], tuple[Float[Array, "B R W"], AccessState, Layers]]:
+    """[h_t; r_t] of every step, and the last state.
+
+    Args:
+      access, controller, clip_value: of a DNC whose form is "native sequence".
+      inputs: x_t.
+      flags: whether a step is within its sequence, and whether the state is reset before it. None:
+        all are, and none is. Once a sequence has ended it must not go on.
+      state: words read, state of the access, state of the controller.
+    """
+    layers = list(controller.layers) if isinstance(controller, DeepLSTM) else [controller]
+    linears = [access.interface_linear, *(layer.gates for layer in layers)]
+    weights = recurrence.Weights(
+        kernels=[linear.kernel[...] for linear in linears],
+        biases=[_bias(linear) for linear in linears],
+    )
+    network = recurrence.Network(
+        options=access.options,
+        inputs=inputs.shape[-1],
+        read_heads=access.num_read_heads,
+        clip_value=float(clip_value or math.inf),
+        forget_bias=float(layers[0].forget_bias),
+        gradient_clip=_or_infinity(layers[0].gradient_clip),
+        oneplus=access.strength_activation == "oneplus",
+        content_mode_second=access.read_mode_order == "backward, content, forward",
+    )
+    live, resets = flags
+    kinds = jnp.full(inputs.shape[:2], recurrence.ALIVE, jnp.int32)
+    if live is not None:
+        kinds = recurrence.ALIVE * live.astype(jnp.int32)
+    if resets is not None:
+        kinds += recurrence.RESET * resets.astype(jnp.int32)
+    features, last = recurrence.recurrence(network, kinds, inputs, _packed(*state), weights)
+    return features, _unpacked(last, single=isinstance(controller, LSTM))
+
+
+def _or_infinity(limit: Number | None) -> float:
+    return math.inf if limit is None else float(limit)
+
+
+def _bias(linear: nnx.Linear) -> Array:
+    """The bias, zeros if there is none: the kernel always adds one."""
+    kernel = linear.kernel[...]
+    return jnp.zeros(kernel.shape[1], kernel.dtype) if linear.bias is None else linear.bias[...]
+
+
+def _packed(words: Array, access: AccessState, layers: Layers) -> recurrence.State:
+    states = [layers] if isinstance(layers, LSTMState) else layers
+    return recurrence.State(
+        memory=access.memory,
+        read_weights=access.read_weights,
+        write_weights=access.write_weights,
+        link=access.linkage.link,
+        precedence_weights=access.linkage.precedence_weights,
+        usage=access.usage,
+        words=words,
+        hidden=jnp.stack([state.hidden for state in states], axis=1),
+        cell=jnp.stack([state.cell for state in states], axis=1),
+    )
+
+
+def _unpacked(
+    state: recurrence.State, single: bool
+) -> tuple[Float[Array, "B R W"], AccessState, Layers]:
+    access = AccessState(
+        memory=state.memory,
+        read_weights=state.read_weights,
+        write_weights=state.write_weights,
+        linkage=TemporalLinkageState(state.link, state.precedence_weights),
+        usage=state.usage,
+    )
+    layers = tuple(
+        LSTMState(state.hidden[:, layer], state.cell[:, layer])
+        for layer in range(state.hidden.shape[1])
+    )
+    return state.words, access, layers[0] if single else layers

@@ -1,0 +1,118 @@
+"""What a part must offer to take the place of one of dncx's own in a DNC.
+
+    part        dncx's own                         where it goes
+    controller  LSTM, DeepLSTM, FeedForward        DNC(..., controller=...)
+    access      MemoryAccess                       DNC(..., access=...)
+    freeness    Freeness                           config.make_access(freeness=...)
+    linkage     TemporalLinkage                    config.make_access(linkage=...)
+
+A part needs no base class, only these methods. It is written for one example: the cell adds the
+batch with `jax.vmap`. If it is a `flax.nnx.Module`, its parameters are trained with the others.
+Custom parts are computed by XLA; `dncx.explain(cell)` has the details.
+
+Example: examples/own_parts.py.
+"""
+
+from typing import Protocol, TypeVar, runtime_checkable
+
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from dncx.glossary import DirectionalWeights, ReadWeights, ReadWords, Usage, WriteWeights
+
+State = TypeVar("State")  # a tree of arrays
+
+
+@runtime_checkable
+class ControllerLike(Protocol[State]):
+    """A flax recurrent cell with one feature axis, such as `nnx.LSTMCell` or `nnx.GRUCell`.
+
+    In a DNC its inputs have `input_size + num_read_heads * word_size` features: x_t, then the
+    words that were read at the step before. It must not change a variable as it steps, so it has
+    no dropout.
+    """
+
+    def initialize_carry(self, input_shape: tuple[int, ...], rngs: nnx.Rngs, /) -> State:
+        """The first state, for inputs of this shape."""
+        ...
+
+    def __call__(self, carry: State, inputs: Array, /) -> tuple[State, Array]:
+        """One step: the new state, and the outputs [..., H]."""
+        ...
+
+
+RecurrentCell = ControllerLike
+"""What `dncx.unroll` takes; a DNC is one, too."""
+
+
+@runtime_checkable
+class FreenessLike(Protocol):
+    """Which slots are in use, and which free ones to write to next."""
+
+    def initial_state(self, dtype: DTypeLike, /) -> Usage:
+        """The usage of every slot before the first step."""
+        ...
+
+    def __call__(
+        self,
+        usage: Usage,
+        write_weights: WriteWeights,
+        free_gate: Float[Array, " R"],
+        read_weights: ReadWeights,
+        /,
+    ) -> Usage:
+        """u_t from the weights of step t-1 and the free gates of step t."""
+        ...
+
+    def write_allocation_weights(
+        self, usage: Usage, write_gates: Float[Array, " M"], /
+    ) -> WriteWeights:
+        """Where each write head would write if it only looked for free slots."""
+        ...
+
+
+@runtime_checkable
+class LinkageLike(Protocol[State]):
+    """The order in which slots were written, and how to follow it; its state is any tree."""
+
+    def initial_state(self, dtype: DTypeLike, /) -> State:
+        """The state before the first step."""
+        ...
+
+    def __call__(
+        self, state: State, write_weights: WriteWeights, read_weights: ReadWeights, /
+    ) -> tuple[State, DirectionalWeights, DirectionalWeights]:
+        """Takes in the writes of step t and follows the links from the reads of step t-1.
+
+        Returns the new state, the forward weights and the backward weights.
+        """
+        ...
+
+
+@runtime_checkable
+class AccessLike(Protocol[State]):
+    """Reads and writes a memory as the controller asks; its state is any tree.
+
+    `dncx.unroll_with_trace` also needs `step_with_trace`, which gives back a tree more.
+    """
+
+    @property
+    def num_read_heads(self) -> int:
+        """R."""
+        ...
+
+    @property
+    def word_size(self) -> int:
+        """W."""
+        ...
+
+    def initial_state(self, dtype: DTypeLike, /) -> State:
+        """The state before the first step."""
+        ...
+
+    def __call__(
+        self, state: State, controller_output: Float[Array, " H"], /
+    ) -> tuple[State, ReadWords]:
+        """One step: the new state, and the words read."""
+        ...

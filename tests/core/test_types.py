@@ -1,0 +1,63 @@
+"""The types of the public functions, as a strict type checker of a user's program sees them."""
+
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from flax import nnx
+
+import dncx
+
+PROGRAM = Path(__file__).with_name("user_program.py")
+PYRIGHT = shutil.which("pyright", path=str(Path(sys.executable).parent))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(PYRIGHT is None, reason="pyright is in the group lint")
+def test_a_users_program_passes_strict_types(tmp_path):
+    """And fails with a part that does not fit, so the checker does look."""
+    wrong = tmp_path / "wrong.py"
+    source = PROGRAM.read_text()
+    assert source.count("linkage=LastWrittenLinkage()") == 1
+    wrong.write_text(source.replace("linkage=LastWrittenLinkage()", "linkage=DecayingUse(8)"))
+    results = [
+        subprocess.run(
+            [str(PYRIGHT), "--pythonpath", sys.executable, str(path)],
+            capture_output=True, text=True, cwd=path.parent, check=False,
+        )
+        for path in (PROGRAM, wrong)
+    ]  # fmt: skip
+    assert results[0].returncode == 0, results[0].stdout
+    assert results[1].returncode == 1
+    assert "LinkageLike" in results[1].stdout
+
+
+def test_a_users_program_runs(capsys):
+    runpy.run_path(str(PROGRAM), run_name="__main__")
+    forms = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in forms[:2]] == ["xla", "xla"]
+    assert "DecayingUse" in forms[0]
+    assert "Blackboard" in forms[1]
+
+
+def test_own_parts_are_what_the_protocols_ask_for():
+    rngs = nnx.Rngs(0)
+    parts = {
+        dncx.FreenessLike: dncx.Freeness(3),
+        dncx.LinkageLike: dncx.TemporalLinkage(3),
+        dncx.AccessLike: dncx.MemoryAccess(3, rngs=rngs),
+    }
+    for protocol, part in parts.items():
+        assert isinstance(part, protocol)
+        assert not isinstance(object(), protocol)
+    for controller in (
+        dncx.LSTM(3, 4, rngs=rngs),
+        dncx.DeepLSTM(3, 4, rngs=rngs),
+        dncx.FeedForward(3, 4, rngs=rngs),
+        nnx.GRUCell(3, 4, rngs=rngs),
+        dncx.DNC(3, 4, rngs=rngs),
+    ):
+        assert isinstance(controller, dncx.ControllerLike)

@@ -1,0 +1,159 @@
+"""Every array that Python passes to C++ is checked there: none may be shorter or longer.
+
+The kernel would read or write past the end of an array of another size, and corrupt memory.
+"""
+
+import itertools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from dncx import DNC, DNCConfig, unroll
+from dncx.kernels import library
+
+CONFIG = DNCConfig(
+    memory_size=3, word_size=2, num_read_heads=2, hidden_size=4, controller="deep_lstm",
+    num_layers=2,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def calls():
+    """What each handler is called with: shapes and dtypes of arguments and results, attributes."""
+    cell = DNC(2, 2, CONFIG, implementation="native", rngs=nnx.Rngs(0))
+    recorded, ffi_call = {}, jax.ffi.ffi_call
+
+    def recording(target, results, **options):
+        call = ffi_call(target, results, **options)
+
+        def wrapped(*arguments, **attributes):
+            handler = re.sub(r"dncx_(\w+)_float.*", r"\1", target)
+            shapes = [(x.shape, x.dtype) for x in arguments], [(x.shape, x.dtype) for x in results]
+            recorded[handler] = target, *shapes, attributes
+            return call(*arguments, **attributes)
+
+        return wrapped
+
+    def losses(cell, x):
+        outputs, state = unroll(cell, x)
+        _, access = cell.access(cell.access.initial_state(x.dtype), jnp.ones(8))
+        return outputs.sum() + state.access_output.sum() + access.sum()
+
+    graph, params = nnx.split(cell)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax.ffi, "ffi_call", recording)
+        jax.eval_shape(
+            jax.grad(lambda params, x: losses(nnx.merge(graph, params), x)),
+            params,
+            jnp.ones((5, 2)),
+        )
+    assert set(recorded) == set(library.HANDLERS)
+    return recorded
+
+
+def run(target, arguments, results, attributes):
+    function = jax.ffi.ffi_call(target, [jax.ShapeDtypeStruct(*x) for x in results])
+    found = function(*(jnp.zeros(*x) for x in arguments), **attributes)
+    return jax.block_until_ready(found)
+
+
+def longer(shape):
+    return (*shape[:-1], shape[-1] + 1)
+
+
+def shorter(shape):
+    return (*shape[:-1], shape[-1] - 1)
+
+
+@pytest.mark.parametrize("handler", library.HANDLERS)
+def test_what_python_passes_is_accepted(handler, calls):
+    run(*calls[handler])
+
+
+@pytest.mark.parametrize("change", [longer, shorter])
+@pytest.mark.parametrize("side", ["argument", "result"])
+@pytest.mark.parametrize("handler", library.HANDLERS)
+def test_an_array_of_another_size_is_refused(handler, side, change, calls):
+    """One after the other: the error names it, and how many elements were expected."""
+    target, arguments, results, attributes = calls[handler]
+    given = {"argument": arguments, "result": results}
+    for place, (shape, dtype) in enumerate(given[side]):
+        broken = list(given[side])
+        broken[place] = change(shape), dtype
+        with pytest.raises(jax.errors.JaxRuntimeError, match=r"INVALID_ARGUMENT.*expected"):
+            run(target, *(given | {side: broken}).values(), attributes)
+
+
+@pytest.mark.parametrize("handler", library.HANDLERS)
+def test_another_number_of_arrays_is_refused(handler, calls):
+    target, arguments, results, attributes = calls[handler]
+    for sides in (
+        (arguments[:-1], results),
+        ([*arguments, arguments[-1]], results),
+        (arguments, results[:-1]),
+        (arguments, [*results, results[-1]]),
+    ):
+        with pytest.raises(jax.errors.JaxRuntimeError, match="INVALID_ARGUMENT"):
+            run(target, *sides, attributes)
+
+
+@pytest.mark.parametrize("handler", library.HANDLERS)
+def test_another_dtype_is_refused(handler, calls):
+    target, arguments, results, attributes = calls[handler]
+    for place in range(len(arguments)):
+        broken = list(arguments)
+        broken[place] = broken[place][0], jnp.uint8
+        with pytest.raises(jax.errors.JaxRuntimeError, match="another dtype"):
+            run(target, broken, results, attributes)
+
+
+@pytest.mark.parametrize("handler", library.HANDLERS)
+def test_other_attributes_are_refused(handler, calls):
+    target, arguments, results, attributes = calls[handler]
+    for name in attributes:
+        without = {key: value for key, value in attributes.items() if key != name}
+        with pytest.raises(jax.errors.JaxRuntimeError, match=f"attribute {name} is missing"):
+            run(target, arguments, results, without)
+    if "chunk" in attributes:
+        for chunk in (0, -1, 1):
+            wrong = attributes | {"chunk": np.int64(chunk), "keep": np.bool_(True)}
+            with pytest.raises(jax.errors.JaxRuntimeError, match="expected"):
+                run(target, arguments, results, wrong)
+
+
+@pytest.mark.parametrize("handler", ["sequence", "sequence_backward"])
+def test_axes_of_vmap_must_agree(handler, calls):
+    """An argument may be the same for all groups, a result may not; two lengths are refused."""
+    target, arguments, results, attributes = calls[handler]
+
+    def grouped(arrays, length):
+        return [((length, *shape), dtype) for shape, dtype in arrays]
+
+    shared = grouped(arguments, 1)
+    shared[1] = grouped(arguments, 2)[1]
+    run(target, shared, grouped(results, 2), attributes)
+    for wrong in (grouped(results, 1), grouped(results, 3), results):
+        with pytest.raises(jax.errors.JaxRuntimeError, match="INVALID_ARGUMENT"):
+            run(target, shared, wrong, attributes)
+    shared[2] = grouped(arguments, 3)[2]
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INVALID_ARGUMENT"):
+        run(target, shared, grouped(results, 3), attributes)
+
+
+@pytest.mark.parametrize(("reads", "layers"), list(itertools.product((1, 2), (1, 2))))
+def test_the_layout_is_that_of_the_paper(reads, layers):
+    """By hand: weightings, gates and interface of a step; a layer's gates and cell; its inputs."""
+    assert library.load("float32", reads) is None
+    slots, word, inputs, hidden = 5, 3, 7, 4
+    found = library.layout(
+        "float32", reads, slots=slots, word=word, inputs=inputs, layers=layers, hidden=hidden
+    )
+    weightings = reads + 1 + 1 + 1 + 1 + 1 + reads + 2 * reads  # as in native/sequence.h, Record
+    interface = reads * word + 3 * word + 5 * reads + 3
+    assert found.record == (weightings) * slots + interface
+    assert found.layer_record == 5 * hidden
+    assert found.layer_inputs == inputs + reads * word + (2 if layers > 1 else 1) * hidden
