@@ -85,9 +85,9 @@ class Bucketed(Objective, Protocol):
     """A task that holds data, or whose sequences differ too much in length to be padded to one.
 
     It has buckets instead of `sample`. An iteration draws one bucket by the shares, and all
-    sequences of its batch from it, so every sequence is equally likely. Buckets are tasks and also
-    trees of arrays (`jax.tree_util.register_dataclass`): the compiled program takes them as
-    arguments and does not hold the data as constants.
+    sequences of its batch from it. Buckets are tasks and also trees of arrays
+    (`jax.tree_util.register_dataclass`): the compiled program takes them as arguments and does not
+    hold the data as constants.
     """
 
     @property

@@ -706,6 +706,56 @@ def test_sampling_is_uniform_over_stories(few):
     assert np.all(np.abs(drawn[1:] - 2000) < 5 * np.sqrt(20_000 * 0.1 * 0.9))
 
 
+def draws(folder, mode):
+    """How often each task and each story is drawn, of 20,000 draws; task 4 has more stories."""
+    babi = of(folder, task_sampling=mode, num_buckets=2)
+    tasks, stories = np.zeros(21), {}
+    for bucket, share in zip(babi.buckets, babi.shares, strict=True):
+        drawn = sample(bucket, jax.random.key(0))
+        tasks += share * np.bincount(drawn.extra.task, minlength=21) / 20_000
+        for task in (4, 8):
+            held = int((np.asarray(bucket.stories.task) == task).sum())
+            stories.setdefault(task, []).append(held)
+    return tasks[[4, 8]], np.asarray([sum(stories[task]) for task in (4, 8)])
+
+
+@pytest.mark.parametrize(("mode", "power"), [("stories", 1), ("mixed", 0.5), ("uniform", 0)])
+def test_tasks_are_drawn_by_a_power_of_their_stories(mode, power, folder):
+    found, counts = draws(folder, mode)
+    assert counts[0] > 2 * counts[1]  # or the modes would not differ
+    expected = counts**power / (counts**power).sum()
+    np.testing.assert_allclose(found, expected, atol=5 * np.sqrt(0.25 / 20_000))
+
+
+def test_stories_of_a_task_are_equally_likely(few):
+    """Also where tasks are not: here the last story has half of the chances."""
+    chances = jnp.asarray([1.0] * 9 + [9.0])
+    drawn = np.bincount(
+        sample(dataclasses.replace(few, chances=chances), jax.random.key(0)).extra.task,
+        minlength=11,
+    )
+    expected = 20_000 * np.asarray(chances) / 18
+    assert np.all(np.abs(drawn[1:] - expected) < 5 * np.sqrt(20_000 * 0.25))
+
+
+def test_padding_is_least_for_what_is_drawn(folder):
+    """Lengths that are drawn more often are padded less."""
+    assert best_widths([5, 6, 20], 2) == best_widths([5, 6, 20], 2, [1.0] * 3) == (6, 20)
+    assert best_widths([5, 6, 20], 2, [900.0, 1.0, 1.0]) == (5, 20)
+    stories, uniform = (of(folder, task_sampling=mode) for mode in ("stories", "uniform"))
+    by_task = [
+        [s.length for s in stories.data.splits["train"] if s.task == task] for task in (4, 8)
+    ]
+
+    def padding(widths):
+        padded = [[min(w for w in widths if w >= n) for n in lengths] for lengths in by_task]
+        means = [np.mean(steps) for steps in (*padded, *by_task)]
+        return 1 - (means[2] + means[3]) / (means[0] + means[1])
+
+    assert uniform.padding == pytest.approx(padding(uniform.widths))
+    assert uniform.padding <= padding(stories.widths) + 1e-9
+
+
 def test_the_same_key_gives_the_same_batch(few):
     first, again, other = (sample(few, jax.random.key(seed)) for seed in (0, 0, 1))
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), first, again))

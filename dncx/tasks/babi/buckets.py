@@ -42,17 +42,25 @@ def pad(stories: Sequence[Story], width: int, rows: int = 0) -> Stories:
     return padded
 
 
-def best_widths(lengths: Sequence[int], count: int) -> tuple[int, ...]:
+def best_widths(
+    lengths: Sequence[int], count: int, weights: Sequence[float] | None = None
+) -> tuple[int, ...]:
     """The widths, at most `count` and the last one the longest, that need the least padding.
 
     A dynamic programme over the distinct lengths l₁ < l₂ < ..., nⱼ stories being at most lⱼ long:
     cost(b, j) = minᵢ cost(b - 1, i) + (nⱼ - nᵢ) lⱼ is the least number of steps of the stories up
     to lⱼ in b buckets. If there are more than MOST_LENGTHS distinct lengths, they are rounded up.
+
+    Args:
+      lengths: of the stories.
+      count: number of widths.
+      weights: how often each story is drawn; by default all equally often.
     """
     sizes = np.asarray(lengths, np.int64)
     coarse = -(-sizes.max() // MOST_LENGTHS)
     sizes = np.minimum(-(-sizes // coarse) * coarse, sizes.max())
-    distinct, counts = np.unique(sizes, return_counts=True)
+    distinct, which = np.unique(sizes, return_inverse=True)
+    counts = np.bincount(which, weights)
     ends = np.concatenate([[0], distinct])
     up_to = np.concatenate([[0], np.cumsum(counts)])
     steps = ((up_to - up_to[:, None]) * ends).astype(np.float64)  # of one bucket from i to j

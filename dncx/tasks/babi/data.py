@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from dncx.tasks.babi.files import File, FileSplit, file_name, read_files
-from dncx.tasks.babi.settings import BabiSettings, Language
+from dncx.tasks.babi.settings import BabiSettings, Language, TaskSampling
 from dncx.tasks.babi.stories import Story, parse, read_lines, words_of
 from dncx.tasks.babi.vocabulary import LARGEST, PAPER, tokens_of
 
@@ -45,8 +45,12 @@ def check(settings: BabiSettings) -> None:
       ValueError: if one of them is out of its range, or two exclude each other.
     """
     tasks, share = settings.tasks, settings.validation_share
-    if settings.language not in get_args(Language):
-        raise ValueError(f"language={settings.language}: one of {', '.join(get_args(Language))}")
+    for name, choices in (
+        ("language", get_args(Language)),
+        ("task_sampling", get_args(TaskSampling)),
+    ):
+        if getattr(settings, name) not in choices:
+            raise ValueError(f"{name}={getattr(settings, name)}: one of {', '.join(choices)}")
     if not tasks or len(set(tasks)) < len(tasks) or not all(1 <= task <= 20 for task in tasks):
         raise ValueError(f"tasks={tasks}: give each number once, from 1 to 20")
     if share is not None and not 0 <= share < 1:

@@ -11,13 +11,21 @@ Language = Literal[
 ]
 
 
+TaskSampling = Literal["stories", "mixed", "uniform"]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BabiSettings:
-    """Stories are drawn uniformly from those of all chosen tasks."""
+    """Stories are drawn from those of all chosen tasks, with replacement."""
 
     name: ClassVar[str] = "babi"
     has_test_set: ClassVar[bool] = True
-    training_only: ClassVar[tuple[str, ...]] = ("validation_share", "validation_seed", "longest")
+    training_only: ClassVar[tuple[str, ...]] = (
+        "validation_share",
+        "validation_seed",
+        "task_sampling",
+        "longest",
+    )
 
     data_dir: Path | None = None
     """The archive tasks_1-20_v1-2.tar.gz (or .zip), or its folder."""
@@ -35,6 +43,8 @@ class BabiSettings:
     """Share of training stories for validation; default 0.1 or the data's."""
     validation_seed: int = 0
     """Seed that chooses the stories for validation."""
+    task_sampling: TaskSampling = "stories"
+    """Equally likely are all stories, or all tasks (uniform); mixed: in between (docs/tasks.md)."""
     longest: int = 0
     """Leave out training stories with more words than this; 0: keep all."""
     num_buckets: int = 8
