@@ -2,6 +2,7 @@
 
 import bisect
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,13 +24,28 @@ from dncx.runs.state import DATA, TrainState, stream
 from dncx.settings.commands import DebugSettings
 from dncx.tasks.base import Episode
 from dncx.tasks.curriculum import Course
-from dncx.training.batches import batch_key, data_of, drawn_bucket, keys_for, sources
+from dncx.training.batches import (
+    batch_key,
+    data_of,
+    drawn_bucket,
+    keys_for,
+    part_keys,
+    sources,
+)
 from dncx.training.failure import seen_of
 from dncx.training.gradient import loss_and_gradient, respond
 from dncx.training.setup import first_state, restore, update_config
-from dncx.training.update import Attempt, UpdateConfig, attempt
+from dncx.training.update import Attempt, UpdateConfig, attempt, batch_gradient
 
 _SMALLER = "a smaller --learning_rate or --max_grad_norm, if numbers had grown before"
+
+
+class Part(NamedTuple):
+    """A part of a batch, drawn on its own."""
+
+    task: Any  # what it is drawn from
+    episode: Episode
+    key: jax.Array
 
 
 class Case(NamedTuple):
@@ -38,11 +54,15 @@ class Case(NamedTuple):
     path: Path
     seen: NonFinite  # when the run stopped
     state: TrainState
-    update: UpdateConfig  # of the run, except for its devices
+    update: UpdateConfig  # of a part; the devices of the run are left out
     plain: nnx.GraphDef  # the network in the plain implementation
-    task: Any  # what the batch is drawn from
-    episode: Episode
-    key: jax.Array  # of the batch
+    parts: tuple[Part, ...]  # of the batch
+
+    def named_parts(self) -> list[tuple[str, Part]]:
+        """The parts with their names in messages."""
+        if len(self.parts) == 1:
+            return [("batch", self.parts[0])]
+        return [(f"part {number} of the batch", part) for number, part in enumerate(self.parts)]
 
 
 def debug(settings: DebugSettings) -> str:
@@ -52,9 +72,7 @@ def debug(settings: DebugSettings) -> str:
       UsageError: if there is no such run, or it left nothing to replay.
     """
     case = _load_case(settings.run_dir)
-    again = jax.jit(lambda state, *batch: attempt(state, case.update, case.task, *batch))(
-        case.state, case.episode, case.key
-    )
+    again = _replayed(case)
     seen = (to_plain(norms) for norms in (case.seen, seen_of(again.norms())))
     before, now = ([float(x) for x in jax.tree.leaves(norms)] for norms in seen)
     same = np.allclose(before, now, rtol=1e-3, equal_nan=True)  # except for rounding
@@ -63,7 +81,7 @@ def debug(settings: DebugSettings) -> str:
         [
             f"{case.path}: the update of iteration {int(case.state.iteration) + 1}, replayed",
             f"  loss {float(again.loss):.4g}, {'' if same else 'NOT '}as when the run stopped",
-            f"  batch: {_about(case.episode)}",
+            *(f"  {name}: {_about(part.episode)}" for name, part in case.named_parts()),
             f"  parameters: {_about(case.state.params)}",
             f"  gradients: {_about(again.gradient)}",
             f"\n{finding}\n\nTry: {advice}.",
@@ -87,20 +105,43 @@ def _load_case(run_dir: Path) -> Case:
     update = update_config(config)
     state = restore(checkpoint, jax.eval_shape(lambda: first_state(config, update)))
     key = batch_key(stream(config.updates.seed, DATA), state.iteration)
-    source = sources(task, data_of(task))[int(drawn_bucket(task, key))]
-    episode = jax.jit(lambda key: source.sample(key, update.batch_size))(key)
+    keys = part_keys(task, key, update.gradient.accumulation)
+    update = update.of_a_part(len(keys))
+    parts = tuple(_part(task, part_key, update.batch_size) for part_key in keys)
     plain = nnx.graphdef(nnx.eval_shape(lambda: make_network(config.network, nnx.Rngs(0), "plain")))
-    return Case(checkpoint.path, seen, state, update, plain, source, episode, key)
+    return Case(checkpoint.path, seen, state, update, plain, parts)
+
+
+def _part(task: Any, key: jax.Array, size: int) -> Part:
+    """The part of a batch that a key draws."""
+    source = sources(task, data_of(task))[int(drawn_bucket(task, key))]
+    return Part(source, jax.jit(lambda key: source.sample(key, size))(key), key)
+
+
+def _replayed(case: Case) -> Attempt:
+    """The update once more."""
+
+    @jax.jit
+    def replay(state: TrainState, batches: Any) -> Attempt:
+        found = [
+            batch_gradient(state.params, case.update, part.task, *batch)
+            for part, batch in zip(case.parts, batches, strict=True)
+        ]
+        mean = jax.tree.map(lambda *numbers: sum(numbers) / len(numbers), *found)
+        return attempt(state, case.update, *mean)
+
+    return replay(case.state, [(part.episode, part.key) for part in case.parts])
 
 
 def _finding(case: Case, again: Attempt) -> tuple[str, str]:
     """What went wrong, and what to try."""
     if not _is_finite(case.state.params):
         return "The parameters were not finite before this update.", "another --seed"
-    for name, array in zip(("inputs", "targets", "mask"), case.episode, strict=False):
-        for sequence, step in np.argwhere(~np.isfinite(np.asarray(array)))[:1, :2]:
-            place = f"sequence {sequence}, time step {step}"
-            return f"The batch is not finite: {name} in {place}.", "other data"
+    for where, part in case.named_parts():
+        for name, array in zip(("inputs", "targets", "mask"), part.episode, strict=False):
+            for sequence, step in np.argwhere(~np.isfinite(np.asarray(array)))[:1, :2]:
+                place = f"sequence {sequence}, time step {step}"
+                return f"The {where} is not finite: {name} in {place}.", "other data"
     if not _is_finite((again.loss, again.gradient)):
         return _finding_in_equations(case)
     trees = {"gradients": again.gradient, "parameters after the update": again.params}
@@ -111,12 +152,26 @@ def _finding(case: Case, again: Attempt) -> tuple[str, str]:
     return "All is finite now.", "the run again, as it may have been the machine, or another --seed"
 
 
+def _part_at_fault(case: Case) -> tuple[str, Part]:
+    """The first part of the batch whose loss or gradient is not finite; without any, the first."""
+    parts = case.named_parts()
+    for name, part in parts if len(parts) > 1 else []:
+        gradient = jax.jit(partial(batch_gradient, config=case.update, task=part.task))
+        if not _is_finite(gradient(case.state.params, episode=part.episode, key=part.key)):
+            return name, part
+    return parts[0]
+
+
 def _finding_in_equations(case: Case) -> tuple[str, str]:
-    """The operation, in the first sequence that shows it alone, or else in the batch."""
-    task, plain, params = case.task, case.plain, case.state.params
+    """The operation, in the first sequence that shows it alone, or else in the batch.
+
+    Of a batch in parts, the first part that shows it is looked at.
+    """
+    plain, params = case.plain, case.state.params
     options = case.update.gradient._replace(accumulation=1)
-    batch = case.episode, keys_for(case.episode, case.key)
-    size, time = case.episode.inputs.shape[:2]
+    name, (task, episode, key) = _part_at_fault(case)
+    batch = episode, keys_for(episode, key)
+    size, time = episode.inputs.shape[:2]
     compute = jax.jit(lambda e, keys: loss_and_gradient(plain, params, task, e, keys, options))
     sequences = [jax.tree.map(lambda x, n=n: x[n : n + 1], batch) for n in range(size)]
     bad = [n for n, sequence in enumerate(sequences) if not _is_finite(compute(*sequence))]
@@ -135,6 +190,7 @@ def _finding_in_equations(case: Case) -> tuple[str, str]:
     origin = find_origin(loss, plain, params, gradient=backward)
     origin = origin or find_origin(loss, plain, params, gradient=backward, infinite=True)
     where = f"{'backward' if backward else 'forward'} pass"
+    where += f", {name}" if len(case.parts) > 1 else ""
     where += f", sequence {bad[0]} of 0 to {size - 1}" if bad else ""
     if origin is None:
         return f"The {where}, but only as one program: by its rounding.", _SMALLER

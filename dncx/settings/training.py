@@ -123,7 +123,7 @@ class ScaleSettings:
     num_seeds: int = 1
     """Networks to train at once, from --seed on."""
     gradient_accumulation: int = 1
-    """Parts of a batch: the same update in less memory."""
+    """Parts of a batch, in less memory; babi draws each part from its own length."""
     truncation: int = 0
     """Steps after which gradients are cut; 0: never."""
     num_devices: int = 0

@@ -11,10 +11,11 @@ from dncx.tasks.base import Bucketed, Episode, Objective, Task
 
 R = TypeVar("R")
 
-# The key of a batch serves several purposes. A task's own splits of it count up from 0; these two
+# The key of a batch serves several purposes. A task's own splits of it count up from 0; these
 # numbers, from the other end, never meet them.
 _ANSWERS = 2**31 - 1  # what happens while the network answers
 _BUCKET = 2**31 - 2  # the choice of a bucket
+_PARTS = 2**31 - 3  # the parts of a batch
 
 
 def data_of(task: Objective) -> Any:
@@ -32,8 +33,25 @@ def batch_key(key: Array, iteration: int | Int[Array, ""]) -> Array:
     return jax.random.fold_in(key, iteration)
 
 
+def part_keys(task: Objective, key: Array, accumulation: int) -> Array:
+    """The keys of the parts of a batch that are drawn one by one.
+
+    A task in buckets draws each of its `accumulation` parts from its own bucket, so that an update
+    sees sequences of several lengths without padding the short ones to the longest. The batch of
+    any other task is a single part, which has the batch's own key.
+
+    Args:
+      task: of the batch.
+      key: of the batch.
+      accumulation: see `GradientOptions`.
+    """
+    if accumulation == 1 or not isinstance(task, Bucketed):
+        return key[None]
+    return jax.random.split(jax.random.fold_in(key, _PARTS), accumulation)
+
+
 def drawn_bucket(task: Objective, key: Array) -> Int[Array, ""]:
-    """The number of the bucket that a batch is drawn from, by the buckets' shares."""
+    """The number of the bucket that a part of a batch is drawn from, by the buckets' shares."""
     if not isinstance(task, Bucketed):
         return jnp.int32(0)
     which = jax.random.fold_in(key, _BUCKET)
@@ -41,12 +59,12 @@ def drawn_bucket(task: Objective, key: Array) -> Int[Array, ""]:
 
 
 def on_drawn_source(task: Objective, data: Any, key: Array, act: Callable[[Task], R]) -> R:
-    """`act` on the source that a batch is drawn from, inside jit.
+    """`act` on the source that a part of a batch is drawn from, inside jit.
 
     Args:
       task: of the batch.
       data: `data_of` the task.
-      key: of the batch.
+      key: of the part.
       act: is compiled once per bucket, as these differ in length; its results are of one shape.
     """
     if not isinstance(task, Bucketed):

@@ -15,7 +15,7 @@ from dncx.training.devices import Devices
 
 
 class GradientOptions(NamedTuple):
-    """How the gradient of a batch is computed. Only truncation changes its value.
+    """How the gradient of a given batch is computed. Only truncation changes its value.
 
     Attributes:
       accumulation: parts of the batch, one after the other.
@@ -85,18 +85,22 @@ def _in_parts(gradient: Callable[..., Any], parts: int) -> Callable[..., Any]:
 
     def mean(params: Any, *batch: Any) -> Any:
         split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
-        first = jax.tree.map(lambda x: x[0], split)
-        zeros = jax.tree.map(
-            lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, params, *first)
-        )
-
-        def add(total: Any, part: Any) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, total, gradient(params, *part)), None
-
-        total, _ = jax.lax.scan(add, zeros, split)
-        return jax.tree.map(lambda x: x / parts, total)
+        return mean_over(lambda *part: gradient(params, *part), *split)
 
     return mean
+
+
+def mean_over(function: Callable[..., Any], *stacked: Any) -> Any:
+    """The mean of a function over the first axis of its arguments, one index after the other."""
+    first = jax.tree.map(lambda x: x[0], stacked)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *first))
+
+    def add(total: Any, one: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, function(*one)), None
+
+    total, _ = jax.lax.scan(add, zeros, stacked)
+    count = len(jax.tree.leaves(stacked)[0])
+    return jax.tree.map(lambda x: x / count, total)
 
 
 def _unroll(

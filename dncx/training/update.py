@@ -12,8 +12,10 @@ from jaxtyping import Array, Float, Int
 
 from dncx.runs.state import TrainState
 from dncx.tasks.base import Bucketed, Episode, Objective, Task
-from dncx.training.batches import batch_key, keys_for, on_drawn_source
-from dncx.training.gradient import DEFAULT, GradientOptions, loss_and_gradient
+from dncx.training.batches import batch_key, keys_for, on_drawn_source, part_keys
+from dncx.training.gradient import DEFAULT, GradientOptions, loss_and_gradient, mean_over
+
+LossAndGradient = tuple[Float[Array, ""], Any]
 
 _USUAL = 0.99  # decay of the running average of the loss
 
@@ -41,6 +43,11 @@ class UpdateConfig(NamedTuple):
     skip_spikes: float = 0.0
     weight_average: float = 0.0
 
+    def of_a_part(self, parts: int) -> "UpdateConfig":
+        """The configuration for each of the parts that a batch is drawn in."""
+        rest = self.gradient._replace(accumulation=self.gradient.accumulation // parts)
+        return self._replace(batch_size=self.batch_size // parts, gradient=rest)
+
 
 class Attempt(NamedTuple):
     """An update before the decision whether to make it."""
@@ -57,27 +64,57 @@ class Attempt(NamedTuple):
         return {"loss": self.loss} | jax.tree.map(lambda x: jnp.linalg.norm(x.ravel()), trees)
 
 
-def attempt(
-    state: TrainState, config: UpdateConfig, task: Task, episode: Episode, key: Array
-) -> Attempt:
-    """The update that a batch leads to; `key` is the batch's."""
+def batch_gradient(
+    params: Any, config: UpdateConfig, task: Task, episode: Episode, key: Array
+) -> LossAndGradient:
+    """The loss of a batch and its gradient; `key` is the batch's."""
     devices = config.gradient.devices
     episode = devices.spread(episode) if devices else episode
-    loss, gradient = loss_and_gradient(
-        config.graph, state.params, task, episode, keys_for(episode, key), config.gradient
-    )
+    keys = keys_for(episode, key)
+    return loss_and_gradient(config.graph, params, task, episode, keys, config.gradient)
+
+
+def drawn_gradient(
+    params: Any, config: UpdateConfig, task: Objective, data: Any, key: Array
+) -> LossAndGradient:
+    """The loss and the gradient of the batch that a key draws.
+
+    Args:
+      params: of the network.
+      config: how the gradient is computed.
+      task: of the batch.
+      data: `data_of` the task.
+      key: of the batch.
+    """
+    keys = part_keys(task, key, config.gradient.accumulation)
+    config = config.of_a_part(len(keys))
+
+    def gradient(key: Array) -> LossAndGradient:
+        def gradient_from(source: Task) -> LossAndGradient:
+            episode = source.sample(key, config.batch_size)
+            return batch_gradient(params, config, source, episode, key)
+
+        return on_drawn_source(task, data, key, gradient_from)
+
+    return gradient(keys[0]) if len(keys) == 1 else mean_over(gradient, keys)
+
+
+def attempt(
+    state: TrainState, config: UpdateConfig, loss: Float[Array, ""], gradient: Any
+) -> Attempt:
+    """The update that a gradient leads to."""
     change, opt_state = config.optimizer.update(gradient, state.opt_state, state.params)
     return Attempt(loss, gradient, change, optax.apply_updates(state.params, change), opt_state)
 
 
 def update(
-    state: TrainState, config: UpdateConfig, task: Task, episode: Episode, key: Array
+    state: TrainState, config: UpdateConfig, loss: Float[Array, ""], gradient: Any
 ) -> TrainState:
-    """One iteration.
+    """The state after one iteration with the loss and the gradient of its batch.
 
     Parameters and optimiser stay as they were if anything is non-finite or the loss is a spike.
     """
-    loss, gradient, _, params, opt_state = attempt(state, config, task, episode, key)
+    _, _, _, params, opt_state = attempt(state, config, loss, gradient)
     norm = optax.tree.norm(gradient)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(params))
     spike, usual = _spike(state, loss, config.skip_spikes)
@@ -143,19 +180,17 @@ def _of_one_seed(config: UpdateConfig) -> UpdateConfig:
     return config._replace(num_seeds=1, gradient=config.gradient._replace(devices=None))
 
 
-def _on_batch(task: Objective, config: UpdateConfig, act: Callable[..., Any]) -> Callable[..., Any]:
-    """A function (state, data key, `data_of` the task) -> `act`(state, config, task, episode, key).
+def _on_drawn_batch(
+    task: Objective, config: UpdateConfig, act: Callable[..., Any]
+) -> Callable[..., Any]:
+    """A function (state, data key, `data_of` the task) -> `act`(state, config, loss, gradient).
 
-    The episode is the batch of the state's iteration.
+    Loss and gradient are of the batch of the state's iteration.
     """
 
     def step(state: TrainState, key: Array, data: Any) -> Any:
         now = batch_key(key, state.iteration)
-
-        def act_on(source: Task) -> Any:
-            return act(state, config, source, source.sample(now, config.batch_size), now)
-
-        return on_drawn_source(task, data, now, act_on)
+        return act(state, config, *drawn_gradient(state.params, config, task, data, now))
 
     return step
 
@@ -171,7 +206,7 @@ def make_train(config: UpdateConfig, task: Objective) -> Wrapped:
     iteration.
     """
     devices = config.gradient.devices
-    step = _on_batch(task, config, update)
+    step = _on_drawn_batch(task, config, update)
 
     def train(state: TrainState, key: Array, last: Int[Array, ""], data: Any) -> TrainState:
         def more(state: TrainState) -> Array:
@@ -189,7 +224,7 @@ def make_train(config: UpdateConfig, task: Objective) -> Wrapped:
 
 def _population(config: UpdateConfig, task: Objective) -> Callable[..., TrainState]:
     """Training of all seeds at once."""
-    devices, step = config.gradient.devices, _on_batch(task, _of_one_seed(config), update)
+    devices, step = config.gradient.devices, _on_drawn_batch(task, _of_one_seed(config), update)
 
     def train(states: TrainState, keys: Array, last: Int[Array, ""], data: Any) -> TrainState:
         def all_seeds(states: TrainState) -> TrainState:
@@ -208,4 +243,4 @@ def make_diagnosis(config: UpdateConfig, task: Objective) -> Wrapped:
     It takes the state of one network, also of a population.
     """
     alone = _of_one_seed(config) if config.num_seeds > 1 else config
-    return jax.jit(_on_batch(task, alone, lambda *given: attempt(*given).norms()))
+    return jax.jit(_on_drawn_batch(task, alone, lambda *given: attempt(*given).norms()))

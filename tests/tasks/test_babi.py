@@ -995,6 +995,22 @@ def test_a_validated_run_resumes_with_its_best_model(folder, tmp_path):
     assert (cut / "model.safetensors").read_bytes() != models[1]
 
 
+@pytest.mark.slow
+def test_a_run_with_parts_of_several_lengths_resumes_bit_for_bit(folder, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    flags = [f"--data_dir={folder}", "--language=en", "--tasks", "4", "8", "--num_buckets=2"]
+    flags += ["--model=lstm", "--hidden_size=4", "--batch_size=4", "--gradient_accumulation=2"]
+    flags += ["--task_sampling=mixed", "--checkpoint_interval=2"]
+
+    def train(run_dir, iterations):
+        more = [f"--run_dir={run_dir}", f"--num_training_iterations={iterations}"]
+        return main(["train", "babi", *flags, *more])
+
+    assert train(whole, 6) == train(cut, 4) == train(cut, 6) == 0
+    models = [(run / "model.safetensors").read_bytes() for run in (whole, cut)]
+    assert models[0] == models[1]
+
+
 def test_without_stories_for_validation(folder, tmp_path, capsys):
     assert quick(folder, tmp_path / "run", "--validation_share=0") == 2
     assert "validation_interval: babi has no validation set" in capsys.readouterr().err

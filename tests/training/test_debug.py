@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 from typing import ClassVar
 
@@ -16,12 +17,15 @@ from dncx import unroll
 from dncx.cli.main import main, task_main
 from dncx.debugging import command as debugging
 from dncx.debugging.replay import find_origin
+from dncx.tasks.babi.buckets import Stories
+from dncx.tasks.babi.scoring import BabiScoring
+from dncx.tasks.babi.task import Bucket
 from dncx.tasks.registry import TASKS
 from dncx.tasks.repeat_copy import RepeatCopy
 from dncx.training import update as step
 
-SIZES = ["--hidden_size=8", "--memory_size=6", "--word_size=4", "--num_read_heads=2"]
-TRAIN = [*SIZES, "--batch_size=4", "--max_skipped_updates=2", "--min_length=2", "--max_length=2"]
+MEMORY = ["--memory_size=6", "--word_size=4", "--num_read_heads=2"]
+TRAIN = ["--hidden_size=8", "--batch_size=4", "--max_skipped_updates=2", "--min_length=2"]
 
 
 # The replay
@@ -191,7 +195,8 @@ class Spoiled(RepeatCopy):
 
 
 def train(run_dir, *more):
-    arguments = ["train", *TRAIN, f"--run_dir={run_dir}", *more]
+    memory = [] if "--model=lstm" in more else MEMORY
+    arguments = ["train", *TRAIN, "--max_length=2", *memory, f"--run_dir={run_dir}", *more]
     return task_main(Spoiled, [*arguments, "--num_training_iterations=4"])
 
 
@@ -285,6 +290,51 @@ def test_a_population(tmp_path, capsys):
     assert ", as when the run stopped" in printed
     assert task_main(Spoiled, ["debug", str(tmp_path / "run")]) == 2
     assert f"such as {tmp_path / 'run' / 'seed-0'}" in capsys.readouterr().err
+
+
+@dataclasses.dataclass(frozen=True)
+class SpoiledStories(BabiScoring):
+    """Stories of two lengths; the loss of the longer ones is NaN."""
+
+    name: ClassVar[str] = "spoiled-stories"
+    tokens: ClassVar = ("-", ".", "?", "yes", "no")
+    shares: ClassVar = (0.5, 0.5)
+
+    @property
+    def buckets(self):
+        def bucket(width):
+            tokens = jnp.full((3, width), 4, jnp.int16)
+            answers = jnp.full((3, width), -1, jnp.int16).at[:, -1].set(3 if width == 3 else 10)
+            return SpoiledBucket(
+                stories=Stories(jnp.ones(3, jnp.int32), tokens, answers), vocabulary=self.tokens
+            )
+
+        return bucket(3), bucket(6)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class SpoiledBucket(Bucket):
+    """Some stories."""
+
+    def loss(self, outputs, episode):
+        loss = super().loss(outputs, episode)
+        return loss if outputs.shape[1] == 3 else jnp.log(-1 - loss)
+
+
+def test_a_batch_in_parts(tmp_path, capsys):
+    """The part that failed is named; here the longer one."""
+    flags = ["--model=lstm", "--hidden_size=4", "--batch_size=4", "--gradient_accumulation=2"]
+    flags += ["--max_skipped_updates=1", f"--run_dir={tmp_path / 'run'}", "--seed=1"]
+    assert task_main(SpoiledStories, ["train", *flags]) == 1
+    capsys.readouterr()
+    assert task_main(SpoiledStories, ["debug", str(tmp_path / "run")]) == 0
+    printed = capsys.readouterr().out
+    assert "  part 0 of the batch: finite" in printed
+    assert "  part 1 of the batch: finite" in printed
+    assert ", as when the run stopped" in printed
+    place = r"forward pass, part [01] of the batch, sequence 0 of 0 to 1\b.* of 0 to 5"
+    assert re.search(rf"{place}\n  log gives nan", printed)  # the longer ones have 6 steps
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from dncx.settings.training import OptimizerSettings
 from dncx.tasks.base import Episode
 from dncx.tasks.bits import masked_cross_entropy
 from dncx.tasks.repeat_copy import RepeatCopy
-from dncx.training.update import UpdateConfig, update
+from dncx.training.update import UpdateConfig, batch_gradient, update
 
 
 def to_float32(value):
@@ -44,7 +44,11 @@ def test_training_steps(run, golden, x64):
     )
     state = initial_state(nnx.to_pure_dict(params), optimizer)
     recipe = UpdateConfig(graph, optimizer, batch_size=16)
-    step = jax.jit(lambda state, episode: update(state, recipe, task, episode, jax.random.key(0)))
+
+    @jax.jit
+    def step(state, episode):
+        found = batch_gradient(state.params, recipe, task, episode, jax.random.key(0))
+        return update(state, recipe, *found)
 
     losses, norms = file.arrays[f"{run}/losses"], file.arrays[f"{run}/global_norms"]
     for number, (loss, norm) in enumerate(zip(losses, norms, strict=True)):

@@ -37,7 +37,7 @@ from dncx.training import loop
 from dncx.training import setup as beginning
 from dncx.training.batches import keys_for
 from dncx.training.gradient import GradientOptions, loss_and_gradient, unroll_truncated
-from dncx.training.update import UpdateConfig, make_diagnosis, make_train, update
+from dncx.training.update import UpdateConfig, batch_gradient, make_diagnosis, make_train, update
 
 SIZES = ["--hidden_size=8", "--memory_size=8", "--word_size=4", "--num_read_heads=2"]
 TRAIN = [*SIZES, "--batch_size=8", "--report_interval=10", "--learning_rate=1e-3"]
@@ -426,9 +426,13 @@ def updates(recipe_options, values, optimizer=None):
     average = recipe.weight_average > 0
     state = initial_state(nnx.to_pure_dict(params), optimizer, averages=average)
     episode, states = task.sample(jax.random.key(0), 2), [state]
-    step = jax.jit(
-        lambda state, ep: update(state, recipe, Fitted(max_length=1), ep, jax.random.key(1))
-    )
+    fitted, key = Fitted(max_length=1), jax.random.key(1)
+
+    @jax.jit
+    def step(state, episode):
+        found = batch_gradient(state.params, recipe, fitted, episode, key)
+        return update(state, recipe, *found)
+
     for value in values:
         targets = jnp.full_like(episode.targets, value)
         states.append(step(states[-1], episode._replace(targets=targets)))

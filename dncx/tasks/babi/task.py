@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from dncx.tasks.babi.buckets import Stories, best_widths, pad, share_out
 from dncx.tasks.babi.data import Data, Split, load
@@ -43,7 +43,7 @@ class Bucket(BabiScoring):
 
     stories: Stories
     vocabulary: tuple[str, ...] = dataclasses.field(metadata={"static": True})
-    chances: Float[Array, " B"] | None = None
+    chances: Any = None  # Float[Array, " B"] | None; jax.jit also makes trees of other leaves
 
     @property
     def tokens(self) -> tuple[str, ...]:
