@@ -4,6 +4,7 @@ msgspec does the work. It was chosen over pydantic and cattrs because it loads i
 200 and more) and its errors name the field, what it must be and what was found.
 """
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +22,11 @@ def to_plain(record: Any) -> Any:
 
     Paths become absolute, as a run may be read from anywhere.
     """
-    return _with_lists(msgspec.to_builtins(record, enc_hook=_encode, str_keys=True))
+    # msgspec leaves out fields that it has not read, such as those that are newer than a file.
+    values: Any = record
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        values = dataclasses.asdict(record)
+    return _with_lists(msgspec.to_builtins(values, enc_hook=_encode, str_keys=True))
 
 
 def _with_lists(plain: Any) -> Any:

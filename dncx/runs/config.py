@@ -146,8 +146,9 @@ class Changes:
             section, _, field = name.partition(".")
             fixed = section == "network" or name in _FIXED
             fixed |= name == "updates.seed" and several_seeds
-            # Momentum and a weight average are arrays of the optimiser's state.
-            fixed |= field in ("momentum", "weight_average") and 0 in (old, new)
+            # These are arrays of the optimiser's state.
+            arrays = ("momentum", "weight_average", "weight_decay")
+            fixed |= section == "optimizer" and field in arrays and 0 in (old, new)
             lines = self.fixed if fixed else self.free
             if section == "files":
                 lines.append(f"{field}: the content has changed since the checkpoint")

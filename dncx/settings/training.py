@@ -51,20 +51,26 @@ class ModelSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    """RMSProp, on gradients clipped by their global norm."""
+    """RMSProp on clipped gradients, and decay of the weights."""
 
     learning_rate: float = 1e-4
     """Learning rate."""
     max_grad_norm: float = 50.0
     """Limit of the global norm of the gradients."""
+    max_grad_value: float = 0.0
+    """Limit of each number of the gradients, applied before that of the norm; 0: none."""
     momentum: float = 0.0
     """Momentum; 0.9 in the paper."""
+    rmsprop_decay: float = 0.9
+    """Decay of RMSProp's mean square."""
     optimizer_epsilon: float = 1e-10
     """Epsilon of RMSProp, under the square root."""
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Learning rate over the iterations."""
     warmup_iterations: int = 0
     """Iterations in which the learning rate grows to its value."""
+    weight_decay: float = 0.0
+    """Share of each weight lost per update and unit of learning rate; not of embeddings, biases."""
     weight_average: float = 0.0
     """Decay of an average of the weights, used as the model; 0: off."""
 
@@ -222,8 +228,9 @@ class TrainSettings(Generic[TaskT]):
                 f"warmup_iterations={optimizer.warmup_iterations}: must lie between 0 and "
                 f"num_training_iterations, which is {run.num_training_iterations}"
             )
-        if optimizer.weight_average >= 1:
-            raise UsageError(f"weight_average={optimizer.weight_average}: must be less than 1")
+        for name in ("momentum", "rmsprop_decay", "weight_average"):
+            if getattr(optimizer, name) >= 1:
+                raise UsageError(f"{name}={getattr(optimizer, name)}: must be less than 1")
         scale.check(run)
 
 

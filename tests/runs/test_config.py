@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from dncx.networks.config import NetworkConfig
+from dncx.runs.codec import from_plain, to_plain
 from dncx.runs.config import Changes, RunConfig, TaskConfig, UpdatesConfig, content_hashes
 from dncx.tasks.babi.settings import BabiSettings
 from dncx.tasks.graphs.settings import TraversalSettings
@@ -15,6 +16,17 @@ CONFIG = RunConfig(
     updates=UpdatesConfig(batch_size=1, num_training_iterations=1, seed=0),
     loss_unit="",
 )
+
+
+def test_fields_that_are_newer_than_a_file_have_their_defaults():
+    """So a run of an earlier version resumes, and nothing counts as changed."""
+    plain = to_plain(CONFIG)
+    older = {**plain, "optimizer": {"learning_rate": 1e-4}}
+    del older["network"]["embedding_size"], older["network"]["cell"]["forget_bias"]
+    read = from_plain(older, RunConfig, "config.json")
+    assert to_plain(read) == to_plain(CONFIG)
+    changes = Changes(read, CONFIG)
+    assert (changes.fixed, changes.free) == ([], [])
 
 
 def of_file(folder):

@@ -39,8 +39,8 @@ def test_training_steps(run, golden, x64):
             learning_rate=to_float32(parameters["learning_rate"]),
             optimizer_epsilon=to_float32(parameters["epsilon"]),
             momentum=parameters["momentum"],
-        ),
-        decay=to_float32(parameters["decay"]),
+            rmsprop_decay=to_float32(parameters["decay"]),
+        )
     )
     state = initial_state(nnx.to_pure_dict(params), optimizer)
     recipe = UpdateConfig(graph, optimizer, batch_size=16)
