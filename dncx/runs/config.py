@@ -48,6 +48,19 @@ class UpdatesConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class InitialModel:
+    """The trained model whose weights a run began from.
+
+    Attributes:
+      name: as it was given: a run, a model that ships with dncx, or a file.
+      sha256: of its model.safetensors.
+    """
+
+    name: str
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Versions:
     """The software that began or resumed a run."""
 
@@ -71,6 +84,7 @@ class RunConfig:
       updates: which updates are made.
       implementation: see `DNC`; None: the fastest.
       loss_unit: of the losses in metrics.jsonl.
+      initial_model: whose weights the run began from; None: from random ones.
       files: SHA-256 of the files and folders that the task's settings name, by the setting.
       versions: software.
     """
@@ -83,6 +97,7 @@ class RunConfig:
     updates: UpdatesConfig
     implementation: Implementation | None = None
     loss_unit: str
+    initial_model: InitialModel | None = None
     files: dict[str, str] = dataclasses.field(default_factory=dict)
     versions: Versions = dataclasses.field(default_factory=Versions)
 
@@ -93,7 +108,12 @@ class RunConfig:
         )
 
 
-def run_config(settings: TrainSettings[Any], network: NetworkConfig, loss_unit: str) -> RunConfig:
+def run_config(
+    settings: TrainSettings[Any],
+    network: NetworkConfig,
+    loss_unit: str,
+    initial_model: InitialModel | None = None,
+) -> RunConfig:
     """The configuration of a new run."""
     asked = to_plain(settings.run) | to_plain(settings.scale)
     names = [field.name for field in dataclasses.fields(UpdatesConfig)]
@@ -104,6 +124,7 @@ def run_config(settings: TrainSettings[Any], network: NetworkConfig, loss_unit: 
         updates=UpdatesConfig(**{name: asked[name] for name in names}),
         implementation=settings.implementation,
         loss_unit=loss_unit,
+        initial_model=initial_model,
         files=content_hashes(settings.task),
     )
 
@@ -157,6 +178,15 @@ class Changes:
             else:
                 field = field.removeprefix("settings.").removeprefix("cell.")
                 lines.append(f"{field}: {old} in the checkpoint, {new} asked for")
+        if asked.initial_model and not _same_weights(saved.initial_model, asked.initial_model):
+            before = saved.initial_model.name if saved.initial_model else "random weights"
+            self.fixed.append(
+                f"initial_model: the run began from {before}, {asked.initial_model.name} asked for"
+            )
+
+
+def _same_weights(saved: InitialModel | None, asked: InitialModel) -> bool:
+    return saved is not None and saved.sha256 == asked.sha256
 
 
 def _other_words(before: list[str], now: list[str]) -> str:

@@ -89,6 +89,8 @@ class RunSettings(PathFields):
     """Seed of weights and data."""
     preset: str | None = None
     """Settings to start from:"""
+    initial_model: Path | None = None
+    """Begin with the weights of a run, a shipped model, or a model.safetensors."""
     report_interval: int = 100
     """Iterations between reports of the average loss."""
     resume: bool = True
@@ -204,7 +206,10 @@ class TrainSettings(Generic[TaskT]):
           UsageError: the first of them.
         """
         run, scale, optimizer = self.run, self.scale, self.optimizer
-        for name, path in (("run_dir", run.run_dir), ("checkpoint_dir", run.checkpoints)):
+        paths = {"run_dir": run.run_dir, "checkpoint_dir": run.checkpoints}
+        if run.initial_model:
+            paths["initial_model"] = run.initial_model
+        for name, path in paths.items():
             _check_utf8(name, path)
         for name in ("batch_size", "num_training_iterations", "report_interval"):
             within(1, MOST, name, getattr(run, name))
@@ -240,7 +245,7 @@ def fields_of(settings: Any) -> dict[str, Any]:
 
 
 def _check_utf8(name: str, path: Path) -> None:
-    """Refuses a path that is not UTF-8, in which the library that writes checkpoints fails."""
+    """Refuses a path that is not UTF-8: JSON and the library that writes checkpoints need it."""
     try:
         os.path.abspath(path).encode()
     except UnicodeEncodeError as error:

@@ -99,7 +99,7 @@ def train(
             reached = max(start.progress.iteration, trained or 0)
             reporter.say(f"{run.run_dir} is trained to iteration {reached} already")
             return run.run_dir
-        _report_resume(start, reporter)
+        _report_start(start, reporter)
         reports = Reports(run, population, task.loss_unit, reporter, loggers)
         loop = _Loop(run, task, start.update, population, start.config, reporter, reports, picture)
         loop.progress = start.progress
@@ -118,8 +118,10 @@ def train(
     return run.run_dir
 
 
-def _report_resume(start: Start, reporter: Reporter) -> None:
-    """Reports from where the run continues, and which settings have changed."""
+def _report_start(start: Start, reporter: Reporter) -> None:
+    """Reports from where the run begins or continues, and which settings differ."""
+    if start.initial:
+        reporter.say(start.initial.report(start.config.network))
     if start.checkpoint is None:
         return
     changed = ", with changed settings:" if start.changed else ""

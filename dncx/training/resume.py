@@ -51,7 +51,8 @@ def resumed(checkpoint: Checkpoint, asked: RunConfig, params: Any) -> Resumed:
     if changes.free:
         resumption = Resumption(iteration=progress.iteration, changed=tuple(changes.free))
         progress = dataclasses.replace(progress, resumed=(*progress.resumed, resumption))
-    return Resumed(dataclasses.replace(asked, id=saved.id), progress, changes.free)
+    config = dataclasses.replace(asked, id=saved.id, initial_model=saved.initial_model)
+    return Resumed(config, progress, changes.free)
 
 
 def keeps_validation(checkpoint: Checkpoint, asked: RunConfig) -> bool:

@@ -15,6 +15,7 @@ from dncx.networks.config import NetworkConfig
 from dncx.runs import checkpoints
 from dncx.runs.config import RunConfig, run_config
 from dncx.runs.files import make_folder
+from dncx.runs.initial import InitialWeights, initial_weights
 from dncx.runs.integrity import Checkpoint
 from dncx.runs.lock import Locks
 from dncx.runs.population import Population
@@ -46,20 +47,24 @@ class Start(NamedTuple):
     checkpoint: Checkpoint | None  # from which it continues
     changed: list[str]  # settings that are not as they were there
     corrupt: dict[Path, str]  # newer checkpoints that are not intact, and why
+    initial: InitialWeights | None = None  # from which a new run begins; None: random ones
 
 
 def prepare(settings: TrainSettings[Any], task: Objective, network: NetworkConfig) -> Start:
     """The newest intact checkpoint of a run, or a new run. Writes nothing.
 
     Raises:
-      UsageError: all checkpoints are corrupt, or the newest is of another network.
+      UsageError: all checkpoints are corrupt, or the newest is of another network, or the initial
+        model does not fit the network.
     """
     run, found, corrupt = settings.run, None, {}
     if run.resume:
         found, corrupt = checkpoints.newest_intact(run.checkpoints)
     _check_memory_devices(settings, network)
     devices = find_devices(settings.scale, run.batch_size, network.cell.memory_size)
-    config = run_config(settings, network, task.loss_unit)
+    initial = initial_weights(run.initial_model) if run.initial_model else None
+    record = initial.record if initial else None
+    config = run_config(settings, network, task.loss_unit, record)
     update = update_config(config, devices)
     update = update._replace(max_skipped_updates=run.max_skipped_updates)
     first = Progress(
@@ -67,10 +72,10 @@ def prepare(settings: TrainSettings[Any], task: Objective, network: NetworkConfi
         validation=Validation() if run.validation_interval > 0 else None,
     )
     if found is None:
-        state = first_state(config, update)
+        state = first_state(config, update, initial)
         if first.validation:
             state = state._replace(best=copied(state.model))
-        return Start(update, state, config, first, None, [], corrupt)
+        return Start(update, state, config, first, None, [], corrupt, initial)
     # A restore needs shapes only, so no network is initialised.
     template = jax.eval_shape(lambda: first_state(config, update))
     config, progress, changed = resumed(found, config, template.params)
@@ -110,13 +115,27 @@ def update_config(config: RunConfig, devices: Devices | None = None) -> UpdateCo
     )
 
 
-def first_state(config: RunConfig, update: UpdateConfig) -> TrainState:
-    """The state of a run before its first iteration."""
+def first_state(
+    config: RunConfig, update: UpdateConfig, initial: InitialWeights | None = None
+) -> TrainState:
+    """The state of a run before its first iteration.
+
+    Args:
+      config: of the run.
+      update: its optimiser.
+      initial: the weights of all seeds; None: each seed draws its own.
+
+    Raises:
+      UsageError: the weights are of another network.
+    """
     averages = update.weight_average > 0
+    given = initial.params(config.network) if initial else None
 
     def one(seed: int) -> TrainState:
-        network = make_network(config.network, nnx.Rngs(params=stream(seed, WEIGHTS)))
-        params = nnx.to_pure_dict(nnx.state(network))
+        params = given
+        if params is None:
+            network = make_network(config.network, nnx.Rngs(params=stream(seed, WEIGHTS)))
+            params = nnx.to_pure_dict(nnx.state(network))
         return initial_state(params, update.optimizer, averages=averages)
 
     first = config.updates.seed

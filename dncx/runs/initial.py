@@ -1,0 +1,83 @@
+"""`--initial_model`: the weights of a trained model, from which a new run begins."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from dncx.errors import UsageError
+from dncx.networks.build import make_network
+from dncx.networks.config import NetworkConfig
+from dncx.runs.codec import to_plain
+from dncx.runs.config import InitialModel, read_config
+from dncx.runs.directory import compare_shapes, flat_shapes, load_model, nested
+from dncx.runs.paths import CONFIG, MODEL, find_run
+from dncx.runs.summary import read_finished
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class InitialWeights:
+    """The weights of a trained model.
+
+    Attributes:
+      record: for config.json.
+      arrays: by name.
+      network: of the run that trained the model; None for a file without a run.
+    """
+
+    record: InitialModel
+    arrays: dict[str, jax.Array | np.ndarray]
+    network: NetworkConfig | None
+
+    def params(self, network: NetworkConfig) -> Any:
+        """The weights as the parameters of a network.
+
+        Raises:
+          UsageError: they are of another network; all differences of names and sizes are listed.
+        """
+        made = nnx.eval_shape(lambda: make_network(network, nnx.Rngs(0)))
+        wanted = flat_shapes(nnx.to_pure_dict(nnx.state(made)))
+        if differences := compare_shapes(flat_shapes(self.arrays), wanted):
+            raise UsageError(
+                "\n  ".join([f"--initial_model: {self.record.name} does not fit:", *differences])
+            )
+        return nested(self.arrays)
+
+    def report(self, network: NetworkConfig) -> str:
+        """A line about the weights, with the settings in which the networks differ."""
+        line = f"beginning from the weights of {self.record.name}"
+        if self.network is None:
+            return line
+        there, here = (_settings(config) for config in (self.network, network))
+        lines = [f"{n}: {there[n]} there, {here[n]} here" for n in here if there[n] != here[n]]
+        return "\n  ".join([f"{line}, with other settings:" if lines else line, *lines])
+
+
+def initial_weights(path: Path) -> InitialWeights:
+    """The weights of a run, of a model that ships with dncx, or in a model.safetensors.
+
+    Raises:
+      UsageError: there is no trained model, or its weights are invalid or not finite.
+    """
+    run = find_run(path)
+    if run.is_file():
+        file, network = run, None
+    else:
+        read_finished(run)
+        file, network = run / MODEL, read_config(run / CONFIG).network
+    arrays = load_model(file)
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise UsageError(f"--initial_model: {file}: {name} is not finite")
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    return InitialWeights(InitialModel(name=str(path), sha256=sha256), arrays, network)
+
+
+def _settings(network: NetworkConfig) -> dict[str, Any]:
+    """The settings of a network and of its cell, by name."""
+    plain = to_plain(network)
+    return plain.pop("cell") | plain
