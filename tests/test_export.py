@@ -25,7 +25,7 @@ from dncx.runs.progress import Progress
 from dncx.settings.training import ModelSettings, TrainSettings
 from dncx.tasks.copy import Copy
 from dncx.tasks.settings import CopySettings
-from dncx.training.scoring import data_of, sources
+from dncx.training.batches import data_of, sources
 
 ROOT = Path(__file__).parent.parent
 FILES = {"sequence.jax_export", "step.jax_export", "export.json"}

@@ -11,9 +11,10 @@ import pytest
 from conftest import assert_relative
 from flax import nnx
 
-from dncx import DNC, DNCConfig, ntm, unroll
+from dncx import DNC, DNCConfig, unroll
 from dncx.cli.main import main
 from dncx.export import export_programs
+from dncx.networks import ntm
 from dncx.networks.ntm import NTMAccess, neural_turing_machine
 from dncx.runs import directory as runs
 from dncx.runs.metrics import read_metrics
