@@ -1,5 +1,6 @@
 """The command line: the original's flags, help at once, and errors without stack traces."""
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -314,7 +315,11 @@ def test_ctrl_c_in_make_train(code, error, tmp_path):
         assert "train.py --seed=1" in make.stdout.readline()
         assert make.stdout.readline() == "training\n"
         os.killpg(make.pid, signal.SIGINT)
-        _, errors = make.communicate(timeout=30)
+        try:
+            _, errors = make.communicate(timeout=30)
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # it has ended, as it should
+                os.killpg(make.pid, signal.SIGKILL)
     assert ("***" in errors) is error
 
 
