@@ -46,10 +46,16 @@ def check_number(name: str, value: Any, optional: bool = False) -> Any:
     """
     if optional and value is None:
         return None
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if not number or not (math.isfinite(value) and float(value) >= 0):
+    if not isinstance(value, Real) or isinstance(value, bool) or not _is_finite(value) or value < 0:
         raise ValueError(f"{name}={value!r}: must be a finite number of at least 0")
     return value if isinstance(value, int | float) else float(value)
+
+
+def _is_finite(value: Real) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond the largest float
+        return False
 
 
 def check_flag(name: str, value: Any) -> bool:

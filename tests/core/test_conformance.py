@@ -34,7 +34,8 @@ PAIRS = {
     "nature-lstm-1r3w", "nature-deep_lstm-2r1w", "nature-feedforward-1r3w", "bfloat16-lstm-2r1w",
 }  # fmt: skip
 CASES = [
-    pytest.param(name, marks=[] if name in PAIRS else pytest.mark.second_step, id=name) for name in CONFIGS
+    pytest.param(name, marks=() if name in PAIRS else pytest.mark.second_step, id=name)
+    for name in CONFIGS
 ]
 TOLERANCES = {jnp.float32: 1e-5, jnp.bfloat16: 0.1}
 

@@ -216,7 +216,7 @@ def test_it_is_listed_exported_and_not_explored(trained, capsys):
     assert main(["runs", str(trained.parent)]) == 0
     assert "ntm 12x8" in capsys.readouterr().out
     assert main(["explore", str(trained)]) == 2
-    assert "NTMAccess does not tell what it does at a step" in capsys.readouterr().err
+    assert "NTMAccess" in capsys.readouterr().err
     _, network, made = runs.load_run(trained)
     assert made["model"]["name"] == "ntm"
     assert isinstance(network.access, NTMAccess)
@@ -238,5 +238,6 @@ def test_slots_are_not_shared(tmp_path):
         command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
     )
     assert result.returncode == 2
-    assert "memory_devices=2: not with model=ntm" in result.stderr
+    assert "memory_devices=2" in result.stderr
+    assert "ntm" in result.stderr
     assert list(tmp_path.iterdir()) == []

@@ -409,7 +409,8 @@ def test_a_damaged_manifest(place, content, state):
     (checkpoint / "state").write_bytes(state)
     (checkpoint / MANIFEST).write_bytes(content)
     if (content, state) == (manifest_bytes(), b"state"):
-        assert to_plain(checkpoints.newest_intact(place)[0].manifest.config) == run_files()[0]
+        asked = from_plain(run_files()[0], RunConfig, "it")
+        assert checkpoints.newest_intact(place)[0].manifest.config == asked
     else:
         with pytest.raises(UsageError, match=r"no checkpoint in .* is intact:\n  7: "):
             checkpoints.newest_intact(place)
