@@ -9,11 +9,12 @@ from flax import nnx
 from benchmarks.measure import Report, round_robin
 from dncx.networks.build import make_network
 from dncx.networks.config import network_config
-from dncx.runs.state import DATA, initial_state, make_optimizer, stream
+from dncx.runs.state import DATA, initial_state, stream
 from dncx.settings.presets import DEFAULTS
 from dncx.settings.training import ModelSettings
 from dncx.tasks.curriculum import Course
 from dncx.tasks.registry import make_task
+from dncx.training.optimizer import make_optimizer
 from dncx.training.update import UpdateConfig, make_train
 
 

@@ -6,9 +6,10 @@ from flax import nnx
 
 from benchmarks.measure import Report, round_robin
 from dncx import DNC
-from dncx.runs.state import DATA, TrainState, initial_state, make_optimizer, stream
+from dncx.runs.state import DATA, TrainState, initial_state, stream
 from dncx.settings.training import OptimizerSettings
 from dncx.tasks.repeat_copy import RepeatCopy
+from dncx.training.optimizer import make_optimizer
 from dncx.training.update import UpdateConfig, make_train
 
 

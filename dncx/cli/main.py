@@ -34,8 +34,14 @@ from dncx.settings.training import (
 )
 
 FAILED, INTERRUPTED = 1, 130
-_SECTIONS = (ModelSettings, OptimizerSettings, RunSettings, ScaleSettings)
-_SECTIONS += (EvalSettings, ExploreSettings)
+_SECTIONS = (
+    ModelSettings,
+    OptimizerSettings,
+    RunSettings,
+    ScaleSettings,
+    EvalSettings,
+    ExploreSettings,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

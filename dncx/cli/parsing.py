@@ -16,7 +16,7 @@ from dncx.cli.help import Help
 from dncx.errors import UsageError, did_you_mean, one_of, quoted
 from dncx.runs.codec import from_plain
 from dncx.runs.paths import find_run, shipped_models
-from dncx.runs.summary import TaskSummary, read_finished
+from dncx.runs.summary import TaskConfig, read_finished
 from dncx.settings import presets
 from dncx.settings.commands import (
     DebugSettings,
@@ -192,7 +192,7 @@ def _about_no_run(kind: Any) -> Any:
     return kind(**required, **({"task": NoTask()} if kind in _OF_A_TASK else {}))
 
 
-def _task_of_run(summary: TaskSummary, place: Path, tasks: Tasks) -> Any:
+def _task_of_run(summary: TaskConfig, place: Path, tasks: Tasks) -> Any:
     """The settings of the task that a run was trained on."""
     if summary.name not in tasks:
         raise UsageError(

@@ -13,20 +13,12 @@ import dncx
 from dncx.kernels.choice import Implementation
 from dncx.networks.config import NetworkConfig
 from dncx.runs.codec import from_plain, to_json, to_plain
-from dncx.runs.files import write_whole
+from dncx.runs.files import sha256_of, write_whole
 from dncx.runs.paths import CONFIG
-from dncx.runs.summary import FORMAT, read_json
+from dncx.runs.summary import FORMAT, TaskConfig, read_json
 from dncx.settings.training import MOST, OptimizerSettings, TrainSettings, within
 
 _HASHED = 2**28  # bytes of the largest folder whose files are read for their hash
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TaskConfig:
-    """A task by name, and its settings: the fields of its class in `tasks.registry.TASKS`."""
-
-    name: str
-    settings: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,13 +107,20 @@ def run_config(
     initial_model: InitialModel | None = None,
 ) -> RunConfig:
     """The configuration of a new run."""
-    asked = to_plain(settings.run) | to_plain(settings.scale)
-    names = [field.name for field in dataclasses.fields(UpdatesConfig)]
+    run, scale = settings.run, settings.scale
     return RunConfig(
         task=TaskConfig(name=settings.task_name, settings=to_plain(settings.task)),
         network=network,
         optimizer=settings.optimizer,
-        updates=UpdatesConfig(**{name: asked[name] for name in names}),
+        updates=UpdatesConfig(
+            batch_size=run.batch_size,
+            num_training_iterations=run.num_training_iterations,
+            seed=run.seed,
+            skip_spikes=run.skip_spikes,
+            num_seeds=scale.num_seeds,
+            gradient_accumulation=scale.gradient_accumulation,
+            truncation=scale.truncation,
+        ),
         implementation=settings.implementation,
         loss_unit=loss_unit,
         initial_model=initial_model,
@@ -227,8 +226,7 @@ def content_hashes(task: Any) -> dict[str, str]:
 def _content_hash(path: Path) -> str:
     """Of a file's bytes; of a folder's files, with their names."""
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     files = sorted(one for one in path.rglob("*") if one.is_file())
     sizes = [file.stat().st_size for file in files]
     # Larger folders would take long at every start: names and sizes must do.

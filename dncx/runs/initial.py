@@ -1,7 +1,6 @@
 """`--initial_model`: the weights of a trained model, from which a new run begins."""
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from dncx.networks.config import NetworkConfig
 from dncx.runs.codec import to_plain
 from dncx.runs.config import InitialModel, read_config
 from dncx.runs.directory import compare_shapes, flat_shapes, load_model, nested
+from dncx.runs.files import sha256_of
 from dncx.runs.paths import CONFIG, MODEL, find_run
 from dncx.runs.summary import read_finished
 
@@ -73,7 +73,7 @@ def initial_weights(path: Path) -> InitialWeights:
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise UsageError(f"--initial_model: {file}: {name} is not finite")
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    sha256 = sha256_of(file)
     return InitialWeights(InitialModel(name=str(path), sha256=sha256), arrays, network)
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from dncx.errors import UsageError
 from dncx.runs.codec import from_json, to_json
 from dncx.runs.config import RunConfig
-from dncx.runs.files import on_disk, write_whole
+from dncx.runs.files import on_disk, sha256_of, write_whole
 from dncx.runs.progress import Progress
 
 MANIFEST = "manifest"  # the file
@@ -82,7 +82,7 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     for entry in entries:
         on_disk(entry)
     files = [entry for entry in entries if entry.is_file()]
-    checksums = {entry.relative_to(path).as_posix(): _checksum(entry) for entry in files}
+    checksums = {entry.relative_to(path).as_posix(): sha256_of(entry) for entry in files}
     content = to_json(dataclasses.replace(manifest, files=checksums))
     write_whole(path / MANIFEST, content + hashlib.sha256(content).hexdigest().encode())
 
@@ -101,7 +101,7 @@ def verified(path: Path) -> Checkpoint:
             raise ValueError(f"{name} lies outside of it")
         if not (path / name).is_file():
             raise ValueError(f"{name} is missing")
-        if _checksum(path / name) != checksum:
+        if sha256_of(path / name) != checksum:
             raise ValueError(f"{name} is corrupt (its checksum does not match)")
     return Checkpoint(path, manifest)
 
@@ -132,8 +132,3 @@ def read_manifest(path: Path) -> Manifest:
     if manifest.score and not math.isfinite(manifest.score.value):
         raise ValueError("its score is not finite")
     return manifest
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,8 +8,6 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from dncx.settings.training import OptimizerSettings
-
 # The purposes of a run's seed. Each has its own stream of random numbers.
 WEIGHTS, DATA, SAMPLES, EVALUATION, GATE = range(5)
 
@@ -72,18 +70,18 @@ def initial_state(
 ) -> TrainState:
     """The state before the first update."""
     dtype = jax.tree.leaves(params)[0].dtype
-    none, nothing = jnp.zeros((), jnp.int32), jnp.zeros((), dtype)
+    no_iterations, no_loss = jnp.zeros((), jnp.int32), jnp.zeros((), dtype)
     state = TrainState(
-        iteration=none,
+        iteration=no_iterations,
         params=params,
         opt_state=optimizer.init(params),
-        reported=none,
-        loss_sum=nothing,
-        grad_norm_max=nothing,
-        skipped=none,
-        spikes=none,
-        skipped_in_a_row=none,
-        usual_loss=nothing,
+        reported=no_iterations,
+        loss_sum=no_loss,
+        grad_norm_max=no_loss,
+        skipped=no_iterations,
+        spikes=no_iterations,
+        skipped_in_a_row=no_iterations,
+        usual_loss=no_loss,
         average=params if averages else (),
     )
     return copied(state)
@@ -92,77 +90,3 @@ def initial_state(
 def copied(tree: Any) -> Any:
     """A tree with copies of the arrays: training donates those of its state to the next."""
     return jax.tree.map(jnp.copy, tree)
-
-
-def make_optimizer(
-    settings: OptimizerSettings, iterations: int = 1
-) -> optax.GradientTransformation:
-    """TensorFlow 1's RMSProp (mean square from 1, epsilon under the root) on clipped gradients.
-
-    Weight decay is decoupled from the gradient, as in AdamW: an update also subtracts learning rate
-    x weight_decay x weight, outside of RMSProp and its momentum.
-
-    Args:
-      settings: its numbers.
-      iterations: over which the learning rate follows its schedule.
-
-    Source: Loshchilov and Hutter 2019, arXiv:1711.05101 (weight decay).
-    """
-    rates, decay = learning_rates(settings, iterations), settings.weight_decay
-    rmsprop = optax.rmsprop(
-        rates,
-        decay=settings.rmsprop_decay,
-        eps=settings.optimizer_epsilon,
-        initial_scale=1.0,
-        eps_in_sqrt=True,
-        momentum=settings.momentum or None,
-    )
-    decaying = optax.add_decayed_weights(lambda count: -decay * rates(count), decayed_weights)
-    return optax.chain(_clipping(settings), rmsprop, *([decaying] if decay else []))
-
-
-def _clipping(settings: OptimizerSettings) -> optax.GradientTransformation:
-    """Clips by value and then by norm, in one part of the chain.
-
-    So the state has the same parts with either, and a run may change them.
-    """
-    by_value, by_norm = optax.identity(), optax.clip_by_global_norm(settings.max_grad_norm)
-    if settings.max_grad_value:
-        by_value = optax.clip(settings.max_grad_value)
-
-    def clipped(gradient: Any, params: Any) -> Any:
-        for clip in (by_value, by_norm):
-            gradient, _ = clip.update(gradient, optax.EmptyState(), params)
-        return gradient
-
-    return optax.stateless(clipped)
-
-
-def decayed_weights(params: Any) -> Any:
-    """Whether weight decay applies to each parameter: to matrices, except for embeddings.
-
-    A bias or the scale of a layer norm has no product whose size decay could limit. Embeddings are
-    left out as in Csordás and Schmidhuber 2019 (arXiv:1904.10278): a row changes only when its word
-    occurs, so decay would shrink those of rare words.
-    """
-
-    def decays(path: Any, array: Any) -> bool:
-        return array.ndim > 1 and not any(key.key == "embedding" for key in path)
-
-    return jax.tree_util.tree_map_with_path(decays, params)
-
-
-def learning_rates(settings: OptimizerSettings, iterations: int) -> optax.Schedule:
-    """The learning rate by the number of updates made."""
-    rate, warmup = settings.learning_rate, settings.warmup_iterations
-    rest = max(1, iterations - warmup)
-    schedules = {
-        "constant": optax.constant_schedule(rate),
-        "linear": optax.linear_schedule(rate, 0.0, rest),
-        "cosine": optax.cosine_decay_schedule(rate, rest),
-    }
-    schedule = schedules[settings.learning_rate_schedule]
-    if warmup:
-        before = optax.linear_schedule(rate / warmup, rate + rate / warmup, warmup)
-        schedule = optax.join_schedules([before, schedule], [warmup])
-    return lambda count: schedule(jnp.asarray(count, jnp.float32))

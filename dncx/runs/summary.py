@@ -17,8 +17,8 @@ _NAMED_SEEDS = 4  # or runs, in a message
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TaskSummary:
-    """See `config.TaskConfig`."""
+class TaskConfig:
+    """A task by name, and its settings: the fields of its class in `tasks.registry.TASKS`."""
 
     name: str
     settings: dict[str, Any]
@@ -56,7 +56,7 @@ class RunSummary:
 
     format: str
     id: str
-    task: TaskSummary
+    task: TaskConfig
     network: NetworkSummary
     updates: UpdatesSummary
     loss_unit: str

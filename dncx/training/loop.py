@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from dncx.errors import TrainingError, UsageError
@@ -234,7 +235,7 @@ class _Loop:
         start, before = time.perf_counter(), state.reached
         state = self.programs.train(state, min(before + self.pace, self._next_stop(before)))
         iteration = state.reached
-        if jax.numpy.all(state.skipped_in_a_row >= self.settings.max_skipped_updates):
+        if jnp.all(state.skipped_in_a_row >= self.settings.max_skipped_updates):
             raise TrainingError(
                 keep_failure(
                     self.settings, self.population, self.programs, state, self.config, self.progress

@@ -20,19 +20,13 @@ from dncx.runs.integrity import Checkpoint
 from dncx.runs.lock import Locks
 from dncx.runs.population import Population
 from dncx.runs.progress import Progress, Validation
-from dncx.runs.state import (
-    WEIGHTS,
-    TrainState,
-    copied,
-    initial_state,
-    make_optimizer,
-    stream,
-)
+from dncx.runs.state import WEIGHTS, TrainState, copied, initial_state, stream
 from dncx.settings.training import TrainSettings
 from dncx.tasks.base import HasEvalSplits, Objective
 from dncx.tasks.curriculum import Course
 from dncx.training.devices import Devices, find_devices
 from dncx.training.gradient import GradientOptions
+from dncx.training.optimizer import make_optimizer
 from dncx.training.resume import keeps_validation, make_room, own_folders, resumed
 from dncx.training.update import UpdateConfig
 
@@ -45,7 +39,7 @@ class Start(NamedTuple):
     config: RunConfig
     progress: Progress
     checkpoint: Checkpoint | None  # from which it continues
-    changed: list[str]  # settings that are not as they were there
+    changed: list[str]  # settings that differ from the checkpoint's
     corrupt: dict[Path, str]  # newer checkpoints that are not intact, and why
     initial: InitialWeights | None = None  # from which a new run begins; None: random ones
 
@@ -66,6 +60,7 @@ def prepare(settings: TrainSettings[Any], task: Objective, network: NetworkConfi
     record = initial.record if initial else None
     config = run_config(settings, network, task.loss_unit, record)
     update = update_config(config, devices)
+    # Not in `config`: it decides when to give up, not what an update does, and may change freely.
     update = update._replace(max_skipped_updates=run.max_skipped_updates)
     first = Progress(
         lesson=1 if isinstance(task, Course) else 0,
@@ -81,13 +76,14 @@ def prepare(settings: TrainSettings[Any], task: Objective, network: NetworkConfi
     config, progress, changed = resumed(found, config, template.params)
     _check_lesson(task, progress)
     state = restore(found, template, devices)
-    kept = keeps_validation(found, config)
-    if first.validation is None:
+    validation = first.validation
+    if validation is None:
         state = state._replace(best=())
-    elif not kept:
+    elif keeps_validation(found, config):
+        validation = progress.validation
+    else:
         state = state._replace(best=copied(state.model))
-    if first.validation is None or not kept:
-        progress = dataclasses.replace(progress, validation=first.validation)
+    progress = dataclasses.replace(progress, validation=validation)
     return Start(update, state, config, progress, found, changed, corrupt)
 
 
@@ -134,6 +130,7 @@ def first_state(
     def one(seed: int) -> TrainState:
         params = given
         if params is None:
+            # Only its weights are used; `update.graph` has the implementation.
             network = make_network(config.network, nnx.Rngs(params=stream(seed, WEIGHTS)))
             params = nnx.to_pure_dict(nnx.state(network))
         return initial_state(params, update.optimizer, averages=averages)
@@ -156,6 +153,7 @@ def restore(
       devices: to which the arrays go; None: the first one.
     """
     if checkpoint.manifest.progress.validation is not None:
+        # The checkpoint also has the best parameters so far, of the same shapes.
         template = template._replace(best=template.params)
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     if devices:
@@ -173,7 +171,7 @@ def claim_run_dir(
     locks: Locks,
     report: Callable[[str], object],
 ) -> None:
-    """Makes the run directory that of this run, as it is where it begins."""
+    """Prepares the run directory: locks it, moves old files aside, and writes config.json."""
     run, reached = settings.run, start.progress.iteration
     for folder in own_folders(run):
         make_folder(folder)

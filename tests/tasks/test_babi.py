@@ -921,7 +921,9 @@ def test_the_tiny_twin_of_its_preset(model, folder, tmp_path, capsys):
         "4",
         "8",
     ]
-    flags += ["--num_buckets=2", "--hidden_size=8", "--memory_size=5", "--word_size=4"]
+    flags += ["--num_buckets=2", "--hidden_size=8"]
+    if model == "dnc":
+        flags += ["--memory_size=5", "--word_size=4"]
     flags += ["--num_training_iterations=6", "--report_interval=3", "--validation_interval=2"]
     run_dir = tmp_path / "run"
     assert main(["train", "babi", *flags, f"--run_dir={run_dir}", "--embedding_size=6"]) == 0

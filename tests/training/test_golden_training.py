@@ -9,11 +9,12 @@ from flax import nnx
 
 from dncx import unroll
 from dncx.interop.deepmind import from_variables, to_variables
-from dncx.runs.state import initial_state, make_optimizer
+from dncx.runs.state import initial_state
 from dncx.settings.training import OptimizerSettings
 from dncx.tasks.base import Episode
 from dncx.tasks.bits import masked_cross_entropy
 from dncx.tasks.repeat_copy import RepeatCopy
+from dncx.training.optimizer import make_optimizer
 from dncx.training.update import UpdateConfig, batch_gradient, update
 
 

@@ -7,8 +7,8 @@ import optax
 import pytest
 
 from dncx.cli.main import main
-from dncx.runs.state import decayed_weights, learning_rates, make_optimizer
 from dncx.settings.training import OptimizerSettings
+from dncx.training.optimizer import decayed_weights, learning_rates, make_optimizer
 
 PARAMS = {
     "embedding": {"kernel": np.array([[1.0, -2.0], [0.5, 3.0]])},

@@ -27,7 +27,7 @@ from dncx.runs.config import Changes, RunConfig, TaskConfig, UpdatesConfig
 from dncx.runs.directory import load_model
 from dncx.runs.integrity import Score, score_of
 from dncx.runs.metrics import read_metrics
-from dncx.runs.state import initial_state, learning_rates, make_optimizer
+from dncx.runs.state import initial_state
 from dncx.sequence import unroll
 from dncx.settings.training import OptimizerSettings
 from dncx.tasks.base import Episode
@@ -37,6 +37,7 @@ from dncx.training import loop
 from dncx.training import setup as beginning
 from dncx.training.batches import keys_for
 from dncx.training.gradient import GradientOptions, loss_and_gradient, unroll_truncated
+from dncx.training.optimizer import learning_rates, make_optimizer
 from dncx.training.update import UpdateConfig, batch_gradient, make_diagnosis, make_train, update
 
 SIZES = ["--hidden_size=8", "--memory_size=8", "--word_size=4", "--num_read_heads=2"]
