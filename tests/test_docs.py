@@ -27,7 +27,7 @@ from dncx.runs.summary import (
     CellSummary,
     NetworkSummary,
     RunSummary,
-    TaskSummary,
+    TaskConfig,
     UpdatesSummary,
     read_finished,
 )
@@ -65,7 +65,7 @@ def summary(settings):
                        hidden_size=model.hidden_size, num_layers=model.num_layers)  # fmt: skip
     return RunSummary(
         format="", id="", loss_unit="", network=NetworkSummary(kind=model.model, cell=cell),
-        task=TaskSummary(name=settings.task_name, settings=to_plain(settings.task)),
+        task=TaskConfig(name=settings.task_name, settings=to_plain(settings.task)),
         updates=UpdatesSummary(num_training_iterations=1, num_seeds=1),
     )  # fmt: skip
 

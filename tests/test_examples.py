@@ -46,7 +46,7 @@ def sequence_errors(text):
     return {(int(length), int(size)): float(error) for length, size, error in rows}
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_own_task(tmp_path):
     """Trained, and measured with a larger memory. Numbers differ a little between machines."""
     text = documentation("own_task.py")
@@ -59,7 +59,7 @@ def test_own_task(tmp_path):
     assert found[16, 32] < 0.6 * found[16, 16]
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_own_data(tmp_path):
     text = documentation("own_data.py")
     (code,) = re.findall(r"^    import numpy.*?(?=^\S)", text, re.M | re.S)

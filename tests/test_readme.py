@@ -28,7 +28,7 @@ def run(command, folder):
     return result.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_commands(tmp_path):
     """The command lines in their order, training cut to a few iterations."""
     lines = [line for block in blocks("sh") for line in block.splitlines()]
@@ -52,7 +52,6 @@ def test_make_targets_exist():
     assert all(re.search(rf"^{target}:", makefile, re.M) for target in targets)
 
 
-@pytest.mark.slow
 def test_the_example_learns(tmp_path):
     (example,) = blocks("python")
     start = "for step in range(200):"
@@ -62,7 +61,6 @@ def test_the_example_learns(tmp_path):
     assert float(last) < 0.8 * float(first)
 
 
-@pytest.mark.slow
 def test_own_parts(tmp_path):
     example = ROOT / "examples" / "own_parts.py"
     assert "memory (4, 16, 8)" in run([sys.executable, str(example)], tmp_path)

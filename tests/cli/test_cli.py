@@ -279,7 +279,7 @@ def test_a_disk_that_refuses(tmp_path, monkeypatch, capsys):
     assert "No space left on device" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_a_second_start_finds_the_compiled_program(tmp_path):
     """In the user's cache by default; nothing is cached where JAX's own switch is off."""
     small = ["--memory_size=4", "--hidden_size=4", "--num_training_iterations=1"]
@@ -337,7 +337,6 @@ def test_an_error_at_the_shell_has_no_stack_trace(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_a_task_whose_fields_are_flags_of_dncx(capsys):
     @dataclasses.dataclass(frozen=True)
     class Mine(RepeatCopy):

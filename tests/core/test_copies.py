@@ -83,7 +83,6 @@ def step(cell, state, x):
     return cell(state, x)[1]
 
 
-@pytest.mark.slow
 def test_another_process():
     """It gets a cell and a state, and gives back the same numbers."""
     cell = MODULES["DNC, bfloat16"]()

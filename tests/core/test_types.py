@@ -15,7 +15,7 @@ PROGRAM = Path(__file__).with_name("user_program.py")
 PYRIGHT = shutil.which("pyright", path=str(Path(sys.executable).parent))
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 @pytest.mark.skipif(PYRIGHT is None, reason="pyright is in the group lint")
 def test_a_users_program_passes_strict_types(tmp_path):
     """And fails with a part that does not fit, so the checker does look."""

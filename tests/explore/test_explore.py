@@ -228,7 +228,7 @@ class TestRuns:
         )
         assert repr(recall).startswith("<Trace of associative-recall: [<EpisodeTrace: 32")
 
-    @pytest.mark.slow
+    @pytest.mark.second_step
     def test_a_dialogue_is_traced_whole(self, tmp_path):
         """The opening and the answers behind each other give the answers that were given."""
         run = tmp_path / "run"
@@ -427,7 +427,7 @@ def test_the_format_is_documented():
     assert archive.FORMAT in page
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_the_tutorial_prints_what_it_says(capsys):
     """The code of docs/watch-a-dnc-think.md, and what stands below it."""
     page = (ROOT / "docs" / "watch-a-dnc-think.md").read_text()

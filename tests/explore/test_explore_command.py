@@ -53,6 +53,7 @@ def test_without_a_run_it_shows_a_model_that_ships(here, capsys):
     assert explore.load(out / "trace.npz")[0].num_slots == 64
 
 
+@pytest.mark.second_step
 def test_a_run_keeps_them_itself_with_figures(here, capsys):
     shutil.copytree(SHIPPED / "memory-reuse", here / "mine")
     (here / "mine" / "metrics.jsonl").write_text('{"iteration": 1, "loss": 2.0}\n')
@@ -191,7 +192,6 @@ def test_a_folder_with_the_name_of_a_model(here):
     assert files(here / "explore" / "associative-recall") == ["memory.html", "trace.npz"]
 
 
-@pytest.mark.slow
 def test_a_run_without_a_memory(here, capsys):
     flags = ["--model=lstm", "--hidden_size=4", "--num_training_iterations=1", "--run_dir=lstm"]
     assert main(["train", "repeat-copy", *flags]) == 0
@@ -218,7 +218,7 @@ def test_another_run_beside_a_trace_sees_its_episodes(here, kept):
     np.testing.assert_array_equal(one[1].inputs, two[1].inputs)
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_a_model_that_has_hardly_learned(here, capsys):
     """There is nothing sharp in it; what can be drawn is drawn."""
     flags = ["--hidden_size=8", "--last_lesson=1", "--num_training_iterations=1", "--run_dir=run"]
@@ -228,7 +228,7 @@ def test_a_model_that_has_hardly_learned(here, capsys):
     assert (here / "run" / "explore" / "figures" / "overview.pdf").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_a_task_of_ones_own(here):
     """The example's: with figures, its learning curve among them."""
     example = [sys.executable, str(ROOT / "examples" / "own_task.py")]

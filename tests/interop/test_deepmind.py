@@ -85,7 +85,6 @@ def test_variables_as_tensorflow_lists_them(cell, variables, listed):
         np.testing.assert_array_equal(again[name], array)
 
 
-@pytest.mark.slow
 def test_the_cell_computes_the_same(cell, variables):
     inputs = jnp.ones((4, 3))
     again = from_variables(variables, **SIZES)

@@ -111,6 +111,7 @@ def test_float32_all_around(controller):
         assert share(found, wanted) < 0.03
 
 
+@pytest.mark.second_step
 def test_every_way_to_run_it_agrees():
     """unroll in each form = steps = vmap of single examples = nnx.RNN; lengths too."""
     cell = make()
@@ -185,6 +186,7 @@ def test_effect_on_the_goldens(name, bound, golden):
     assert wrong / all_of_it < bound
 
 
+@pytest.mark.second_step
 def test_a_run_saved_loaded_and_exported(tmp_path, without_type_checks):
     """The exported program, and the network that is loaded, give what the saved one gives."""
     sizes = ModelSettings(controller="deep_lstm", num_layers=2, **SIZES, **LOW)

@@ -18,7 +18,7 @@ def make_loss(config, implementation, dtype=jnp.float32):
     return lambda x: jnp.sum(unroll(cell, x)[0] ** 2)
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_second_derivatives(x64, monkeypatch):
     """Products with the Hessian, by forward and by reverse mode, through chunks of a sequence.
 

@@ -406,7 +406,7 @@ print(dncx.unroll(cell, jnp.ones((3, 2)))[0].shape)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root")
 def test_a_user_without_home_or_name_has_the_native_kernel():
     """And one with a damaged file, too, which ended the process with a bus error."""

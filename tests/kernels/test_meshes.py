@@ -18,7 +18,7 @@ from dncx.kernels.meshes import batch_division, vary_alike
 CASES = Path(__file__).with_name("mesh_cases.py")
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_two_devices_equal_one():
     """Values and gradients of sequences, steps and traces, by each implementation."""
     environment = os.environ | {

@@ -174,7 +174,6 @@ def trained(tmp_path_factory):
     return run_dir
 
 
-@pytest.mark.slow
 def test_it_learns_to_copy(trained):
     """Far below a guess, which costs 2 vectors of 3 bits."""
     lines = read_metrics(trained / "metrics.jsonl")
@@ -182,7 +181,7 @@ def test_it_learns_to_copy(trained):
     assert lines[-1]["loss"] < 3
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_eval_at_another_memory_size(trained, capsys):
     assert main(["eval", str(trained), "--num_episodes=20", "--memory_size=30"]) == 0
     out = capsys.readouterr().out
@@ -193,7 +192,7 @@ def test_eval_at_another_memory_size(trained, capsys):
     assert "length  memory size  bit error" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, capsys):
     flags = [*FLAGS, "--checkpoint_interval=20"]
     for name, stops in {"straight": (40,), "resumed": (20, 40)}.items():
@@ -209,7 +208,6 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, capsys):
         np.testing.assert_array_equal(array, resumed[name])
 
 
-@pytest.mark.slow
 def test_it_is_listed_exported_and_not_explored(trained, capsys):
     from jaxtyping import config
 

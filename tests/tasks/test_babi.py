@@ -908,7 +908,7 @@ def test_settings_need_no_data():
     assert (settings.language, settings.vocabulary) == ("en-10k", "paper")
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 @pytest.mark.parametrize("model", ["dnc", "lstm"])
 def test_the_tiny_twin_of_its_preset(model, folder, tmp_path, capsys):
     """From the files to the table of errors: training, validation, and the best model measured."""
@@ -954,7 +954,7 @@ def validated(run_dir):
     return [x["iteration"] for x in read_metrics(run_dir / "metrics.jsonl") if "loss" not in x]
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_early_stopping(folder, tmp_path, capsys):
     """With a learning rate of 0 nothing becomes better: it stops after `patience` validations.
 
@@ -973,7 +973,7 @@ def test_early_stopping(folder, tmp_path, capsys):
     assert all(np.array_equal(after[name], before[name]) for name in before)
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_a_validated_run_resumes_with_its_best_model(folder, tmp_path):
     """Cut off after a checkpoint, the run ends in the model of an uninterrupted one."""
     flags = ["--checkpoint_interval=3", "--learning_rate=3e-2", "--momentum=0.9"]
@@ -997,7 +997,7 @@ def test_a_validated_run_resumes_with_its_best_model(folder, tmp_path):
     assert (cut / "model.safetensors").read_bytes() != models[1]
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_a_run_with_parts_of_several_lengths_resumes_bit_for_bit(folder, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     flags = [f"--data_dir={folder}", "--language=en", "--tasks", "4", "8", "--num_buckets=2"]
@@ -1026,7 +1026,6 @@ def test_only_a_task_with_a_validation_set_is_validated(tmp_path, monkeypatch, c
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_a_run_keeps_its_vocabulary(hindi, folder, tmp_path, capsys):
     """config.json has the words; eval and resuming use them, and other words are refused."""
     run_dir, data = tmp_path / "run", shutil.copytree(hindi, tmp_path / "hn")

@@ -73,7 +73,7 @@ def initialize():
 """
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_a_plugin_that_fails(tmp_path):
     """JAX logs a stack trace of it; a line is enough. The CPU does the work."""
     folder = tmp_path / "jax_plugins"

@@ -322,6 +322,7 @@ class SpoiledBucket(Bucket):
         return loss if outputs.shape[1] == 3 else jnp.log(-1 - loss)
 
 
+@pytest.mark.second_step
 def test_a_batch_in_parts(tmp_path, capsys):
     """The part that failed is named; here the longer one."""
     flags = ["--model=lstm", "--hidden_size=4", "--batch_size=4", "--gradient_accumulation=2"]
@@ -355,7 +356,7 @@ def debug_changed(monkeypatch, capsys):
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_a_line_of_dncx_and_its_time_step(tmp_path, debug_changed):
     """The keys of this DNC, and the words that it writes, have the size 1e30."""
 

@@ -138,7 +138,7 @@ def test_a_process_lost_in_a_save_is_no_broken_disk(monkeypatch, tmp_path):
         checkpoints.save(tmp_path, state, config, Progress(), checkpoints.ALL)
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_both_need_the_same_settings(tmp_path):
     codes, said = ends(start(tmp_path / "run", "--hidden_size=8", "--hidden_size=9", by=by_flags()))
     assert codes == [2, 2]
@@ -147,7 +147,7 @@ def test_both_need_the_same_settings(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_one_is_killed_and_both_are_started_again(alone, tmp_path):
     """The other one ends by itself, and says what happened; nothing is lost or doubled."""
     pair = start(tmp_path / "run", by=by_flags())
@@ -166,7 +166,7 @@ def test_one_is_killed_and_both_are_started_again(alone, tmp_path):
     assert_same_run(tmp_path / "run", alone)
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_a_signal_to_one_stops_both_with_a_checkpoint(alone, tmp_path):
     """They are started as Slurm does."""
     pair = start(tmp_path / "run", by=by_slurm())

@@ -167,6 +167,7 @@ class Dialogue(RepeatCopy):
         return outputs, Episode(drawn, jnp.ones_like(outputs), mask)
 
 
+@pytest.mark.second_step
 def test_a_dialogue_is_truncated_and_accumulated_too():
     """Its opening is cut; the choices on the way are those of each sequence, in whichever part."""
     task = Dialogue(max_length=2)
@@ -333,11 +334,13 @@ def on_devices(number, run_dir, *more):
     return result.stdout
 
 
+@pytest.mark.second_step
 def test_eight_devices_train_the_same_network(whole, tmp_path):
     assert "for 8 devices (cpu)" in on_devices(8, tmp_path / "run")
     assert_same_run(tmp_path / "run", whole)
 
 
+@pytest.mark.second_step
 def test_devices_share_slots_batch_and_parts(whole, tmp_path):
     more = ["--memory_devices=2", "--gradient_accumulation=2"]
     assert "for 8 devices (cpu)" in on_devices(8, tmp_path / "run", *more)
@@ -373,6 +376,7 @@ for make in (make_answer, make_measure):
 """
 
 
+@pytest.mark.second_step
 def test_no_device_holds_a_whole_link():
     """Two sequences in four rows of two devices: each has half the rows of two links."""
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}

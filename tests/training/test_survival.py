@@ -734,7 +734,7 @@ def test_a_failure_that_cannot_be_saved(error, reason, tmp_path, monkeypatch, ca
 # All of it together
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_killed_and_damaged_again_and_again(tmp_path):
     """The short form of `python -m tests.faults`."""
     counts = faults.inject(Path(tmp_path), faults=6, iterations=8000, seed=2)
@@ -743,7 +743,7 @@ def test_killed_and_damaged_again_and_again(tmp_path):
     assert counts["runs equal to the untouched one"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.second_step
 def test_a_disk_that_fills_up_again_and_again(disk, tmp_path):
     """Likewise of its `--full_disks`."""
     counts = faults.fill_disks(tmp_path / "runs", disk, full_disks=2, iterations=6000, seed=2)
