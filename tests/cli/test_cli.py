@@ -368,6 +368,7 @@ def test_a_reader_that_has_seen_enough():
     assert (result.returncode, result.stderr) == (141, "")
 
 
+@pytest.mark.second_step
 def test_ipython(tmp_path):
     """ipython train.py -- --memory_size=..., as the original's README has it."""
     flags = [

@@ -88,6 +88,7 @@ def test_a_copied_model_is_the_same_model(trained, continued, tmp_path):
     assert train(run_dir, 6, f"--initial_model={other}", "--checkpoint_interval=2") == 0
 
 
+@pytest.mark.second_step
 def test_a_larger_memory_is_no_other_network(tmp_path, capsys):
     """The weights of a DNC fit any number of slots; settings that differ are reported."""
     sizes = ["train", "copy", "--word_size=3", "--num_read_heads=1", "--hidden_size=4"]

@@ -609,6 +609,7 @@ def test_splits_are_the_same_every_time(babi, folder):
     assert validation(of(folder, validation_share=0.0)) == []
 
 
+@pytest.mark.second_step
 def test_long_stories_can_be_left_out_of_training(babi, folder):
     longest = 40
     short = of(folder, longest=longest)
@@ -719,7 +720,14 @@ def draws(folder, mode):
     return tasks[[4, 8]], np.asarray([sum(stories[task]) for task in (4, 8)])
 
 
-@pytest.mark.parametrize(("mode", "power"), [("stories", 1), ("mixed", 0.5), ("uniform", 0)])
+@pytest.mark.parametrize(
+    ("mode", "power"),
+    [
+        pytest.param("stories", 1, marks=pytest.mark.second_step),
+        ("mixed", 0.5),
+        pytest.param("uniform", 0, marks=pytest.mark.second_step),
+    ],
+)
 def test_tasks_are_drawn_by_a_power_of_their_stories(mode, power, folder):
     found, counts = draws(folder, mode)
     assert counts[0] > 2 * counts[1]  # or the modes would not differ
@@ -1026,6 +1034,7 @@ def test_only_a_task_with_a_validation_set_is_validated(tmp_path, monkeypatch, c
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.second_step
 def test_a_run_keeps_its_vocabulary(hindi, folder, tmp_path, capsys):
     """config.json has the words; eval and resuming use them, and other words are refused."""
     run_dir, data = tmp_path / "run", shutil.copytree(hindi, tmp_path / "hn")

@@ -892,6 +892,7 @@ def test_a_custom_graph(tmp_path):
     assert Traversal(graph_file=spreadsheet, path_length=2).named.nodes == ("Home", "Shop", "Park")
 
 
+@pytest.mark.second_step
 def test_a_custom_graph_on_the_command_line(tmp_path, monkeypatch, capsys):
     """One message and nothing written where it breaks the rules of the encoding."""
     monkeypatch.chdir(tmp_path)

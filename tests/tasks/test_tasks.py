@@ -420,7 +420,17 @@ SHORT = {
 }
 
 
-@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "nature-babi"])
+QUICK_TWINS = ("memory-reuse", "nature-traversal")
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [
+        pytest.param(name, marks=() if name in QUICK_TWINS else pytest.mark.second_step)
+        for name in PRESETS
+        if name != "nature-babi"
+    ],
+)
 def test_the_tiny_twin_of_a_preset(preset, tmp_path, capsys):
     """Trained for a few iterations and measured; bAbI's twin is in test_babi.py."""
     task = PRESETS[preset].settings.task_name
