@@ -163,7 +163,7 @@ class ScaleSettings:
         by_hand = (self.coordinator_address, self.num_processes, self.process_id)
         if by_hand not in ((None, None, None), (None, 1, None)) and None in by_hand:
             raise UsageError(
-                "coordinator_address, num_processes and process_id: set all three or none of them"
+                "coordinator_address, num_processes and process_id: give all three, or none"
             )
         if self.coordinator_address is not None:
             host, _, port = self.coordinator_address.rpartition(":")
@@ -227,7 +227,7 @@ class TrainSettings(Generic[TaskT]):
         within(0, 2**32 - scale.num_seeds, "seed", run.seed)
         for name, value in dataclasses.asdict(optimizer).items():
             if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
-                raise UsageError(f"{name}={value}: must be finite and at least 0")
+                raise UsageError(f"{name}={value}: must be a finite number of at least 0")
         if not 0 <= optimizer.warmup_iterations <= run.num_training_iterations:
             raise UsageError(
                 f"warmup_iterations={optimizer.warmup_iterations}: must lie between 0 and "
