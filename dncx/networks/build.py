@@ -88,6 +88,6 @@ def small_memory_warning(config: NetworkConfig, task: Any) -> str:
     if config.memory_size is None or config.memory_size >= needed:
         return ""
     return (
-        f"warning: memory_size={config.memory_size}, but a sequence can require {needed} vectors "
-        "to be remembered at once"
+        f"warning: memory_size={config.memory_size}, but a sequence may have {needed} vectors to "
+        "remember at once"
     )

@@ -966,7 +966,7 @@ def test_early_stopping(folder, tmp_path, capsys):
     before = load_file(tmp_path / "run" / "model.safetensors")
     capsys.readouterr()
     assert quick(folder, tmp_path / "run", *flags) == 0
-    assert "is trained to iteration 6 already" in capsys.readouterr().out
+    assert "trained to iteration 6" in capsys.readouterr().out
     assert quick(folder, tmp_path / "run", *flags, "--patience=9") == 0
     assert validated(tmp_path / "run") == [2, 4, 6, 8]
     after = load_file(tmp_path / "run" / "model.safetensors")
