@@ -173,7 +173,7 @@ def test_a_compiler_that_makes_no_library(tmp_path, monkeypatch):
     path.write_text('#!/bin/sh\ncase "$*" in *-E*) echo "#define __cplusplus 1";; esac\n')
     path.chmod(0o755)
     monkeypatch.setenv("CXX", str(path))
-    with pytest.raises(compiler.CompilerError, match="no error but .* no library"):
+    with pytest.raises(compiler.CompilerError, match=r"no error but .* no library"):
         compiled(tmp_path / "cache")
 
 
