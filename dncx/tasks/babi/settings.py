@@ -44,7 +44,7 @@ class BabiSettings:
     validation_seed: int = 0
     """Seed that chooses the stories for validation."""
     task_sampling: TaskSampling = "stories"
-    """Weight of a task: its number of stories, in between, or equal."""
+    """Weight of a task: its number of stories, the square root, or 1."""
     longest: int = 0
     """Leave out training stories with more words; 0: keep all."""
     num_buckets: int = 8
