@@ -37,7 +37,7 @@ def check_number(name: str, value: Any, optional: bool = False) -> Any:
     """A setting as a Python number.
 
     Args:
-      name: of the setting.
+      name: name of the setting.
       value: a Python or NumPy number.
       optional: whether None is allowed.
 
@@ -190,7 +190,7 @@ def as_state(name: str, given: Any, like: Any, *, cast: bool) -> Any:
     """A state with the structure, the shapes and the dtypes of another one.
 
     Args:
-      name: of the argument.
+      name: name of the argument.
       given: the state that was passed.
       like: a state of the right structure; its arrays may be shapes and dtypes only.
       cast: whether arrays of other dtypes are converted or refused.

@@ -58,7 +58,7 @@ def dot_general_in(dtype: DTypeLike | None, param_dtype: DTypeLike) -> Callable[
 
     Args:
       dtype: to round to; None: no rounding.
-      param_dtype: of the variables.
+      param_dtype: dtype of the variables.
     """
     if dtype is None or jnp.dtype(dtype) == jnp.dtype(param_dtype):
         return jax.lax.dot_general
@@ -82,7 +82,8 @@ class LSTM(_Controller):
       forget_bias: added to f before its sigmoid: 1 in the original, 0 in the paper.
       gradient_clip: limit of the gradient that reaches h; 10 in the paper, None in the original.
       rngs: `rngs.params()` draws W and b, both with σ = 1/√(rows of W) as the original does.
-      dtype: of the product [x, h] W, such as "bfloat16"; None: param_dtype. See `dot_general_in`.
+      dtype: dtype of the product [x, h] W, for example "bfloat16"; None: param_dtype. See
+        `dot_general_in`.
       param_dtype: dtype of weights and state.
 
     Source: Sonnet 1's LSTM without peepholes; Methods, "Controller network".

@@ -37,7 +37,7 @@ class RunStatus:
       best_validation_error: in per cent; None without validation.
       best_validation_iteration: the iteration at which it was measured.
       loss: in the last report; the median of several seeds.
-      loss_unit: of the loss.
+      loss_unit: unit of the loss.
       skipped: updates skipped in the last report.
       iterations_per_second: in the last report.
     """

@@ -65,7 +65,7 @@ class Lifetime(NamedTuple):
       head: the write head.
       read: the steps of reads, by any head.
       ended: the step of its end; T if it lasts to the end of the episode.
-      end: how it ended.
+      end: the way in which it ended.
     """
 
     slot: int

@@ -39,9 +39,9 @@ class EpisodeTrace:
     memory: Float32[np.ndarray, "T N W"]
     """Contents after the write."""
     usage: Float32[np.ndarray, "T N"]
-    """How much each slot was in use when the step chose where to write."""
+    """Usage of each slot before the write: 0 free, 1 in use."""
     write_gate: Float32[np.ndarray, "T M"]
-    """How much each head wrote: 0 nothing, 1 fully."""
+    """Strength of each head's write: 0 no write, 1 full write."""
     allocation_gate: Float32[np.ndarray, "T M"]
     """Whether the write went to free slots (1) or by content (0)."""
     write_strengths: Float32[np.ndarray, "T M"]
@@ -55,12 +55,12 @@ class EpisodeTrace:
     write_keys: Float32[np.ndarray, "T M W"]
     """Key of the write's content lookup."""
     erase_vectors: Float32[np.ndarray, "T M W"]
-    """How much of each number in the slots was erased, 0 to 1."""
+    """Share of each number that the write erased, 0 to 1."""
     write_vectors: Float32[np.ndarray, "T M W"]
     """Vector that was written."""
 
     free_gate: Float32[np.ndarray, "T R"]
-    """How much the slots read at the previous step were freed."""
+    """Share by which the slots read at the previous step were freed."""
     read_strengths: Float32[np.ndarray, "T R"]
     """Sharpness of the read's content lookup."""
     read_mode: Float32[np.ndarray, "T R 1+2*M"]
@@ -79,10 +79,10 @@ class EpisodeTrace:
     """Vector that was read."""
 
     precedence_weights: Float32[np.ndarray, "T M N"] | None = None
-    """How far each slot was the last one written to; missing for a custom linkage."""
+    """Degree to which each slot was the last one written; missing for a custom linkage."""
     link: Float32[np.ndarray, "T M N N"] | None = None
-    """link[t, m, i, j]: how far slot i was written right after slot j; left out if the trace is
-    long and the memory large."""
+    """link[t, m, i, j]: degree to which slot i was written right after slot j; left out if the
+    trace is long and the memory large."""
     controller_output: Float32[np.ndarray, "T H"]
     """h, the controller's output."""
 

@@ -92,7 +92,7 @@ def trace_run(run: Path | str, *, num_episodes: int = 2, seed: int = 1, **change
     Args:
       run: a run directory, or the name of a model that ships with dncx.
       num_episodes: number of episodes.
-      seed: of the episodes.
+      seed: seed of the episodes.
       **changes: settings of the task, or `memory_size`, that differ from training.
 
     Raises:
@@ -126,7 +126,7 @@ def trace_task(
       task: a `dncx.tasks.base.Task`, or one in buckets.
       network: as in `trace`.
       num_episodes: number of episodes.
-      seed: of the episodes.
+      seed: seed of the episodes.
       title, about: see `Trace`.
 
     Raises:

@@ -90,7 +90,7 @@ def select_for_access(access: Any, dtype: Any) -> Form:
 
     Args:
       access: a `MemoryAccess`, or a custom one.
-      dtype: of its state.
+      dtype: dtype of its state.
     """
     if _base(access, "access") is None:
         return Form("xla", f"the access is custom ({type(access).__name__})")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 _FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared")
 # The kernels read neither errno nor the floating-point flags, and may fuse a product with a sum.
 _FLAGS += ("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
-# What a processor must have for -march=x86-64-v3, by its names in /proc/cpuinfo.
+# The features that -march=x86-64-v3 requires, by their names in /proc/cpuinfo.
 _X86_64_V3 = {"avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"}
 
 # A query takes 0.1 s, the kernels 5 to 30 s, and several times as long on a busy machine.
@@ -137,7 +137,7 @@ def _run(command: Sequence[str], seconds: int, folder: Path) -> str:
     Args:
       command: a program and its arguments.
       seconds: time limit.
-      folder: for its temporary files.
+      folder: the folder for its temporary files.
     """
     name = shlex.join(command[:1])
     environment = os.environ | {"TMPDIR": str(folder), "LC_ALL": "C"}

@@ -184,7 +184,7 @@ def last_saved(folder: Path) -> str:
     """A description of the last checkpoint, for messages when training stops."""
     if saved := saved_iterations(folder):
         return f"the last good checkpoint is {folder / str(saved[-1])}"
-    return "there is no checkpoint yet (--checkpoint_interval sets how often one is written)"
+    return "there is no checkpoint yet (--checkpoint_interval sets how often to save one)"
 
 
 def saved_params(checkpoint: Checkpoint) -> Any:

@@ -50,7 +50,7 @@ def draw_lessons(
     """A lesson for each episode of a batch, chosen inside jit.
 
     Args:
-      key: for the choices.
+      key: random key of the choices.
       lessons: all lessons, as named tuples of integers.
       number: the current lesson, from 1.
       earlier_share: the share of episodes from earlier lessons, which are equally likely; 0.1 in

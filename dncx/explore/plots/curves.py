@@ -25,7 +25,7 @@ def learning_curves(
 
     Args:
       runs: run directories by label; several runs of a label differ only in their seeds.
-      width: of the figure.
+      width: width of the figure.
 
     Raises:
       UsageError: if there is no such run, it has no losses, or their units differ.

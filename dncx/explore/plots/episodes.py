@@ -32,7 +32,7 @@ def memory(
     Args:
       episode: the episode.
       steps: the steps, -1 for the last; by default six spread over the episode (three if narrow).
-      width: of the figure.
+      width: width of the figure.
 
     Raises:
       UsageError: if there is no such step.

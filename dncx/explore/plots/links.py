@@ -37,7 +37,7 @@ def link(
       episode: the episode.
       step: the step, -1 for the last.
       head: the write head.
-      width: of the figure.
+      width: width of the figure.
 
     Raises:
       UsageError: if the trace has no links, or no such step or head.

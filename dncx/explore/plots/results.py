@@ -35,7 +35,7 @@ def evaluation(results: Results, score: str | None = None, *, width: Width = "si
     Args:
       results: results of `dncx.training.evaluation.evaluate` with a sweep of one or two options.
       score: name of the score, or "loss"; by default sequence_error, or else the first score.
-      width: of the figure.
+      width: width of the figure.
 
     Raises:
       UsageError: if the sweep does not have one or two options, or there is no such score.
@@ -111,7 +111,7 @@ def error_table(
     Args:
       results: results of `dncx eval` on a run of the task babi.
       networks: the published networks to compare with, some of "LSTM", "NTM", "DNC1", "DNC2".
-      width: of the figure.
+      width: width of the figure.
 
     Raises:
       UsageError: if the results are not from bAbI, or there is no such network.
