@@ -67,4 +67,4 @@ def check_ranges(settings: Any) -> None:
     for name, low in values.items():
         if name.startswith("min_") and low > values["max_" + name[4:]]:
             high = "max_" + name[4:]
-            raise ValueError(f"{name}={low}: must be at most {high}, which is {values[high]}")
+            raise ValueError(f"{name}={low} is above {high}={values[high]}")

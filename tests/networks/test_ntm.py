@@ -216,7 +216,7 @@ def test_it_is_listed_exported_and_not_explored(trained, capsys):
     assert main(["explore", str(trained)]) == 2
     assert "NTMAccess" in capsys.readouterr().err
     _, network, made = runs.load_run(trained)
-    assert made["model"]["name"] == "ntm"
+    assert made.network.kind == "ntm"
     assert isinstance(network.access, NTMAccess)
     config.update("jaxtyping_disable", True)  # sizes without a number
     try:
