@@ -49,7 +49,7 @@ def keep_failure(
         described.append(f"{_what(one, seen)}. {_save(folder, before, own, progress, seen)}")
     others = ""
     if len(described) > 1:
-        others = f"; this is the first of {len(described)} seeds, and all failed in this way"
+        others = f"; all {len(described)} seeds failed in this way, and this is the first"
     return (
         f"{described[0]}{others}; {checkpoints.last_saved(run.checkpoints)}. Try a smaller "
         "--learning_rate or --max_grad_norm, a larger --optimizer_epsilon, or another --seed."
