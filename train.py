@@ -9,7 +9,7 @@ import sys
 try:
     from dncx.cli import leave, train_main
 except ModuleNotFoundError as error:
-    sys.exit(f"train.py: {error}; `make train` sets up .venv, then use .venv/bin/python train.py")
+    sys.exit(f"train.py: {error}; run `make train` to set up .venv, or .venv/bin/python train.py")
 
 if __name__ == "__main__":
     leave(train_main())

@@ -22,14 +22,14 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure what dncx costs. Without names, all benchmarks run, one by one.",
+        description="Measure time and memory of dncx. Without names, all benchmarks run in turn.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument(
         "--sizes", nargs="+", choices="SML", default="SML",
         help="for step_time, streaming and controller_dtype",
     )  # fmt: skip
-    parser.add_argument("--batch", type=int, help="batch size for step_time; the standard is 16")
+    parser.add_argument("--batch", type=int, help="batch size for step_time (default: 16)")
     parser.add_argument(
         "--out",
         type=lambda text: Path(text).expanduser(),
@@ -41,12 +41,12 @@ def parse() -> argparse.Namespace:
     )
     asked = parser.parse_args()
     if unknown := set(asked.names) - set(NAMES):
-        parser.error(f"{', '.join(unknown)}: must be of {', '.join(NAMES)}")
+        parser.error(f"{', '.join(unknown)}: must be one of {', '.join(NAMES)}")
     return asked
 
 
 def main() -> None:
-    """Runs what the command line asks for."""
+    """Runs the benchmarks that the command line names."""
     asked = parse()
     # Only now, so that --help is instant.
     from benchmarks import (  # fmt: skip

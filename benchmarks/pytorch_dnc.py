@@ -1,7 +1,7 @@
 """The baseline: a plain DNC in eager PyTorch, with the original's equations.
 
-It is written as such code usually is: a Python loop over time, batched tensors, autograd. It takes
-the weights of a `dncx.DNC`, so that a benchmark can check that both compute the same.
+It is written in the usual style of such code: a Python loop over time, batched tensors, autograd.
+It takes the weights of a `dncx.DNC`, so that a benchmark can check that both compute the same.
 """
 
 # pyright: reportMissingImports=false

@@ -1,6 +1,6 @@
 """dncx: the Differentiable Neural Computer (Graves et al., Nature 538, 2016) in JAX.
 
-The names below load with their first use, so that `dncx --help` need not wait for JAX.
+The names below are loaded at their first use, so that `dncx --help` need not wait for JAX.
 """
 
 from importlib import import_module

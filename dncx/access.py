@@ -46,7 +46,7 @@ from dncx.parts import FreenessLike, LinkageLike
 
 
 class AccessState(NamedTuple):
-    """What the memory carries from step to step."""
+    """The state that the memory carries from step to step."""
 
     memory: Memory
     read_weights: ReadWeights
@@ -56,7 +56,7 @@ class AccessState(NamedTuple):
 
 
 class AccessTrace(NamedTuple):
-    """Everything that a step computed apart from the state it leaves."""
+    """Everything that a step computes, except its new state."""
 
     interface: Interface
     allocation_weights: WriteWeights
@@ -95,9 +95,9 @@ def mixed_read_weights(
 
 @known_to_kernels("access")
 class MemoryAccess(nnx.Module):
-    """Reads and writes the memory as the controller asks, for one example.
+    """Reads and writes the memory as the controller demands, for one example.
 
-    A custom one is a `dncx.AccessLike`. A subclass with other equations overrides
+    A custom access is a `dncx.AccessLike`. A subclass with different equations overrides
     `step_with_trace`, which `__call__` calls.
 
     Args:
@@ -110,7 +110,7 @@ class MemoryAccess(nnx.Module):
       linkage: the order of writing; by default `TemporalLinkage`.
       cosine_epsilon, strength_activation, interface_bias, read_mode_order: see `DNCConfig`.
       implementation: "plain", "xla" or "native" (dncx/kernels/README.md); None: the fastest
-        that can compute it here. All give the same numbers but for rounding.
+        one available. All give the same results except for rounding.
       rngs: `rngs.params()` draws the weights of the interface.
       param_dtype: dtype of weights and state.
     """
@@ -170,7 +170,7 @@ class MemoryAccess(nnx.Module):
         )
 
     def interface(self, controller_output: Float[Array, " H"]) -> Interface:
-        """ξ_t = W_ξ h_t (+ b), cut into its parts and squashed."""
+        """ξ_t = W_ξ h_t (+ b), split into its parts, each squashed into its range."""
         shapes = interface_shapes(self.word_size, self.num_read_heads, self.num_write_heads)
         raw = split(self.interface_linear(controller_output), shapes)
         return squash(raw, self.strength_activation, self.read_mode_order)
@@ -195,7 +195,7 @@ class MemoryAccess(nnx.Module):
 
     @property
     def options(self) -> Options:
-        """The settings that the native kernel needs; it knows dncx's own `Freeness` only."""
+        """The settings for the native kernel, which supports only dncx's own `Freeness`."""
         freeness: Any = self.freeness
         return Options(
             cosine_epsilon=float(self.cosine_epsilon),

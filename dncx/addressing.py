@@ -1,8 +1,8 @@
-"""Where to read and write: by content, by free slots, and by the order of writing.
+"""Addressing of the memory: by content, by free slots, and by the order of writing.
 
-The three ways of addressing of Graves et al. (2016), each a few pure functions for one
-example. `Freeness` and `TemporalLinkage` bundle the functions into the parts that
-`dncx.MemoryAccess` takes; custom parts can take their place (dncx/parts.py).
+Each of the three mechanisms of Graves et al. (2016) is a few pure functions for one example.
+`Freeness` and `TemporalLinkage` bundle the functions into the parts that `dncx.MemoryAccess`
+takes; custom parts can replace them (dncx/parts.py).
 """
 
 from functools import reduce
@@ -41,10 +41,10 @@ def content_weights(
     strengths: Float[Array, " heads"],
     epsilon: Number = COSINE_EPSILON,
 ) -> Float[Array, "heads N"]:
-    """C(M, k, β)[i] = softmax_i( β · k·M[i] / (|k| |M[i]| + ε) ), one row a key.
+    """C(M, k, β)[i] = softmax_i( β · k·M[i] / (|k| |M[i]| + ε) ), one row per key.
 
     Args:
-      memory, keys: the slots to compare with, and one key a head.
+      memory, keys: the slots to compare with, and one key per head.
       strengths: β ≥ 0, after oneplus or softplus; the larger, the sharper.
       epsilon: added to the squared norms and to their product. With 0 (the paper) the
         similarity to a zero vector, undefined there, is taken as 0.
@@ -54,7 +54,7 @@ def content_weights(
     dots = keys @ memory.T
     norms = vector_norms(keys, epsilon)[:, None] * vector_norms(memory, epsilon)[None, :] + epsilon
     similarity = jnp.where(norms > 0, dots / jnp.where(norms > 0, norms, 1), 0)
-    # β times a difference: that of two huge products is their rounding, and overflows in the exp.
+    # β times a difference: the difference of two huge products is rounding error and overflows exp.
     highest = jax.lax.stop_gradient(similarity.max(axis=-1, keepdims=True))
     return jax.nn.softmax(strengths[:, None] * (similarity - highest), axis=-1)
 
@@ -79,7 +79,7 @@ def erase_and_write(
 
 
 def usage_after_write(usage: Usage, write_weights: WriteWeights) -> Usage:
-    """u + (1 - u) ∘ (1 - Πₘ(1 - wₘ)): a slot written to is in use.
+    """u + (1 - u) ∘ (1 - Πₘ(1 - wₘ)): a slot that was written is in use.
 
     With one write head this is the paper's u + w - u∘w (Methods, "Dynamic memory allocation").
     """
@@ -97,16 +97,16 @@ def retention(free_gate: Float[Array, " R"], read_weights: ReadWeights) -> Usage
 def usage_after_read(
     usage: Usage, free_gate: Float[Array, " R"], read_weights: ReadWeights
 ) -> Usage:
-    """u ∘ ψ: a free gate of 1 empties what was read (Methods, "Dynamic memory allocation")."""
+    """u ∘ ψ: a free gate of 1 frees the slots read (Methods, "Dynamic memory allocation")."""
     return usage * retention(free_gate, read_weights)
 
 
 def allocation_weights(usage: Usage, epsilon: Number = ALLOCATION_EPSILON) -> Usage:
     """a[φⱼ] = (1 - u[φⱼ]) Π_{i<j} u[φᵢ], where φ sorts the slots by usage, freest first.
 
-    Slots of equal usage are taken in the order of their numbers. The gradient ignores that the
-    order may change, as in the paper (Methods, "Dynamic memory allocation"). With epsilon,
-    u is first moved to ε + (1 - ε) u.
+    Slots of equal usage are sorted by their index. The gradient ignores changes of the order, as in
+    the paper (Methods, "Dynamic memory allocation"). With epsilon, u is first replaced by
+    ε + (1 - ε) u.
     """
     free = 1 - (epsilon + (1 - epsilon) * usage)
     order = jnp.argsort(-free, stable=True)
@@ -118,9 +118,9 @@ def allocation_weights(usage: Usage, epsilon: Number = ALLOCATION_EPSILON) -> Us
 
 @known_to_kernels("freeness")
 class Freeness(nnx.Module):
-    """Which slots are in use, and which free ones to write to next.
+    """Usage of the slots, and allocation of free slots for the next write.
 
-    A custom one is a `dncx.FreenessLike`. The state is the usage u of every slot.
+    A custom freeness is a `dncx.FreenessLike`. The state is the usage u of every slot.
 
     Args:
       memory_size: N.
@@ -141,7 +141,7 @@ class Freeness(nnx.Module):
         self.write_gradient = write_gradient
 
     def initial_state(self, dtype: DTypeLike) -> Usage:
-        """Every slot free."""
+        """All slots are free."""
         return jnp.zeros(self.memory_size, dtype)
 
     def __call__(
@@ -159,7 +159,7 @@ class Freeness(nnx.Module):
     def write_allocation_weights(
         self, usage: Usage, write_gates: Float[Array, " M"]
     ) -> WriteWeights:
-        """The allocation of each write head, which sees what the heads before it will take.
+        """The allocation weights of each write head, given the slots that earlier heads take.
 
         Args:
           usage: u_t; the simulated usage u += (1 - u) g a between heads is not kept.
@@ -214,9 +214,9 @@ def backward_weights(link: Link, read_weights: ReadWeights) -> DirectionalWeight
 
 @known_to_kernels("linkage")
 class TemporalLinkage(nnx.Module):
-    """Remembers the order of writing, and follows it from what was read.
+    """Keeps the order of writing, and follows it from the slots that were read.
 
-    A custom one is a `dncx.LinkageLike`; its state may be any tree of arrays.
+    A custom linkage is a `dncx.LinkageLike`; its state can be any tree of arrays.
 
     Args:
       memory_size: N.
@@ -228,7 +228,7 @@ class TemporalLinkage(nnx.Module):
         self.num_write_heads = check_size("num_write_heads", num_write_heads)
 
     def initial_state(self, dtype: DTypeLike) -> TemporalLinkageState:
-        """Nothing written yet."""
+        """No slot has been written yet."""
         heads, slots = self.num_write_heads, self.memory_size
         return TemporalLinkageState(
             link=jnp.zeros((heads, slots, slots), dtype),
@@ -238,7 +238,7 @@ class TemporalLinkage(nnx.Module):
     def __call__(
         self, state: TemporalLinkageState, write_weights: WriteWeights, read_weights: ReadWeights
     ) -> tuple[TemporalLinkageState, DirectionalWeights, DirectionalWeights]:
-        """Takes in the writes of step t; follows the links from the reads of step t-1.
+        """Adds the writes of step t, and follows the links from the reads of step t-1.
 
         Returns:
           The new state, the forward weights f and the backward weights b.

@@ -1,4 +1,4 @@
-"""The cache folder: what may be made again, and is kept so that the next start is quick.
+"""The cache folder, whose files can be made again; it makes the next start faster.
 
 Native kernels and compiled programs are kept there. Both are machine code that dncx runs, so a
 folder in which another user can write is not used.
@@ -20,8 +20,9 @@ def cache_folder() -> Path:
     """A folder of this user that exists and can be written.
 
     `dncx` in XDG_CACHE_HOME, or in ~/.cache; a relative XDG_CACHE_HOME is ignored, as the XDG
-    standard demands. Without such a folder (no home, a read-only one) it is one in the temporary
-    directory: `dncx-UID`, or, where another user has taken that name, one for this process only.
+    standard demands. If there is no such folder (no home, or a read-only one), it is in the
+    temporary directory: `dncx-UID`, or, if another user has taken that name, a folder for this
+    process only.
     """
     usual = _usual_folder()
     if usual is not None and (found := _usable(usual)):
@@ -40,10 +41,10 @@ def private_folder() -> Path:
 
 
 def is_safe(path: Path) -> bool:
-    """Whether a file or folder can be changed by this user and by root only.
+    """Whether only this user and root can change a file or folder.
 
     Args:
-      path: a file or a folder; a symbolic link is not safe, since it may be pointed elsewhere.
+      path: a file or a folder; a symbolic link is not safe, since it can be redirected.
     """
     found = path.lstat()
     owned = found.st_uid in (_user(), 0)
@@ -63,7 +64,7 @@ def _usual_folder() -> Path | None:
 
 
 def _usable(folder: Path) -> Path | None:
-    """The folder, made if it is not there; None if it cannot be made, written or trusted."""
+    """The folder, created if missing; None if it cannot be created, written or trusted."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # `is_safe` looks at the folder that a link leads to: a cache on another disk is common.

@@ -1,6 +1,6 @@
-"""Checks of what users pass to constructors, cells and `unroll`.
+"""Checks of the arguments of constructors, cells and `unroll`.
 
-Each error names the wrong value and the right form.
+Each error names the wrong value and the correct form.
 """
 
 import difflib
@@ -37,12 +37,12 @@ def check_number(name: str, value: Any, optional: bool = False) -> Any:
     """A setting as a Python number.
 
     Args:
-      name: of the setting.
+      name: name of the setting.
       value: a Python or NumPy number.
       optional: whether None is allowed.
 
     Raises:
-      ValueError: if it is negative, not finite, or not a number.
+      ValueError: if it is negative, non-finite, or not a number.
     """
     if optional and value is None:
         return None
@@ -72,10 +72,11 @@ def check_flag(name: str, value: Any) -> bool:
 def check_dtype(name: str, dtype: Any) -> None:
     """Refuses a dtype in which a DNC cannot be trained.
 
-    float16 overflows in the backward pass: gradients become infinite without a word.
+    float16 overflows in the backward pass: gradients silently become infinite.
 
     Raises:
-      ValueError: if it is not float32, float64 or bfloat16, or float64 while JAX has it off.
+      ValueError: if it is not float32, float64 or bfloat16, or if it is float64 and JAX has
+        float64 disabled.
     """
     try:
         found = jnp.dtype(dtype).name if dtype is not None else None
@@ -86,8 +87,8 @@ def check_dtype(name: str, dtype: Any) -> None:
         raise ValueError(f"{name}={shown}: must be one of {', '.join(FLOATS)}")
     if found == "float64" and jax.dtypes.canonicalize_dtype(jnp.float64) != jnp.float64:
         raise ValueError(
-            f"{name}=float64: JAX makes it float32 unless you call "
-            "jax.config.update('jax_enable_x64', True) first"
+            f"{name}=float64: JAX converts it to float32 unless you first call "
+            "jax.config.update('jax_enable_x64', True)"
         )
 
 
@@ -95,7 +96,7 @@ def as_array(name: str, value: Any) -> Array:
     """`jnp.asarray` with an error that names the argument.
 
     Raises:
-      TypeError: if the value does not become an array of numbers, or they are complex.
+      TypeError: if the value cannot be converted to an array of real numbers.
     """
     array = value if isinstance(value, jax.Array) else _converted(name, value)
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
@@ -117,10 +118,10 @@ def _converted(name: str, value: Any) -> Array:
 def checked_arguments(
     config_class: type | None = None,
 ) -> Callable[[Callable[Arguments, None]], Callable[Arguments, None]]:
-    """For an `__init__` with keyword-only `rngs`: errors that say where an argument belongs.
+    """For an `__init__` with keyword-only `rngs`: errors that explain where an argument belongs.
 
     Args:
-      config_class: of the argument `config`, if there is one; its fields belong in there.
+      config_class: class of the argument `config`, if there is one.
     """
 
     def decorate(init: Callable[Arguments, None]) -> Callable[Arguments, None]:
@@ -136,8 +137,8 @@ def checked_arguments(
             if not isinstance(kwargs.get("rngs"), nnx.Rngs | nnx.RngStream):
                 given = _short(kwargs["rngs"]) if "rngs" in kwargs else "nothing"
                 raise TypeError(
-                    f"{name} needs rngs=nnx.Rngs(SEED), from which it draws its weights (from flax "
-                    f"import nnx); got {given}"
+                    f"{name} needs rngs=nnx.Rngs(SEED) to draw its weights (from flax import nnx); "
+                    f"got {given}"
                 )
             init(*args, **kwargs)
 
@@ -154,7 +155,7 @@ def _wrong_argument(
     if near and near[0] in fields:
         config = f"DNCConfig({near[0]}={value!r:.40})"
         call = ", ".join([*map(repr, sizes), config, "rngs=nnx.Rngs(0)"])
-        return f"{message}; {near[0]} belongs in the config: {name}({call})"
+        return f"{message}; {near[0]} is a field of the config: {name}({call})"
     return f"{message}; did you mean {near[0]}?" if near else message
 
 
@@ -162,22 +163,22 @@ def check_config(config: Any, config_class: type) -> None:
     """Refuses a config of another class.
 
     Raises:
-      TypeError: the message says how to make the right one.
+      TypeError: if it is not of `config_class`; the message says how to make one.
     """
     if not isinstance(config, config_class):
         name = config_class.__name__
-        hint = f"; {name}(**config) makes one of a dictionary" if isinstance(config, dict) else ""
+        hint = f"; use {name}(**config) for a dictionary" if isinstance(config, dict) else ""
         raise TypeError(f"config must be a {name}; got {_short(config)}{hint}")
 
 
 def check_instance(name: str, part: Any) -> None:
-    """Refuses a class in the place of an object.
+    """Refuses a class where an instance is needed.
 
     Raises:
-      TypeError: the message names the class.
+      TypeError: if `part` is a class; the message names it.
     """
     if isinstance(part, type):
-        raise TypeError(f"{name} must be an object, not the class {part.__name__}: call it first")
+        raise TypeError(f"{name} must be an instance; got the class {part.__name__}")
 
 
 def _short(value: Any) -> str:
@@ -189,13 +190,14 @@ def as_state(name: str, given: Any, like: Any, *, cast: bool) -> Any:
     """A state with the structure, the shapes and the dtypes of another one.
 
     Args:
-      name: of the argument.
+      name: name of the argument.
       given: the state that was passed.
       like: a state of the right structure; its arrays may be shapes and dtypes only.
-      cast: whether arrays of other dtypes are converted, or refused.
+      cast: whether arrays of other dtypes are converted or refused.
 
     Raises:
-      ValueError: if a part is missing, unknown, or of another shape or dtype; the message names it.
+      ValueError: if a part is missing or unknown, or has the wrong shape or dtype; the message
+        names it.
       TypeError: if a part is not an array of numbers.
     """
     if jax.tree.structure(given) != jax.tree.structure(like):

@@ -22,10 +22,10 @@ ControllerDtype = Literal["float32", "bfloat16", None]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DNCConfig:
-    """Sizes of a DNC, and every point in which the original differs from the paper.
+    """Sizes of a DNC, and an option for every difference between the original and the paper.
 
-    The defaults are google-deepmind/dnc; `DNCConfig.nature()` gives the paper's equations.
-    Changing one field moves one point only, so the two can be mixed.
+    The defaults are those of google-deepmind/dnc; `DNCConfig.nature()` has the paper's equations.
+    The options are independent, so the two can be mixed.
 
     Args:
       memory_size: N, slots of the memory.
@@ -45,7 +45,7 @@ class DNCConfig:
       strength_activation: "softplus" in the original, "oneplus" in the paper.
       interface_bias: whether ξ = W h + b (the original) or W h (the paper).
       output_bias: the same for the output layer.
-      read_mode_order: the order of the read modes in ξ. It changes only which weights make
+      read_mode_order: the order of the read modes in ξ. It changes only which weights produce
         which mode.
       cosine_epsilon: 1e-6 in the original, 0 in the paper; see `content_weights`.
       allocation_epsilon: 1e-6 in the original, 0 in the paper; see `allocation_weights`.
@@ -59,7 +59,7 @@ class DNCConfig:
       >>> DNCConfig.nature(memory_size=256, word_size=64).strength_activation
       'oneplus'
 
-    Source: `docs/differences.md` has the table with the places in paper and original.
+    Source: `docs/differences.md` lists the differences, with references.
     """
 
     memory_size: int = 16
@@ -107,7 +107,7 @@ class DNCConfig:
 
     @classmethod
     def nature(cls, **changes: Any) -> "DNCConfig":
-        """The equations of the Nature paper; sizes are as in `deepmind` unless given."""
+        """The equations of the Nature paper; sizes default to those of `deepmind`."""
         paper: dict[str, Any] = dict(
             clip_value=None,
             controller="deep_lstm",
@@ -125,13 +125,13 @@ class DNCConfig:
 
     @property
     def controller_output_size(self) -> int:
-        """H of this config's controller; a deep LSTM outputs all of its layers."""
+        """H of this config's controller; a deep LSTM outputs all its layers."""
         return self.hidden_size * (self.num_layers if self.controller == "deep_lstm" else 1)
 
     def make_controller(
         self, input_size: int, *, rngs: nnx.Rngs, param_dtype: DTypeLike = jnp.float32
     ) -> LSTM | DeepLSTM | FeedForward:
-        """The controller of this config; `input_size` is of the DNC's inputs x_t."""
+        """The controller of this config; `input_size` is the size of the DNC's inputs x_t."""
         features = input_size + self.num_read_heads * self.word_size
         common: dict[str, Any] = dict(
             gradient_clip=self.controller_gradient_clip,

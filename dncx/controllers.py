@@ -1,8 +1,8 @@
-"""Controllers: what decides, step by step, what to ask of the memory.
+"""Controllers: the networks that control the memory at each step.
 
-Any flax recurrent cell can be one, `nnx.LSTMCell` and `nnx.GRUCell` included; see
-`dncx.ControllerLike`. `dncx.DNC` calls it on one example at a time (under `jax.vmap`), with the
-inputs x_t and the words read at the step before, so its inputs have `input_size + R * W` features.
+Any flax recurrent cell can be a controller, for example `nnx.LSTMCell` or `nnx.GRUCell`; see
+`dncx.ControllerLike`. `dncx.DNC` calls it on one example at a time (under `jax.vmap`). Its inputs
+are x_t and the words read at the previous step, which are `input_size + R * W` features.
 """
 
 import dataclasses
@@ -23,14 +23,14 @@ from dncx.kernels.derivatives import backward_only
 
 
 class LSTMState(NamedTuple):
-    """What an LSTM layer carries from step to step."""
+    """The state that an LSTM layer carries from step to step."""
 
     hidden: Float[Array, "*batch H"]
     cell: Float[Array, "*batch H"]
 
 
 def clip_gradient(x: Array, limit: Number | None) -> Array:
-    """x; the gradient that comes back through it is clipped to ±limit, if there is one.
+    """Returns x unchanged; clips its gradient to ±limit, if there is a limit.
 
     A limit has no forward-mode derivative (`jax.jvp`).
     """
@@ -39,26 +39,26 @@ def clip_gradient(x: Array, limit: Number | None) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class RoundedDotGeneral:
-    """`jax.lax.dot_general` of numbers that are first rounded to a dtype.
+    """`jax.lax.dot_general` of operands that are first rounded to a dtype.
 
-    The product comes back in the dtype of x. XLA sums in float32, and may round the sum to the
-    dtype, too: on a CPU in gradients only, which are products of this kind.
+    The product has the dtype of x. XLA sums in float32, and may round the sum to the dtype, too:
+    on a CPU, this happens only in gradients, which are also such products.
     """
 
     dtype: str
 
     def __call__(self, x: Array, kernel: Array, dimensions: Any, **options: Any) -> Array:
-        """As `jax.lax.dot_general`."""
+        """The same as `jax.lax.dot_general`."""
         low = x.astype(self.dtype), kernel.astype(self.dtype)
         return jax.lax.dot_general(*low, dimensions, **options).astype(x.dtype)
 
 
 def dot_general_in(dtype: DTypeLike | None, param_dtype: DTypeLike) -> Callable[..., Array]:
-    """A `dot_general` for `nnx.Linear` that rounds what it multiplies; the bias is not rounded.
+    """A `dot_general` for `nnx.Linear` that rounds its operands; the bias is not rounded.
 
     Args:
       dtype: to round to; None: no rounding.
-      param_dtype: of the variables.
+      param_dtype: dtype of the variables.
     """
     if dtype is None or jnp.dtype(dtype) == jnp.dtype(param_dtype):
         return jax.lax.dot_general
@@ -82,7 +82,8 @@ class LSTM(_Controller):
       forget_bias: added to f before its sigmoid: 1 in the original, 0 in the paper.
       gradient_clip: limit of the gradient that reaches h; 10 in the paper, None in the original.
       rngs: `rngs.params()` draws W and b, both with σ = 1/√(rows of W) as the original does.
-      dtype: of the product [x, h] W, such as "bfloat16"; None: param_dtype. See `dot_general_in`.
+      dtype: dtype of the product [x, h] W, for example "bfloat16"; None: param_dtype. See
+        `dot_general_in`.
       param_dtype: dtype of weights and state.
 
     Source: Sonnet 1's LSTM without peepholes; Methods, "Controller network".
@@ -129,7 +130,7 @@ class LSTM(_Controller):
     def __call__(
         self, carry: LSTMState, inputs: Float[Array, "*batch F"]
     ) -> tuple[LSTMState, Float[Array, "*batch H"]]:
-        """One step: the new state, and its hidden part as the output."""
+        """One step: the new state, and its hidden part as output."""
         gates = self.gates(jnp.concatenate([inputs, carry.hidden], axis=-1))
         i, j, f, o = jnp.split(gates, 4, axis=-1)
         cell = jax.nn.sigmoid(f + self.forget_bias) * carry.cell + jax.nn.sigmoid(i) * jnp.tanh(j)
@@ -185,7 +186,7 @@ class DeepLSTM(_Controller):
         rngs: RngSource | None = None,
         carry_init: object = None,
     ) -> tuple[LSTMState, ...]:
-        """Zeros, one state a layer."""
+        """Zeros, one state per layer."""
         return tuple(layer.initialize_carry(input_shape) for layer in self.layers)
 
     def __call__(
@@ -204,8 +205,8 @@ class DeepLSTM(_Controller):
 class FeedForward(_Controller):
     """A controller without a state: tanh layers, one after the other.
 
-    With it the DNC can remember through its memory only (Extended Data Figs 1 and 4 of the
-    paper use such a controller; its layers and activation are not stated there).
+    With it, the memory is the only state of a DNC. Extended Data Figs 1 and 4 of the paper use such
+    a controller, but do not state its layers and activation.
 
     Args:
       input_size: features of χ.

@@ -1,4 +1,4 @@
-"""The DNC: a recurrent cell that joins a controller and a memory access."""
+"""The DNC: a recurrent cell that combines a controller and a memory access."""
 
 import math
 from collections.abc import Callable
@@ -30,7 +30,7 @@ from dncx.parts import AccessLike, ControllerLike
 
 
 class DNCState(NamedTuple):
-    """What the DNC carries from step to step; every array has the batch axes in front."""
+    """The state that the DNC carries from step to step; every array starts with the batch axes."""
 
     access_output: Float[Array, "*batch R W"]  # the words read
     access_state: AccessState
@@ -38,7 +38,7 @@ class DNCState(NamedTuple):
 
 
 class DNCTrace(NamedTuple):
-    """Everything that happened in a step: the state it left, and what it computed on the way."""
+    """All results of a step: its new state and its intermediate values."""
 
     state: DNCState
     controller_output: Float[Array, "*batch H"]
@@ -49,12 +49,12 @@ class DNCTrace(NamedTuple):
 class DNC(nnx.RNNCellBase):
     """A recurrent cell with an external memory.
 
-    y_t = clip(W_y [h_t; r_t] + b), where the controller gives h_t from [x_t; r_{t-1}] and the
-    access reads r_t as h_t asks (Methods, "Controller network").
+    y_t = clip(W_y [h_t; r_t] + b), where the controller computes h_t from [x_t; r_{t-1}], and the
+    access reads r_t as controlled by h_t (Methods, "Controller network").
 
     It is a standard flax recurrent cell: `nnx.RNN(cell)(inputs)` works, as does `dncx.unroll`.
     It computes in the dtype of its variables (`config.controller_dtype` is an exception).
-    `dncx.explain(cell)` tells by which form of the equations, and why.
+    `dncx.explain(cell)` names the implementation that computes it, and the reason.
 
     Args:
       input_size: features of x_t.
@@ -64,14 +64,13 @@ class DNC(nnx.RNNCellBase):
         `dncx.ControllerLike`.
       access: a `MemoryAccess` (`config.make_access` makes one with custom parts), or a custom
         `dncx.AccessLike`.
-      implementation: see `MemoryAccess`; an access that is passed has its own.
+      implementation: see `MemoryAccess`; a given access has its own.
       rngs: `rngs.params()` draws the weights.
       param_dtype: dtype of weights, state and outputs.
 
     Raises:
-      ValueError: if a size is below 1, a dtype is not one to train in, or a part does not fit the
-        others.
-      TypeError: if an argument is in the wrong place or of the wrong kind.
+      ValueError: if a size is below 1, a dtype is not supported, or a part does not fit the others.
+      TypeError: if an argument is in the wrong place or has the wrong type.
 
     Example:
       >>> cell = DNC(6, 5, DNCConfig(memory_size=32), rngs=nnx.Rngs(0))
@@ -116,7 +115,7 @@ class DNC(nnx.RNNCellBase):
         self.input_size = input_size
         self.output_size = output_size
         self.clip_value = config.clip_value
-        # Whatever their classes are; the code that reads their fields knows which ones it means.
+        # `Any`: parts may be of custom classes; code that reads fields knows the class it expects.
         self.controller: Any = controller
         self.access: Any = access
         self.output_linear = nnx.Linear(
@@ -137,7 +136,7 @@ class DNC(nnx.RNNCellBase):
 
     @property
     def dtype(self) -> jnp.dtype:
-        """The dtype of the variables, and so of state and outputs."""
+        """The dtype of the variables, and therefore of state and outputs."""
         return self.output_linear.kernel.dtype
 
     def initialize_carry(
@@ -146,11 +145,11 @@ class DNC(nnx.RNNCellBase):
         rngs: RngSource | None = None,
         carry_init: object = None,
     ) -> DNCState:
-        """The state before the first step: all zeros, memory included, with a `MemoryAccess`.
+        """The state before the first step: with a `MemoryAccess` all zeros, including the memory.
 
         Args:
           input_shape: [*batch, input_size], the shape of one step's inputs.
-          rngs: for a custom controller that draws its first state.
+          rngs: for a custom controller that draws its initial state.
           carry_init: not used; part of flax's contract.
         """
         self._check_shape(input_shape)
@@ -171,15 +170,15 @@ class DNC(nnx.RNNCellBase):
         """One step.
 
         Args:
-          carry: the state that the step before left.
+          carry: the state after the previous step.
           inputs: x_t, [*batch, F].
 
         Returns:
           The new state and y_t.
 
         Raises:
-          ValueError: if inputs or state are of another size than the cell, or of two batches.
-          TypeError: if they are in the wrong order or of the wrong kind.
+          ValueError: if inputs or state do not fit the cell, or have different batch axes.
+          TypeError: if they are in the wrong order or have the wrong type.
         """
 
         def step(cell: DNC, given: tuple[DNCState, Array], _: None) -> Any:
@@ -197,7 +196,7 @@ class DNC(nnx.RNNCellBase):
     def step_with_trace(
         self, carry: DNCState, inputs: ArrayLike
     ) -> tuple[DNCState, Float[Array, "*batch O"], DNCTrace]:
-        """One step, and everything that happened in it."""
+        """One step, with all its intermediate values."""
 
         def step(cell: DNC, given: tuple[DNCState, Array], _: None) -> Any:
             return cell._step(cell.access.step_with_trace, *given), None
@@ -228,12 +227,12 @@ class DNC(nnx.RNNCellBase):
         live: Bool[Array, "T *batch"] | None = None,
         resets: Bool[Array, "T *batch"] | None = None,
     ) -> tuple[DNCState, Float[Array, "T *batch O"]]:
-        """What `dncx.unroll` does, by the native kernel; only if `select` says so.
+        """Computes `dncx.unroll` with the native kernel; only if `select` chooses it.
 
         Args:
           carry: the state to start from.
           inputs: x, with the time axis first.
-          live: whether a step is within its sequence: at first, and then no more. None: all are.
+          live: whether a step lies within its sequence; a prefix of True. None: all steps do.
           resets: whether the state is set to zero before a step. None: never.
         """
         time, *batch = inputs.shape[:-1]
@@ -268,10 +267,10 @@ class DNC(nnx.RNNCellBase):
 
     def _checked_step(self, carry: Any, inputs: Any) -> tuple[DNCState, Array]:
         if isinstance(inputs, DNCState):
-            raise TypeError("the state comes first: cell(state, inputs)")
+            raise TypeError("pass the state first: cell(state, inputs)")
         if not isinstance(carry, DNCState):
             raise TypeError(
-                "the state must be a DNCState, the first one cell.initialize_carry(inputs.shape); "
+                "the state must be a DNCState (initially cell.initialize_carry(inputs.shape)); "
                 f"got a {type(carry).__name__}"
             )
         inputs = as_array("inputs", inputs)
@@ -279,30 +278,30 @@ class DNC(nnx.RNNCellBase):
         batch = jnp.shape(carry.access_output)[:-2]
         if batch != inputs.shape[:-1]:
             raise ValueError(
-                f"the state is of a batch of shape {batch}, the inputs are of {inputs.shape[:-1]}; "
-                "for whole sequences use dncx.unroll(cell, inputs)"
+                f"the state has the batch shape {batch}, but the inputs have {inputs.shape[:-1]}; "
+                "for sequences use dncx.unroll(cell, inputs)"
             )
         like = jax.eval_shape(lambda: self.initialize_carry(inputs.shape))
         return as_state("state", carry, like, cast=False), inputs
 
     def clip(self, x: Array) -> Array:
-        """x within ±clip_value; what is not a floating number stays as it is."""
+        """x clipped to ±clip_value; arrays that are not floating-point are not changed."""
         if not self.clip_value or not jnp.issubdtype(x.dtype, jnp.floating):
             return x
         limit = jnp.asarray(self.clip_value, x.dtype)
         return jax.lax.clamp(-limit, x, limit)  # its gradient is one selection
 
     def _check_shape(self, shape: Any) -> None:
-        """Refuses what is not the shape of one step's inputs."""
+        """Refuses a shape that does not fit one step's inputs."""
         if not isinstance(shape, tuple | list):
             raise TypeError(
-                "initialize_carry takes the shape of one step's inputs, such as "
+                "initialize_carry takes the shape of one step's inputs, for example "
                 f"(16, {self.input_size}) for a batch of 16; got a {type(shape).__name__}"
             )
         if not shape or shape[-1] != self.input_size:
             raise ValueError(
-                f"this DNC takes inputs of {self.input_size} features, [*batch, {self.input_size}] "
-                f"at a step; got {tuple(shape)}"
+                f"the inputs of a step must have {self.input_size} features, shape "
+                f"[*batch, {self.input_size}]; got {tuple(shape)}"
             )
 
 
@@ -319,15 +318,15 @@ def _controller_output_size(
         outputs = nnx.eval_shape(step, controller, inputs)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{type(controller).__name__} does not step on one example of {features} features, "
-            "which is input_size + num_read_heads * word_size (dncx/controllers.py defines what a "
-            f"controller is): {error}"
+            f"{type(controller).__name__} cannot compute a step for one example of {features} "
+            "features, which is input_size + num_read_heads * word_size (dncx/controllers.py "
+            f"describes controllers): {error}"
         ) from error
     return outputs.shape[-1]
 
 
 def _check_access(access: AccessLike[Any], hidden: int, dtype: DTypeLike) -> None:
-    """Refuses an access that does not take what the controller gives out."""
+    """Refuses an access that does not fit the controller's outputs."""
     graph, params = nnx.split(access)
 
     def step(params: Any, h: Array) -> Any:
@@ -340,11 +339,12 @@ def _check_access(access: AccessLike[Any], hidden: int, dtype: DTypeLike) -> Non
         words = jax.eval_shape(step, params, jax.ShapeDtypeStruct((hidden,), dtype))
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{type(access).__name__} does not step on the controller's {hidden} outputs; make it "
-            f"for that size (config.make_access({hidden}, ...)), of parts that fit: {error}"
+            f"{type(access).__name__} cannot compute a step from the controller's {hidden} "
+            f"outputs; make it for that size (config.make_access({hidden}, ...)), with parts that "
+            f"fit: {error}"
         ) from error
     if words.shape != (access.num_read_heads, access.word_size):
         raise ValueError(
-            f"{type(access).__name__} gives read words of shape {words.shape}, not "
+            f"{type(access).__name__} returns read words of shape {words.shape}, not "
             f"(num_read_heads, word_size) = {(access.num_read_heads, access.word_size)}"
         )

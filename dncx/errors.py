@@ -1,10 +1,10 @@
-"""Errors that a person can mend: the command line shows their message and no stack trace."""
+"""Errors that a user can fix: the command line shows their message without a stack trace."""
 
 from collections.abc import Iterable, Sequence
 
-_SHOWN = 60  # characters of a word that somebody typed
-# Of difflib's ratios: what is a misspelling, which others are as good as the best, and how many
-# suggestions still help. A word of four letters with two exchanged has 0.75.
+_SHOWN = 60  # characters of a typed word
+# Of difflib's ratios: the least for a misspelling, the tolerance below the best, and the most
+# suggestions that still help. A word of four letters with two exchanged has 0.75.
 _ALIKE, _AS_GOOD, _SUGGESTED = 0.66, 0.05, 4
 
 
@@ -17,7 +17,7 @@ class TrainingError(RuntimeError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown word: the known words most like it, if any are."""
+    """The end of a message about an unknown word: the most similar known words, if any."""
     import difflib  # only once there is an error
 
     by_spelling = {_spelled(name): name for name in known}
@@ -44,6 +44,6 @@ def one_of(names: Sequence[str]) -> str:
 
 
 def quoted(word: str) -> str:
-    """A word as it was typed, on one line, and not endless."""
+    """A typed word for a message: on one line and of limited length."""
     line = word if word.isprintable() else ascii(word)
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."

@@ -2,10 +2,10 @@
 
 sequence.jax_export  the network over whole sequences
 step.jax_export      one step of it
-export.json          their inputs and outputs; written last, so that it means complete files
+export.json          their inputs and outputs; written last: if it exists, the files are complete
 
 `jax.export` makes the programs, as StableHLO. They contain the weights as constants, so a file is
-hardly larger than the weights and needs no other. They compute the plain equations: the native
+hardly larger than the weights and needs no other file. They compute the plain equations: the native
 kernel is for one machine, and "xla" differs only in gradients and in chunks of a known number of
 steps.
 """
@@ -44,14 +44,14 @@ _INPUTS = {"sequence": ["inputs", "lengths"], "step": ["inputs"]}
 
 
 def export(settings: ExportSettings) -> Iterator[str]:
-    """Writes the programs of a run and export.json; gives back a line for each file.
+    """Writes the programs of a run and export.json; yields a line of text for each file.
 
     Raises:
-      UsageError: if there is no such run, or an export is there already; nothing is written then.
+      UsageError: if there is no such run, or an export already exists; nothing is written then.
     """
     run, out = settings.run_dir, _folder(settings)
     if find_spec("flatbuffers") is None:
-        raise UsageError('export writes with flatbuffers: pip install "dncx[export]"')
+        raise UsageError('export needs flatbuffers: pip install "dncx[export]"')
     changes = {} if settings.memory_size is None else {"memory_size": settings.memory_size}
     _, network, config = load_run(run, **changes)
     programs = export_programs(network)
@@ -77,9 +77,9 @@ def export(settings: ExportSettings) -> Iterator[str]:
 def export_programs(network: Network) -> dict[str, jax_export.Exported]:
     """The programs of a network, "sequence" and "step", for batches of any size from 1 on.
 
-    sequence(state, inputs [b, t, F], lengths [b]) and step(state, inputs [b, F]) give the new
+    sequence(state, inputs [b, t, F], lengths [b]) and step(state, inputs [b, F]) return the new
     state and the outputs. A state is the list of the arrays of the cell's state, in their order;
-    the first state is all zeros. Lengths are as in `dncx.unroll`; one beyond t counts as t.
+    the initial state is all zeros. Lengths are as in `dncx.unroll`; a length above t counts as t.
     """
     network = nnx.clone(network)
     cell = cell_of(network)
@@ -125,15 +125,15 @@ def _without_paths() -> Iterator[None]:
 
 
 def _first_state(cell: Any, batch: Any) -> Any:
-    """Shapes and dtypes of the first state."""
+    """Shapes and dtypes of the initial state."""
     return jax.eval_shape(lambda: cell.initialize_carry((batch, cell.input_size)))
 
 
 def _folder(settings: ExportSettings) -> Path:
-    """Where the files go.
+    """The folder for the files.
 
     Raises:
-      UsageError: if an earlier export is there, and is not to be replaced.
+      UsageError: if it contains an earlier export and --force is not given.
     """
     run = settings.run_dir
     own = (run / CONFIG).exists()

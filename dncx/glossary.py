@@ -1,4 +1,4 @@
-"""The symbols of the paper, their names here, and their shapes, on one page.
+"""The symbols of the paper, their names in dncx, and their shapes.
 
 Sizes (an axis is written with its letter in every signature):
 
@@ -37,4 +37,4 @@ WriteWeights = Float[Array, "M N"]
 Link = Float[Array, "M N N"]  # link[m, i, j]: how far slot i was written right after slot j
 DirectionalWeights = Float[Array, "R M N"]
 ReadWords = Float[Array, "R W"]
-Number = float | int  # of settings: a run-time type checker does not accept an int as a float
+Number = float | int  # for settings: a run-time type checker does not accept an int as a float

@@ -7,13 +7,13 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
-RngSource = nnx.Rngs | nnx.RngStream  # from which flax draws
+RngSource = nnx.Rngs | nnx.RngStream  # the sources of random numbers that flax accepts
 
 
 def fan_in_normal(
     key: Array, shape: tuple[int, ...], dtype: DTypeLike, out_sharding: Any = None
 ) -> Array:
-    """Normal with σ = 1/√fan_in, cut at 2σ, fan_in being the rows of the matrix.
+    """Normal with σ = 1/√fan_in, truncated at 2σ; fan_in is the number of rows of the matrix.
 
     Source: Sonnet 1's default for linear layers and LSTMs, which the original uses.
     """

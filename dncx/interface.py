@@ -1,4 +1,4 @@
-"""The interface ξ: everything that the controller tells the memory in one step."""
+"""The interface ξ: the vector by which the controller controls the memory in one step."""
 
 import math
 from itertools import accumulate
@@ -51,28 +51,28 @@ def interface_shapes(
 
 
 def interface_ends(shapes: dict[str, tuple[int, ...]]) -> list[int]:
-    """Where each part of ξ ends; the last is its length, RW + 3W + 5R + 3 for one write head."""
+    """The end of each part of ξ; the last is its length, RW + 3W + 5R + 3 for one write head."""
     return list(accumulate(math.prod(shape) for shape in shapes.values()))
 
 
 def split(vector: Float[Array, " xi"], shapes: dict[str, tuple[int, ...]]) -> Interface:
-    """Cuts ξ into its parts, row by row."""
+    """Splits ξ into its parts, row by row."""
     parts = jnp.split(vector, interface_ends(shapes)[:-1])
     return Interface(*(p.reshape(s) for p, s in zip(parts, shapes.values(), strict=True)))
 
 
 def strengths(raw: Float[Array, " heads"], activation: StrengthActivation) -> Array:
-    """β = log(1 + eˣ), or with oneplus one more (Methods, "Interface parameters")."""
+    """β = log(1 + eˣ), or with oneplus 1 + log(1 + eˣ) (Methods, "Interface parameters")."""
     return jax.nn.softplus(raw) + (1 if activation == "oneplus" else 0)
 
 
 def squash(
     raw: Interface, strength_activation: StrengthActivation, read_mode_order: ReadModeOrder
 ) -> Interface:
-    """Brings every part into its range: gates and erases to [0,1], strengths to ≥ 0 (or ≥ 1).
+    """Maps every part to its range: gates and erases to [0,1], strengths to ≥ 0 (or ≥ 1).
 
     Args:
-      raw: the parts as the linear layer gives them.
+      raw: the parts as the linear layer returns them.
       strength_activation: oneplus(x) = 1 + log(1 + eˣ) in the paper, softplus in the original.
       read_mode_order: the order of the modes in `raw`.
 

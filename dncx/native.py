@@ -1,4 +1,4 @@
-"""Sequences of a DNC by the native kernel: its parts as the kernel's arrays, and back."""
+"""Sequences of a DNC by the native kernel: conversion between its parts and the kernel's arrays."""
 
 import math
 
@@ -26,10 +26,10 @@ def run_recurrence(
     """[h_t; r_t] of every step, and the last state.
 
     Args:
-      access, controller, clip_value: of a DNC whose form is "native sequence".
+      access, controller, clip_value: those of a DNC whose form is "native sequence".
       inputs: x_t.
-      flags: whether a step is within its sequence, and whether the state is reset before it. None:
-        all are, and none is. Once a sequence has ended it must not go on.
+      flags: whether a step lies within its sequence (None: always), and whether the state is reset
+        before it (None: never). A sequence that has ended must not continue.
       state: words read, state of the access, state of the controller.
     """
     layers = list(controller.layers) if isinstance(controller, DeepLSTM) else [controller]

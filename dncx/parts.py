@@ -1,12 +1,12 @@
-"""What a part must offer to take the place of one of dncx's own in a DNC.
+"""The methods that a custom part of a DNC must have.
 
-    part        dncx's own                         where it goes
+    part        dncx's own                         passed as
     controller  LSTM, DeepLSTM, FeedForward        DNC(..., controller=...)
     access      MemoryAccess                       DNC(..., access=...)
     freeness    Freeness                           config.make_access(freeness=...)
     linkage     TemporalLinkage                    config.make_access(linkage=...)
 
-A part needs no base class, only these methods. It is written for one example: the cell adds the
+A part needs these methods, but no base class. It is written for one example: the cell adds the
 batch with `jax.vmap`. If it is a `flax.nnx.Module`, its parameters are trained with the others.
 Custom parts are computed by XLA; `dncx.explain(cell)` has the details.
 
@@ -29,12 +29,12 @@ class ControllerLike(Protocol[State]):
     """A flax recurrent cell with one feature axis, such as `nnx.LSTMCell` or `nnx.GRUCell`.
 
     In a DNC its inputs have `input_size + num_read_heads * word_size` features: x_t, then the
-    words that were read at the step before. It must not change a variable as it steps, so it has
-    no dropout.
+    words that were read at the previous step. It must not change a variable during a step, so it
+    cannot have dropout.
     """
 
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: nnx.Rngs, /) -> State:
-        """The first state, for inputs of this shape."""
+        """The initial state, for inputs of this shape."""
         ...
 
     def __call__(self, carry: State, inputs: Array, /) -> tuple[State, Array]:
@@ -43,12 +43,12 @@ class ControllerLike(Protocol[State]):
 
 
 RecurrentCell = ControllerLike
-"""What `dncx.unroll` takes; a DNC is one, too."""
+"""A recurrent cell for `dncx.unroll`, for example a DNC."""
 
 
 @runtime_checkable
 class FreenessLike(Protocol):
-    """Which slots are in use, and which free ones to write to next."""
+    """Usage of the slots, and allocation of free slots for the next write."""
 
     def initial_state(self, dtype: DTypeLike, /) -> Usage:
         """The usage of every slot before the first step."""
@@ -68,13 +68,13 @@ class FreenessLike(Protocol):
     def write_allocation_weights(
         self, usage: Usage, write_gates: Float[Array, " M"], /
     ) -> WriteWeights:
-        """Where each write head would write if it only looked for free slots."""
+        """The allocation weights of each write head: where to write if only free slots count."""
         ...
 
 
 @runtime_checkable
 class LinkageLike(Protocol[State]):
-    """The order in which slots were written, and how to follow it; its state is any tree."""
+    """The order in which slots were written, and how to follow it; its state can be any tree."""
 
     def initial_state(self, dtype: DTypeLike, /) -> State:
         """The state before the first step."""
@@ -83,7 +83,7 @@ class LinkageLike(Protocol[State]):
     def __call__(
         self, state: State, write_weights: WriteWeights, read_weights: ReadWeights, /
     ) -> tuple[State, DirectionalWeights, DirectionalWeights]:
-        """Takes in the writes of step t and follows the links from the reads of step t-1.
+        """Adds the writes of step t, and follows the links from the reads of step t-1.
 
         Returns the new state, the forward weights and the backward weights.
         """
@@ -92,9 +92,9 @@ class LinkageLike(Protocol[State]):
 
 @runtime_checkable
 class AccessLike(Protocol[State]):
-    """Reads and writes a memory as the controller asks; its state is any tree.
+    """Reads and writes a memory as the controller demands; its state can be any tree.
 
-    `dncx.unroll_with_trace` also needs `step_with_trace`, which gives back a tree more.
+    `dncx.unroll_with_trace` also needs `step_with_trace`, which also returns a tree of arrays.
     """
 
     @property

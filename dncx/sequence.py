@@ -32,27 +32,27 @@ def unroll(
     resets: ArrayLike | None = None,
     time_major: bool = False,
 ) -> tuple[Array, State]:
-    """Runs a recurrent cell over sequences. Call it inside `jax.jit`, or it compiles every time.
+    """Runs a recurrent cell over sequences. Call it inside `jax.jit` to compile it only once.
 
     Args:
       cell: a `dncx.DNC`, or any other flax recurrent cell.
-      inputs: x, [*batch, time, features]; any number of batch axes, also none.
+      inputs: x, [*batch, time, features], with any number of batch axes (also none).
       initial_state: the state to start from, with the batch axes of `inputs`; by default
         `cell.initialize_carry`, for the DNC an empty memory.
-      lengths: [*batch] whole numbers; steps from there on leave the state as it is and give
-        zero outputs. By default all sequences are as long as `inputs`.
-      resets: [*batch, time] booleans; where True, the state is set back to
-        `cell.initialize_carry` before the step. By default the state is kept throughout.
-      time_major: whether the time axis of inputs, outputs and resets is the first one; in
-        `jax.jit(unroll, ...)` a static argument.
+      lengths: [*batch] integers; steps after the end of a sequence do not change the state and
+        return zeros. By default all sequences are as long as `inputs`.
+      resets: [*batch, time] booleans; if True, the state is reset to `cell.initialize_carry`
+        before the step. By default it is never reset.
+      time_major: whether the time axis of inputs, outputs and resets is the first axis; a static
+        argument in `jax.jit(unroll, ...)`.
 
     Returns:
       The outputs [*batch, time, features], and the state after the last step.
 
     Raises:
-      ValueError: if inputs, lengths, resets or a state have the wrong shape, or a length is beyond
-        the sequence. (Inside jit a length is not known; one beyond counts as the full sequence.)
-      TypeError: if an argument is of the wrong kind.
+      ValueError: if inputs, lengths, resets or a state have the wrong shape, or a length exceeds
+        the number of steps. (Inside jit lengths are unknown; larger ones count as all steps.)
+      TypeError: if an argument has the wrong type.
 
     Example:
       >>> from flax import nnx
@@ -86,19 +86,19 @@ def unroll_with_trace(
     resets: ArrayLike | None = None,
     time_major: bool = False,
 ) -> tuple[Array, DNCState, DNCTrace]:
-    """`unroll`, and everything that happened inside at every step.
+    """`unroll`, with the intermediate values of every step.
 
-    The trace holds a link matrix for each step, so it needs time * N * N numbers per example.
+    The trace contains a link matrix for each step, so it needs time * N * N numbers per example.
 
     Returns:
-      The outputs, the last state, and a `DNCTrace` whose arrays have the time axis where the
-      outputs have it; past a sequence's length they are zero.
+      The outputs, the last state, and a `DNCTrace` whose arrays have their time axis in the same
+      place as the outputs; after the end of a sequence they are zero.
     """
     batch_ndim, states, steps = _prepare(cell, inputs, initial_state, lengths, resets, time_major)
 
     if not hasattr(cell, "step_with_trace") or not hasattr(cell.access, "step_with_trace"):
         part = getattr(cell, "access", cell)
-        raise TypeError(f"{type(part).__name__} has no trace: it has no step_with_trace")
+        raise TypeError(f"{type(part).__name__} cannot be traced: it has no step_with_trace")
 
     def run(cell: Any, states: _States, steps: _Steps) -> Any:
         def step(state: DNCState, x: Array) -> tuple[DNCState, tuple[Array, DNCTrace]]:
@@ -113,10 +113,10 @@ def unroll_with_trace(
 
 
 def explain(cell: Any) -> Form:
-    """How a cell is computed here, and why not faster.
+    """The implementation that computes a cell, and the reason if a faster one cannot.
 
     Args:
-      cell: any recurrent cell; of a network with an embedding, its cell is looked at.
+      cell: any recurrent cell, or a network with an embedding, whose cell is then used.
 
     Example:
       >>> from flax import nnx
@@ -135,7 +135,7 @@ class _States(NamedTuple):
 
 
 class _Steps(NamedTuple):
-    """What each step is given, with the time axis first."""
+    """The inputs of each step, with the time axis first."""
 
     inputs: Array  # [time, *batch, features]
     live: Array | None  # [time, *batch]: whether the step lies within the sequence
@@ -143,7 +143,7 @@ class _Steps(NamedTuple):
 
 
 def _division(states: _States, steps: _Steps) -> NamedSharding | None:
-    """How the batch is divided; an initial state may say so alone."""
+    """The division of the batch; the initial state alone may define it."""
     batch_ndim = steps.inputs.ndim - 2
     leaves = [x for x in jax.tree.leaves(states.first) if x.ndim >= batch_ndim]
     found = [batch_division(steps.inputs, slice(1, 1 + batch_ndim))]
@@ -158,7 +158,7 @@ def _scan(
     states: _States,
     steps: _Steps,
 ) -> tuple[Any, Any]:
-    """The last state, and what the steps gave.
+    """The last state, and the results of the steps.
 
     Args:
       scan: as `jax.lax.scan`.
@@ -184,7 +184,7 @@ def _scan(
 
 
 def _time_back(outputs: Any, batch_ndim: int, time_major: bool) -> Any:
-    """The time axis where the caller's inputs had it."""
+    """Moves the time axis to its place in the caller's inputs."""
     if time_major:
         return outputs
     return jax.tree.map(lambda y: jnp.moveaxis(y, 0, batch_ndim), outputs)
@@ -198,18 +198,18 @@ def _prepare(
     resets: ArrayLike | None,
     time_major: bool,
 ) -> tuple[int, _States, _Steps]:
-    """What was given to `unroll`, checked; and the number of batch axes."""
+    """The checked arguments of `unroll`, and the number of batch axes."""
     _check_cell(cell)
     if isinstance(time_major, Tracer):
         raise TypeError(
-            "time_major must be known when JAX compiles: jax.jit(dncx.unroll, "
+            "time_major must be a static argument: jax.jit(dncx.unroll, "
             "static_argnames='time_major')"
         )
     inputs = as_array("inputs", inputs)
     if inputs.ndim < 2:
         raise ValueError(
             f"unroll takes inputs [*batch, time, features], got shape {inputs.shape}; "
-            "one step is cell(state, inputs)"
+            "for one step use cell(state, inputs)"
         )
     if not time_major:
         inputs = jnp.moveaxis(inputs, -2, 0)
@@ -245,7 +245,7 @@ def _live_steps(lengths: ArrayLike, batch: tuple[int, ...], time: int) -> Array:
     lengths = as_array("lengths", lengths)
     if lengths.shape != batch or not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(
-            f"lengths must be whole numbers of shape {batch}, the batch axes of inputs; "
+            f"lengths must be integers of shape {batch}, the batch axes of inputs; "
             f"got {lengths.dtype} of shape {lengths.shape}"
         )
     if not isinstance(lengths, Tracer) and lengths.size:
@@ -273,14 +273,14 @@ def _checked_resets(
 
 
 def _check_cell(cell: Any) -> None:
-    """Refuses what is not a recurrent cell.
+    """Refuses an object that is not a recurrent cell.
 
     Raises:
-      TypeError: the message says what to pass.
+      TypeError: if `cell` is not a recurrent cell.
     """
     check_instance("cell", cell)
     if not callable(cell) or not hasattr(cell, "initialize_carry"):
         raise TypeError(
             "unroll(cell, inputs) takes a recurrent cell, such as a dncx.DNC, and then arrays; got "
-            f"a {type(cell).__name__} for the cell"
+            f"a {type(cell).__name__} as the cell"
         )

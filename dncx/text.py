@@ -23,9 +23,9 @@ def table(
     Args:
       header: a title for each column.
       rows: the cells.
-      left: columns that are aligned to the left; those after them are to the right.
-      width: characters of a line, into which the cells are broken; None: those of the terminal, or
-        COLUMNS, but 80 at least.
+      left: number of columns that are aligned to the left; the others are aligned to the right.
+      width: characters per line, to which the cells are wrapped; None: the width of the terminal
+        or COLUMNS, but at least 80.
 
     Returns:
       The lines.

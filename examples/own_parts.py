@@ -1,4 +1,4 @@
-"""A custom linkage and a custom controller in a DNC, without a change to the library.
+"""A custom linkage and a custom controller in a DNC, without changing the library.
 
 python examples/own_parts.py
 """
@@ -13,10 +13,11 @@ import dncx
 class FadingLinkage(dncx.TemporalLinkage):
     """Links that fade: L is multiplied by a learned rate in (0, 1) at every step.
 
-    What a linkage must offer is `dncx.LinkageLike`, written for one example: `initial_state(dtype)`
-    gives a tree of arrays, and `__call__(state, write_weights [M, N], read_weights [R, N])` gives
-    the new state and the forward and backward weights, [R, M, N] each. This one keeps the library's
-    state and changes one thing.
+    `dncx.LinkageLike` defines the methods of a linkage, written for one example:
+    `initial_state(dtype)` returns a tree of arrays, and
+    `__call__(state, write_weights [M, N], read_weights [R, N])` returns the new state and the
+    forward and backward weights, [R, M, N] each. This class keeps the library's state and changes
+    one thing.
     """
 
     def __init__(self, memory_size: int, *, rngs: nnx.Rngs):

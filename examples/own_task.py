@@ -1,10 +1,10 @@
-"""A custom task: see a sequence of bits and give it back in reverse.
+"""A custom task: see a sequence of bits and return it in reverse.
 
 python examples/own_task.py train --learning_rate=1e-3 --num_training_iterations=5000
 python examples/own_task.py eval runs/reverse --sweep length=4,8,16 --sweep memory_size=16,32
 
 Training takes about 25 seconds, on sequences of 1 to 8 vectors with 16 memory slots. The network
-then reverses these with next to no error. Of sequences of 16 vectors, 99.8 % have an error with 16
+then reverses these almost without errors. For sequences of 16 vectors, 99.8 % have an error with 16
 slots, but only 20.9 % with 32: a larger memory helps, without any further training.
 
 length  memory size  bit error  sequence error  loss (bits per sequence)
@@ -29,7 +29,7 @@ from dncx.tasks.bits import BitScoring
 
 @dataclasses.dataclass(frozen=True)
 class Reverse(BitScoring):
-    """See a sequence of bits and give it back in reverse.
+    """See a sequence of bits and return it in reverse.
 
     `BitScoring` provides the `loss`, `score` and `render` of a `dncx.tasks.base.Task`.
     """
@@ -38,9 +38,9 @@ class Reverse(BitScoring):
     loss_unit: ClassVar[str] = "bits per sequence"
 
     num_bits: int = 4
-    """Bits of each vector."""
+    """Bits per vector."""
     min_length: int = 1
-    """Least number of vectors in a sequence."""
+    """Smallest number of vectors in a sequence."""
     max_length: int = 8
     """Largest number of vectors in a sequence."""
 
@@ -50,7 +50,7 @@ class Reverse(BitScoring):
 
     @property
     def input_size(self):
-        return self.num_bits + 1  # the bits, and a mark after the last vector
+        return self.num_bits + 1  # the bits, and a marker after the last vector
 
     @property
     def output_size(self):

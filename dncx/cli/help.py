@@ -1,4 +1,4 @@
-"""What `--help` prints: the commands, the tasks, the presets, the flags with their defaults."""
+"""The texts of `--help`: the commands, the tasks, the presets, the flags with their defaults."""
 
 import dataclasses
 import sys
@@ -16,7 +16,7 @@ from dncx.settings.flags import POSITIONAL, Flag
 from dncx.settings.presets import Preset
 
 EXAMPLE_RUN = "runs/copy"
-NOT_NAMED = Path("-")  # the default of a word that must be given
+NOT_NAMED = Path("-")  # the default of a required word
 _WIDEST = 100  # columns; longer lines are hard to read
 _TITLES = {
     "": "options",
@@ -50,7 +50,8 @@ def overview(program: str, commands: Mapping[str, type]) -> Help:
             Text(f"usage: {program} COMMAND [OPTIONS]\n"),
             _table(rows),
             Text(
-                f"\n{program} COMMAND --help describes a command, {program} --version the version."
+                f"\n{program} COMMAND --help describes a command; {program} --version prints the "
+                "version."
             ),
         )
     )
@@ -64,13 +65,13 @@ def of_tasks(program: str, about: Mapping[str, str]) -> Help:
             Text("Train a network on a task. The tasks:\n"),
             _table([*about.items()]),
             Text(f"\n{program} TASK --help lists the options of a task."),
-            Text(f"{program} --preset=help lists the presets: settings by name, most from papers."),
+            Text(f"{program} --preset=help lists the presets: named settings, most from papers."),
         )
     )
 
 
 def of_presets(known: Mapping[str, Preset]) -> Help:
-    """The presets, with what is known of each."""
+    """The presets, each with its description."""
     if not known:
         return Help(Text("This task has no presets."))
     rows = [
@@ -85,8 +86,8 @@ def of_flags(
     """The flags of a command by section, each with its default.
 
     Args:
-      program: how the command begins.
-      about: what it does, in a sentence or two.
+      program: the first words of the command.
+      about: a short description of the command.
       flags: all of them.
       known: the presets that --preset takes.
     """
@@ -94,7 +95,7 @@ def of_flags(
     names = [_shown_word(flag) for flag in words]
     usage = " ".join([program, *names, "[OPTIONS]"])
     parts: list[RenderableType] = [Text(f"usage: {usage}\n"), Text(about)]
-    parts += [Text("Write options with _ or -, and their values after = or a space.")]
+    parts += [Text("Options can be written with _ or -, and with = or a space before the value.")]
     if words:
         parts += [Text(), _table([(flag.name.upper(), _word_described(flag)) for flag in words])]
     width = max(len(_spelled(flag)) for flag in flags)
@@ -107,12 +108,12 @@ def of_flags(
 
 
 def first_sentence(kind: type) -> str:
-    """How the docstring of a class begins, without the full stop."""
+    """The first sentence of a class's docstring, without the full stop."""
     return " ".join((kind.__doc__ or "").split()).partition(". ")[0].removesuffix(".")
 
 
 def _spelled(flag: Flag) -> str:
-    """A flag with its default, as it would be typed."""
+    """A flag with its default, as one would type it."""
     if flag.kind is bool:
         return f"--[no_]{flag.name}"
     value = flag.default
@@ -124,7 +125,7 @@ def _spelled(flag: Flag) -> str:
 
 
 def _shown_word(flag: Flag) -> str:
-    """The word that a command takes, in brackets if it may be left out."""
+    """The word that a command takes, in brackets if it is optional."""
     return flag.name.upper() if flag.default == NOT_NAMED else f"[{flag.name.upper()}]"
 
 
@@ -141,7 +142,7 @@ def _span(values: Sequence[Any]) -> str:
 
 
 def _described(flag: Flag, known: Mapping[str, Preset] | None = None) -> str:
-    """The help of a flag, with its choices or its default where the flag does not show them."""
+    """The help of a flag, with its choices, or with its default if the flag does not show it."""
     if flag.name == "preset" and known is not None:
         names = f"{one_of([*known])} (--preset=help)" if known else "this task has no presets"
         return f"{flag.help} {names}."
@@ -153,7 +154,7 @@ def _described(flag: Flag, known: Mapping[str, Preset] | None = None) -> str:
 
 
 def _table(rows: Iterable[tuple[str, str]], width: int | None = None) -> RenderableType:
-    """Two columns: names, whose width may be given, and what they are."""
+    """Two columns: names, with an optional minimum width, and their descriptions."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, min_width=width)
     table.add_column(overflow="fold")

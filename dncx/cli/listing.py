@@ -1,4 +1,4 @@
-"""`dncx runs`: the state of the runs in a folder. No JAX here, so that it answers at once."""
+"""`dncx runs`: the state of the runs in a folder. No JAX here, so that it starts at once."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ class RunStatus:
 
     Attributes:
       task: its name.
-      lesson: the present lesson; 0 if the task has none.
+      lesson: the current lesson; 0 if the task has none.
       model: its kind and sizes: slots x word size of a memory, layers x layer size of an LSTM.
       seeds: number of networks.
       iteration: iterations so far.
@@ -37,7 +37,7 @@ class RunStatus:
       best_validation_error: in per cent; None without validation.
       best_validation_iteration: the iteration at which it was measured.
       loss: in the last report; the median of several seeds.
-      loss_unit: of the loss.
+      loss_unit: unit of the loss.
       skipped: updates skipped in the last report.
       iterations_per_second: in the last report.
     """
@@ -59,7 +59,7 @@ class RunStatus:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ListedRun:
-    """A folder in the list: a run and its status, or the reason why it is not one.
+    """A folder in the list: a run and its status, or the reason why it is not a run.
 
     Attributes:
       name: its path.
@@ -78,7 +78,7 @@ def show_runs(settings: RunsSettings) -> str:
     """The runs in a folder, as a table or as JSON.
 
     Raises:
-      UsageError: there is no such folder.
+      UsageError: if there is no such folder.
     """
     rows = list_runs(settings.folder)
     if settings.json:
@@ -94,17 +94,17 @@ def _plain(row: ListedRun) -> dict[str, Any]:
 
 
 def list_runs(folder: Path) -> list[ListedRun]:
-    """The runs in a folder, the one that reported last first.
+    """The runs in a folder, the latest report first.
 
     Raises:
-      UsageError: there is no such folder.
+      UsageError: if there is no such folder.
     """
     try:
         if not folder.is_dir():
             if folder.exists():
                 raise UsageError(f"{folder} is not a folder")
             raise UsageError(
-                f"there is no folder {folder}; runs are in runs/ where `dncx train` began"
+                f"there is no folder {folder}; `dncx train` writes to runs/ in its own directory"
             )
         runs = [folder] if (folder / CONFIG).exists() else [*_runs_in(folder)]
     except OSError as error:
@@ -113,7 +113,7 @@ def list_runs(folder: Path) -> list[ListedRun]:
 
 
 def _runs_in(folder: Path) -> Iterator[Path]:
-    """The folders in it; in place of a folder that is no run itself, the runs in that, if any."""
+    """Its subfolders; a subfolder that is not a run is replaced by the runs in it, if any."""
     for path in folder.iterdir():
         if path.is_dir() and not path.name.startswith("."):
             inner = [] if (path / CONFIG).exists() else path.glob(f"*/{CONFIG}")
@@ -173,7 +173,7 @@ def _status(run: Path) -> RunStatus:
 
 
 def _trained(run: Path, seeds: int) -> Progress | None:
-    """How far the trained models are; None while one is missing."""
+    """The progress of the trained models; None while one is missing."""
     folders = [run] if seeds == 1 else [path.parent for path in run.glob(f"seed-*/{MODEL}")]
     found = [progress for progress in map(trained_progress, folders) if progress]
     return min(found, key=lambda p: p.iteration) if found and len(found) == seeds else None
@@ -190,7 +190,7 @@ def _best_validation(reports: list[dict[str, Any]]) -> Validation | None:
 
 
 def _failed(run: Path) -> bool:
-    """Whether a run ended for non-finite updates, and was not started again."""
+    """Whether a run ended because of non-finite updates and was not started again."""
     began = (run / CONFIG).stat().st_mtime_ns
     failures = [run / FAILURE, *run.glob(f"seed-*/{FAILURE}")]
     return any(path.is_dir() and path.stat().st_mtime_ns >= began for path in failures)
@@ -206,14 +206,14 @@ def _reports(path: Path) -> list[dict[str, Any]]:
 
 
 def _last_number(reports: list[dict[str, Any]], name: str) -> int | float | None:
-    """The last finite number of this name; the line of a validation has no loss, for example."""
+    """The last finite number of this name; some lines lack it, as validations have no loss."""
     values = (report.get(name) for report in reversed(reports))
     numbers = (x for x in values if isinstance(x, int | float) and math.isfinite(x))
     return next(numbers, None)
 
 
 def _in_words(folder: Path, runs: list[ListedRun]) -> str:
-    """A table that fits the terminal, and below it the folders that are no runs, and why."""
+    """A table that fits the terminal, followed by the folders that are not runs and the reasons."""
     titles = ["run", "task (model)", "state", "loss", "it/s", "age"]
     rows = [_cells(folder, run) for run in runs if not run.problem]
     problems = [f"{_printable(run.name)}: {_printable(run.problem)}" for run in runs if run.problem]
@@ -244,7 +244,7 @@ def _cells(folder: Path, row: ListedRun) -> list[str]:
 
 
 def _printable(text: str) -> str:
-    """Without characters that end a line or move the cursor, and not endless."""
+    """The text without characters that end a line or move the cursor, and of limited length."""
     return "".join(sign if sign.isprintable() else "?" for sign in text[:500])
 
 

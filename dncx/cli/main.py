@@ -1,4 +1,4 @@
-"""The dncx command. JAX loads only once there is something to compute."""
+"""The dncx command. JAX is loaded only when there is something to compute."""
 
 import dataclasses
 import os
@@ -77,12 +77,12 @@ def _main_of_task(task: Any, arguments: Sequence[str] | None) -> None:
     needed = ["name", *(name for part in contract for name in vars(part) if name[0] != "_")]
     if missing := [name for name in needed if not hasattr(task, name)]:
         raise UsageError(
-            f"{task.__name__} has no {', '.join(missing)}; dncx/tasks/base.py shows what a task has"
+            f"{task.__name__} has no {', '.join(missing)}; see dncx/tasks/base.py for the members"
         )
     taken = {field.name for kind in _SECTIONS for field in dataclasses.fields(kind)}
     if clash := sorted(taken & {field.name for field in dataclasses.fields(task)}):
         raise UsageError(
-            f"{', '.join(clash)}: dncx has flags with these names; rename the fields of "
+            f"{', '.join(clash)}: dncx already has flags with these names; rename the fields of "
             f"{task.__name__}"
         )
     TASKS[task.name] = task
@@ -107,7 +107,7 @@ def _given(arguments: Sequence[str] | None) -> list[str]:
 
 
 def _carry_out(asked: Any) -> None:
-    """Does what a parsed command line asks for."""
+    """Carries out a parsed command line."""
     commands: dict[type, Callable[[Any], None]] = {
         Help: Help.show,
         TrainSettings: _train,
@@ -126,7 +126,7 @@ def console() -> None:
 
 
 def leave(code: int) -> None:
-    """Ends the process, at once after a failure: other libraries' threads may hold up its end."""
+    """Ends the process; after a failure at once, since threads of libraries may delay the end."""
     if code:
         for stream in filter(None, (sys.stdout, sys.stderr)):
             with suppress(OSError):
@@ -141,7 +141,7 @@ def _run(command: Callable[[], None]) -> int:
         command()
         if sys.stdout:  # a daemon has none
             sys.stdout.flush()
-    except BrokenPipeError:  # nobody reads any more, as in `dncx runs | head`
+    except BrokenPipeError:  # the reader has exited, as in `dncx runs | head`
         discard(sys.stdout)
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt as interrupt:
@@ -222,7 +222,7 @@ def _runs(settings: RunsSettings) -> None:
 
 
 def _load_jax(compilation_cache: bool, *, alone: bool = False) -> None:
-    """Loads JAX; of a command that computes in this process alone, the devices as well.
+    """Loads JAX, and the devices if the command computes in this process alone.
 
     Raises:
       UsageError: if JAX rejects an environment variable or finds no device.
@@ -232,14 +232,14 @@ def _load_jax(compilation_cache: bool, *, alone: bool = False) -> None:
         try:
             from dncx.training.devices import check_devices
         except ValueError as error:  # of JAX, such as JAX_ENABLE_X64=maybe
-            raise UsageError(f"JAX does not start: {error}") from error
+            raise UsageError(f"JAX cannot start: {error}") from error
         if alone:
             check_devices()
 
 
 @contextmanager
 def _ctrl_c_ends_at_once() -> Iterator[None]:
-    """While JAX loads: a KeyboardInterrupt would break it, and there is nothing to lose yet."""
+    """Ends the process at Ctrl-C while JAX loads: a KeyboardInterrupt would break the import."""
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if not usual or threading.current_thread() is not threading.main_thread():
         yield
@@ -252,13 +252,13 @@ def _ctrl_c_ends_at_once() -> Iterator[None]:
 
 
 def _cache_compilations(on: bool) -> None:
-    """Before JAX loads: keeps compiled programs in the user's cache, unless a place is set."""
+    """Before JAX loads: keeps compiled programs in the user's cache, unless a folder is set."""
     if not on:
         os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         with suppress(OSError):  # not even a temporary folder can be written: JAX keeps nothing
             os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache_folder())
-    # The small programs that make the first weights are worth keeping, too.
+    # The small programs that draw the initial weights are worth keeping, too.
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     if "jax" in sys.modules:  # a custom task has loaded it, and it has read the environment
         import jax

@@ -1,8 +1,8 @@
-"""The command line: which command, on which task or run, with which settings.
+"""Parsing of the command line: the command, its task or run, and its settings.
 
 argparse splits the line into flags, their values and the one word without a flag, the name of a
-task or a run. It knows the flags of all tasks while it does so, for which of them are valid depends
-on that word. The settings then read the values (dncx/settings/flags.py). No JAX here.
+task or a run. It knows the flags of all tasks, since the valid ones depend on that word. The
+settings then parse the values (dncx/settings/flags.py). No JAX here.
 """
 
 import argparse
@@ -49,14 +49,14 @@ class _Line:
 
     word: str | None  # the one without a flag
     values: dict[str, list[str] | bool]  # by flag: what was typed, or whether it is on
-    unknown: list[str]  # flags that are none, and further words
+    unknown: list[str]  # unknown flags, and further words
     help: bool
 
     def read(self, flags: Sequence[Flag]) -> dict[str, Any]:
         """The values by flag.
 
         Raises:
-          UsageError: if one is not of its type.
+          UsageError: if a value has the wrong type.
         """
         kinds = {flag.name: flag for flag in flags}
         return {
@@ -65,13 +65,13 @@ class _Line:
         }
 
     def last(self, name: str) -> str | None:
-        """What was typed for a flag, if it was given."""
+        """The word typed for a flag, if it was given."""
         typed = self.values.get(name)
         return typed[-1] if isinstance(typed, list) else None
 
 
 def parse(tasks: Tasks, arguments: Sequence[str], program: str) -> Any:
-    """The settings of the command that a command line asks for, or the help that it asks for.
+    """The settings of a command, or the help, that a command line asks for.
 
     Args:
       tasks: the settings that training starts from, by the name of the task.
@@ -79,7 +79,7 @@ def parse(tasks: Tasks, arguments: Sequence[str], program: str) -> Any:
       program: its name.
 
     Raises:
-      UsageError: if it has a mistake, or names a run that is not there.
+      UsageError: if the command line has a mistake, or names a run that does not exist.
     """
     command, *rest = arguments or ["--help"]
     if command == "help":
@@ -88,7 +88,7 @@ def parse(tasks: Tasks, arguments: Sequence[str], program: str) -> Any:
         return helping.overview(program, COMMANDS)
     if command not in COMMANDS:
         if command.startswith("-"):
-            raise UsageError(f"{quoted(command)}: a command comes first: {one_of([*COMMANDS])}")
+            raise UsageError(f"{quoted(command)}: give a command first: {one_of([*COMMANDS])}")
         raise UsageError(
             f"{quoted(command)} is not a command{did_you_mean(command, COMMANDS)}\n"
             f"The commands are {one_of([*COMMANDS])}; {program} --help describes them."
@@ -101,10 +101,10 @@ def parse(tasks: Tasks, arguments: Sequence[str], program: str) -> Any:
 def parse_training(
     default: TrainSettings[Any], arguments: Sequence[str], program: str
 ) -> TrainSettings[Any] | Help:
-    """The settings of a training from a command line of flags alone, or help.
+    """The training settings from a command line that has only flags, or the help.
 
     Raises:
-      UsageError: if it has a mistake.
+      UsageError: if the command line has a mistake.
     """
     flags = flags_of(default)
     line = _split(arguments, flags, takes_word=False)
@@ -196,7 +196,7 @@ def _task_of_run(summary: TaskConfig, place: Path, tasks: Tasks) -> Any:
     """The settings of the task that a run was trained on."""
     if summary.name not in tasks:
         raise UsageError(
-            f"{place} was trained on the task {summary.name}, which this command does not know; "
+            f"{place} was trained on the task {summary.name}, which this command does not have; "
             "use the command that trained it"
         )
     kind = type(tasks[summary.name].task)
@@ -209,7 +209,7 @@ def _flags_of_all(settings: Any) -> list[Flag]:
 
 
 def _refuse_unknown(line: _Line, flags: Sequence[Flag]) -> None:
-    """Refuses flags that are not known, and more words than one."""
+    """Refuses unknown flags, and more than one word."""
     for word in line.unknown:
         if not line.help:
             raise UsageError(_unknown(word, flags))
@@ -232,7 +232,7 @@ def _about(kind: type) -> str:
 
 
 class _Splitter(argparse.ArgumentParser):
-    """argparse, with errors that can be caught and no guesses at shortened flags."""
+    """argparse, with errors that can be caught and without abbreviated flags."""
 
     def __init__(self):
         super().__init__(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -242,7 +242,7 @@ class _Splitter(argparse.ArgumentParser):
 
 
 class _Several(argparse.Action):
-    """Takes the values that it can read; what follows them, as in `--tasks 1 2 RUN`, is left."""
+    """Takes the values that it can parse; leaves words after them, as in `--tasks 1 2 RUN`."""
 
     LEFT = ".left"
 
@@ -269,7 +269,7 @@ def _split(arguments: Sequence[str], flags: Sequence[Flag], takes_word: bool) ->
     """Splits a command line.
 
     Raises:
-      UsageError: if a flag lacks its value, or has one and takes none.
+      UsageError: if a flag lacks its value, or has a value but takes none.
     """
     splitter = _Splitter()
     splitter.add_argument("-h", "--help", action="store_true", dest=".help")
@@ -301,22 +301,22 @@ def _split(arguments: Sequence[str], flags: Sequence[Flag], takes_word: bool) ->
 
 
 def _spellings(name: str) -> list[str]:
-    """A flag with _ as it is written here, and with - as is usual elsewhere."""
+    """A flag with _, as in dncx's help, and with -, as in most other programs."""
     return list(dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"]))
 
 
 def _complaint(error: argparse.ArgumentError) -> str:
-    """An error of argparse, with the flag as it is written here."""
+    """An error of argparse, with the flag as it is written in dncx's help."""
     name = (error.argument_name or "").partition("/")[0]
     if error.message.startswith("expected"):
-        return f"{name}: its value is missing (one that begins with - needs =, {name}=-1)"
+        return f"{name}: its value is missing (write = before a value with -, as in {name}=-1)"
     return f"{name}: {error.message.replace('ignored explicit argument', 'takes no value, not')}"
 
 
 def _unknown(word: str, flags: Sequence[Flag]) -> str:
     """The error for a word that is not a known flag."""
     if not word.startswith("-"):
-        return f"{quoted(word)}: one word too many"
+        return f"{quoted(word)}: unexpected word"
     typed = word.partition("=")[0]
     names = [flag.name for flag in flags if flag.mark != POSITIONAL]
     names += [f"no_{flag.name}" for flag in flags if flag.kind is bool]

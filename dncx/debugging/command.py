@@ -1,4 +1,4 @@
-"""Why a run stopped: the update that was not finite, replayed."""
+"""Replays the non-finite update at which a run stopped."""
 
 import bisect
 import math
@@ -37,29 +37,29 @@ from dncx.training.gradient import loss_and_gradient, respond
 from dncx.training.setup import first_state, restore, update_config
 from dncx.training.update import Attempt, UpdateConfig, attempt, batch_gradient
 
-_SMALLER = "a smaller --learning_rate or --max_grad_norm, if numbers had grown before"
+_SMALLER = "a smaller --learning_rate or --max_grad_norm, if numbers grew before"
 
 
 class Part(NamedTuple):
-    """A part of a batch, drawn on its own."""
+    """A part of a batch that is drawn separately."""
 
-    task: Any  # what it is drawn from
+    task: Any  # its source
     episode: Episode
     key: jax.Array
 
 
 class Case(NamedTuple):
-    """An update that was not finite, and the state before it."""
+    """A non-finite update, and the state before it."""
 
     path: Path
-    seen: NonFinite  # when the run stopped
+    seen: NonFinite  # the numbers when the run stopped
     state: TrainState
-    update: UpdateConfig  # of a part; the devices of the run are left out
+    update: UpdateConfig  # for one part; the devices of the run are left out
     plain: nnx.GraphDef  # the network in the plain implementation
     parts: tuple[Part, ...]  # of the batch
 
     def named_parts(self) -> list[tuple[str, Part]]:
-        """The parts with their names in messages."""
+        """The parts, with their names for messages."""
         if len(self.parts) == 1:
             return [("batch", self.parts[0])]
         return [(f"part {number} of the batch", part) for number, part in enumerate(self.parts)]
@@ -69,7 +69,7 @@ def debug(settings: DebugSettings) -> str:
     """Replays the update at which a run stopped, and names the operation that went wrong first.
 
     Raises:
-      UsageError: if there is no such run, or it left nothing to replay.
+      UsageError: if there is no such run, or it has no update to replay.
     """
     case = _load_case(settings.run_dir)
     again = _replayed(case)
@@ -90,13 +90,14 @@ def debug(settings: DebugSettings) -> str:
 
 
 def _load_case(run_dir: Path) -> Case:
-    """What a run left when it stopped, and the batch of the update."""
+    """The checkpoint that a run wrote when it stopped, and the batch of the update."""
     checkpoint, _ = checkpoints.newest_intact((run_dir / FAILURE).resolve())
     if checkpoint is None or checkpoint.manifest.failure is None:
         seeds = sorted(run_dir.glob(f"seed-*/{FAILURE}"))
         hint = f"; name one of its networks, such as {seeds[0].parent}" if seeds else ""
         raise UsageError(
-            f"there is no {run_dir / FAILURE}: it is left if --max_skipped_updates ends a run{hint}"
+            f"there is no {run_dir / FAILURE}; a run writes it when --max_skipped_updates stops "
+            f"it{hint}"
         )
     config, seen = checkpoint.manifest.config, checkpoint.manifest.failure
     task = task_of(run_dir, config.task.name, config.task.settings)
@@ -119,7 +120,7 @@ def _part(task: Any, key: jax.Array, size: int) -> Part:
 
 
 def _replayed(case: Case) -> Attempt:
-    """The update once more."""
+    """Repeats the update."""
 
     @jax.jit
     def replay(state: TrainState, batches: Any) -> Attempt:
@@ -134,14 +135,14 @@ def _replayed(case: Case) -> Attempt:
 
 
 def _finding(case: Case, again: Attempt) -> tuple[str, str]:
-    """What went wrong, and what to try."""
+    """The finding, and a suggestion."""
     if not _is_finite(case.state.params):
-        return "The parameters were not finite before this update.", "another --seed"
+        return "The parameters were already non-finite before this update.", "another --seed"
     for where, part in case.named_parts():
         for name, array in zip(("inputs", "targets", "mask"), part.episode, strict=False):
             for sequence, step in np.argwhere(~np.isfinite(np.asarray(array)))[:1, :2]:
                 place = f"sequence {sequence}, time step {step}"
-                return f"The {where} is not finite: {name} in {place}.", "other data"
+                return f"The {where} has non-finite numbers: {name} in {place}.", "other data"
     if not _is_finite((again.loss, again.gradient)):
         return _finding_in_equations(case)
     trees = {"gradients": again.gradient, "parameters after the update": again.params}
@@ -149,11 +150,14 @@ def _finding(case: Case, again: Attempt) -> tuple[str, str]:
         if not math.isfinite(optax.tree.norm(tree)):
             advice = f"{_SMALLER}, or a larger --optimizer_epsilon"
             return f"The {what} have no finite norm: {_about(tree)}.", advice
-    return "All is finite now.", "the run again, as it may have been the machine, or another --seed"
+    return (
+        "All numbers are finite in the replay.",
+        "the run again, in case the machine failed, or another --seed",
+    )
 
 
 def _part_at_fault(case: Case) -> tuple[str, Part]:
-    """The first part of the batch whose loss or gradient is not finite; without any, the first."""
+    """The first part of the batch with a non-finite loss or gradient, or else the first part."""
     parts = case.named_parts()
     for name, part in parts if len(parts) > 1 else []:
         gradient = jax.jit(partial(batch_gradient, config=case.update, task=part.task))
@@ -163,9 +167,9 @@ def _part_at_fault(case: Case) -> tuple[str, Part]:
 
 
 def _finding_in_equations(case: Case) -> tuple[str, str]:
-    """The operation, in the first sequence that shows it alone, or else in the batch.
+    """The operation, in the first sequence that fails alone, or otherwise in the batch.
 
-    Of a batch in parts, the first part that shows it is looked at.
+    For a batch in parts, this examines the first part that fails.
     """
     plain, params = case.plain, case.state.params
     options = case.update.gradient._replace(accumulation=1)
@@ -179,8 +183,8 @@ def _finding_in_equations(case: Case) -> tuple[str, str]:
     value, gradient = compute(episode, keys)
     if _is_finite((value, gradient)):
         return "In the plain implementation (implementation=plain) all numbers are finite.", (
-            f"{_SMALLER}; if parameters are not huge, the implementation that trained the run is "
-            "at fault: --implementation=plain, and please report it"
+            f"{_SMALLER}; if the parameters are not huge, the implementation that trained the run "
+            "has a bug: use --implementation=plain, and please report it"
         )
 
     def loss(network: Any) -> jax.Array:
@@ -193,7 +197,7 @@ def _finding_in_equations(case: Case) -> tuple[str, str]:
     where += f", {name}" if len(case.parts) > 1 else ""
     where += f", sequence {bad[0]} of 0 to {size - 1}" if bad else ""
     if origin is None:
-        return f"The {where}, but only as one program: by its rounding.", _SMALLER
+        return f"The {where}, but only as one program, because of its rounding.", _SMALLER
     step = origin.step
     if step is None:
         answer = respond(nnx.merge(plain, params), task, episode, keys, training=True)
@@ -203,8 +207,9 @@ def _finding_in_equations(case: Case) -> tuple[str, str]:
         f"What went wrong first, in the plain implementation:\n  {where}\n"
         f"  {origin.operation} gives {origin.kind}{origin.place and f', at {origin.place}'}"
     ), (
-        f"{_SMALLER}. If the line is yours, keep the argument away from where the function or its "
-        "slope is not finite, by an epsilon or a jnp.where around the argument, not the result"
+        f"{_SMALLER}. If the line is in your code, keep the argument away from points where the "
+        "function or its derivative is not finite: add an epsilon, or put a jnp.where around the "
+        "argument, not around the result"
     )
 
 
@@ -223,7 +228,7 @@ def _step_of_loss(task: Any, outputs: jax.Array, episode: Episode) -> int | None
 
 
 def _largest(tree: Any) -> dict[str, float]:
-    """The largest size of a number in each array; it is not finite if one of them is not."""
+    """The largest absolute value in each array; non-finite if any number is."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): float(np.abs(leaf).max(initial=0))
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -236,7 +241,7 @@ def _is_finite(tree: Any) -> bool:
 
 
 def _about(tree: Any) -> str:
-    """How many arrays are not finite, or the largest number of all."""
+    """The number of non-finite arrays, or the largest number of all."""
     largest = _largest(tree)
     if bad := [name for name, size in largest.items() if not math.isfinite(size)]:
         return f"NOT finite: {len(bad)} of {len(largest)} arrays, such as {bad[0]}"

@@ -1,4 +1,4 @@
-"""Running a loss one operation at a time, up to the first number that is not finite."""
+"""Running a loss one operation at a time, up to the first non-finite number."""
 
 import linecache
 import re
@@ -20,16 +20,16 @@ _LIBRARY = re.compile(r".*/site-packages/(jax|flax|optax|jaxtyping|beartype)/|<"
 
 
 class Origin(NamedTuple):
-    """The first operation that gave a number that is not finite."""
+    """The first operation with a non-finite result."""
 
     operation: str  # JAX's name
     kind: str  # "nan" or "inf"
-    step: int | None  # the time step; None outside of the network, as in the loss
-    place: str  # file, line, function and code; "" if JAX does not tell
+    step: int | None  # the time step; None outside the network, for example in the loss
+    place: str  # file, line, function and code; "" if JAX does not report it
 
 
 class _WatchedNetwork(Embedded):
-    """A network whose cell is watched."""
+    """A network whose cell records its time steps."""
 
     def __init__(self, network: Any, now: SimpleNamespace):
         self.embedding: Any = getattr(network, "embedding", lambda inputs: inputs)
@@ -37,7 +37,7 @@ class _WatchedNetwork(Embedded):
 
 
 class _WatchedCell(nnx.Module):
-    """A cell that notes the time step that a replay is in, forward and backward."""
+    """A cell that records the current time step of a replay, forward and backward."""
 
     def __init__(self, cell: Any, now: SimpleNamespace):
         self.cell, self.now, self.count = cell, now, 0
@@ -55,7 +55,7 @@ class _WatchedCell(nnx.Module):
             raise FloatingPointError("invalid value (inf) encountered in step")
         self.now.step = None
 
-        def enter(_: None, gradient: Any) -> tuple[Any]:  # the backward pass comes to this step
+        def enter(_: None, gradient: Any) -> tuple[Any]:  # the backward pass reaches this step
             self.now.step = step
             return (gradient,)
 
@@ -72,13 +72,13 @@ def find_origin(
     gradient: bool = False,
     infinite: bool = False,
 ) -> Origin | None:
-    """The first operation that gives NaN in the loss of a network, if any does.
+    """The first operation that returns NaN in the loss of a network, if there is one.
 
     Args:
       loss: a function of a network.
       graph, params: a network in the plain implementation, whose lines are single operations.
-      gradient: whether to look into the gradient, too.
-      infinite: whether infinity counts, too: in the loss, in gradients and in a step's results.
+      gradient: whether to check the gradient, too.
+      infinite: whether infinity also counts: in the loss, in gradients and in a step's results.
     """
     now = SimpleNamespace(step=None, infinite=infinite)
 
@@ -98,13 +98,13 @@ def find_origin(
 def _place(error: FloatingPointError) -> str:
     """The innermost line of dncx or of the user's program that an operation comes from.
 
-    For an operation of the backward pass JAX keeps the line of the forward pass as the error's
-    cause. Only the backward function of a `custom_vjp` is a line of its own.
+    For an operation of the backward pass, JAX keeps the line of the forward pass as the error's
+    cause. Only the backward function of a `custom_vjp` has its own line.
     """
     for one in (error, error.__cause__):
         for frame in reversed(traceback.extract_tb(one.__traceback__ if one else None)):
             if frame.filename == __file__:
-                break  # all that it called is in libraries
+                break  # all deeper frames are in libraries
             if not _LIBRARY.match(frame.filename):
                 code = linecache.getline(frame.filename, frame.lineno or 0).strip()
                 return f"{frame.filename}:{frame.lineno}, in {frame.name}\n      {code}"

@@ -1,4 +1,4 @@
-"""The memory at work: traces of trained models, what they mean, figures, and the explorer page.
+"""The memory at work: traces of trained models, their decoding, figures, and the explorer page.
 
     trace = explore.trace(cell, inputs)     # or explore.trace_run("traversal")
     explore.save(trace, "trace.npz")
@@ -16,5 +16,5 @@ from dncx.explore.tracing import trace_run as trace_run
 from dncx.explore.webpage import frame as _frame
 from dncx.explore.webpage import page as page
 
-# Set here, as the record of a trace does not know the page that is made of it.
+# Set here, because the record of a trace does not depend on the page.
 Trace._repr_html_ = _frame  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,17 +1,18 @@
 """trace.npz: a trace in a stable format that NumPy reads.
 
-One archive for `numpy.load`, without pickle. Its arrays, float32, are named EPISODE.NAME with
-episodes counted from 0 and the names of `EpisodeTrace`: "0.memory" is [T, N, W]. One more array,
+It is an archive for `numpy.load`, without pickle. Its float32 arrays are named EPISODE.NAME, with
+episodes counted from 0 and the names of `EpisodeTrace`: "0.memory" is [T, N, W]. Another array,
 "about", is UTF-8 JSON as bytes:
 
     format      "dncx-trace-1"
     title       the model's name
     about       `Trace.about`
-    notes       what was left out, in words
-    episodes    a list: "words" (inputs, targets, outputs, each a text per step, or null), "scores"
+    notes       sentences about parts that were left out
+    episodes    a list: "words" (inputs, targets, outputs, each one string per step, or null),
+                "scores"
 
-Every array that `EpisodeTrace` does not call optional is present. If names or shapes change, so
-does "format".
+Every array that is not optional in `EpisodeTrace` is present. "format" changes when names or shapes
+change.
 """
 
 import io
@@ -29,11 +30,11 @@ from dncx.runs.files import write_new
 from dncx.tasks.base import Words
 
 FORMAT = "dncx-trace-1"
-LARGEST = 4 * 2**30  # bytes of all arrays together, more than a page or a figure can show
+LARGEST = 4 * 2**30  # bytes of all arrays together, more than a page or figure can show
 
 
 def save(trace: Trace, path: Path | str, *, force: bool = False) -> Path:
-    """Writes trace.npz (see `dncx.explore.archive`), either all of it or nothing.
+    """Writes trace.npz (see `dncx.explore.archive`), completely or not at all.
 
     Args:
       trace: the trace.
@@ -68,7 +69,7 @@ def load(path: Path | str) -> Trace:
     """Reads a trace.npz.
 
     Raises:
-      UsageError: if the file does not exist, is damaged or of another version, or its shapes do
+      UsageError: if the file does not exist, is damaged or from another version, or its shapes do
         not fit together; the message names the file and the place.
     """
     path = Path(path)
@@ -88,7 +89,7 @@ def load(path: Path | str) -> Trace:
         for number, described in enumerate(about["episodes"])
     )
     try:
-        json.dumps(about, ensure_ascii=False).encode()  # refuses half characters, as a page does
+        json.dumps(about, ensure_ascii=False).encode()  # refuses lone surrogates, as a page does
         return Trace(episodes, about["title"], about["about"], tuple(about["notes"]))
     except (ValueError, TypeError) as error:
         raise UsageError(f"{path}: {_brief(error)}") from error
@@ -105,20 +106,20 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             return {
                 member.filename.removesuffix(".npy"): _array(archive, member) for member in members
             }
-    except Exception as error:  # of many kinds: zipfile, zlib, numpy and its tokenizer raise them
+    except Exception as error:  # zipfile, zlib, numpy and its tokenizer raise many kinds
         raise UsageError(f"{path} is not a valid trace.npz: {_brief(error)}") from error
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     """One array, read only if its header and its size agree.
 
-    `numpy.load` would reserve whatever memory the header asks for.
+    `numpy.load` would allocate as much memory as the header specifies.
     """
     with archive.open(member) as file:
         np.lib.format.read_magic(file)
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
         if dtype not in (np.float32, np.uint8):
-            raise ValueError(f"{member.filename}: must be float32, about uint8; got {dtype}")
+            raise ValueError(f"{member.filename}: must be float32 (about: uint8); got {dtype}")
         if math.prod(shape) * dtype.itemsize != member.file_size - file.tell():
             raise ValueError(f"{member.filename}: its size does not fit its shape {shape}")
         return np.frombuffer(file.read(), dtype).reshape(shape, order="F" if fortran_order else "C")
@@ -137,7 +138,7 @@ def _about(path: Path, array: np.ndarray | None) -> dict[str, Any]:
     wrong = [name for name, kind in kinds.items() if not isinstance(about.get(name), kind)]
     if wrong:
         raise UsageError(
-            f"{path}: in its about, {', '.join(sorted(wrong))} missing or of a wrong type"
+            f"{path}: in its about, {', '.join(sorted(wrong))} are missing or have a wrong type"
         )
     return about
 
@@ -158,5 +159,5 @@ def _episode(place: str, arrays: dict[str, np.ndarray], described: Any) -> Episo
 
 
 def _brief(what: object) -> str:
-    """One line of at most 200 characters: the file may come from anyone."""
+    """One line of at most 200 characters, since the file may not be trustworthy."""
     return " ".join(str(what).split())[:200]

@@ -24,10 +24,10 @@ FILES = ("memory.html", "trace.npz", "compared.npz")
 
 
 def explore(settings: ExploreSettings[Any]) -> Iterator[str]:
-    """Writes memory.html, trace.npz and figures/, and yields a line of text on each.
+    """Writes memory.html, trace.npz and figures/, and yields a line of text for each.
 
     Raises:
-      UsageError: if there is no such run, or files are in the way; nothing is written then.
+      UsageError: if there is no such run, or files would be overwritten; nothing is written then.
     """
     settings.check()
     out = _folder(settings)
@@ -61,7 +61,7 @@ def _folder(settings: ExploreSettings[Any]) -> Path:
     for name in (*FILES, "figures"):
         if (out / name).exists() and (out / name).is_dir() != (name == "figures"):
             kind = "a file" if name == "figures" else "a folder"
-            raise UsageError(f"--out: {out / name} is {kind}; remove it, or give another --out")
+            raise UsageError(f"--out: {out / name} is {kind}; remove it, or use another --out")
     if out.is_dir() and any(out.iterdir()) and not settings.force:
         raise UsageError(
             f"--out: {out} is not empty; --force replaces the files of an earlier call, "
@@ -71,18 +71,18 @@ def _folder(settings: ExploreSettings[Any]) -> Path:
 
 
 def _trace(run: Path, settings: ExploreSettings[Any], changes: dict[str, Any]) -> Trace:
-    """A trace of a run, or one from a file."""
+    """A trace of a run, or the trace in a file."""
     if run.suffix != ".npz":
         episodes = {"num_episodes": settings.num_episodes, "seed": settings.seed}
         return trace_run(run, **episodes, memory_size=settings.memory_size, **changes)
     for name in ("num_episodes", "seed", "memory_size"):
         if getattr(settings, name) != getattr(ExploreSettings, name):
-            raise UsageError(f"--{name}: needs a run; {run} holds a fixed set of episodes")
+            raise UsageError(f"--{name}: needs a run; {run} contains a fixed set of episodes")
     return load(run)
 
 
 def _compared(run: Path, settings: ExploreSettings[Any], first: Trace) -> Trace:
-    """The other trace; if its task is the same, of the same episodes."""
+    """The other trace, on the same episodes if its task is the same."""
     if run.suffix == ".npz":
         return load(run)
     seed, task = first.about.get("seed"), first.about.get("task", {})
@@ -96,7 +96,7 @@ def _compared(run: Path, settings: ExploreSettings[Any], first: Trace) -> Trace:
 
 
 def _about(trace: Trace) -> str:
-    """A line on a trace, and notes on what it leaves out."""
+    """A line on a trace, and notes on the parts that it leaves out."""
     steps = ", ".join(str(episode.num_steps) for episode in trace.episodes)
     line = f"{trace.title}: {trace[0].num_slots} slots; episodes of {steps} steps"
     scores = ", ".join(f"{name.replace('_', ' ')} {x:.2%}" for name, x in trace[0].scores.items())
@@ -128,6 +128,6 @@ def _draw(trace: Trace, metrics: Path, folder: Path) -> str:
         try:
             plots.save(figure(), folder / name)
             drawn.append(name)
-        except UsageError as error:  # the episode has nothing that this figure shows
+        except UsageError as error:  # the episode has no data for this figure
             failed += f"\n  no {name}: {error}"
     return f"figures of the first episode ({', '.join(drawn)}): {folder}{failed}"

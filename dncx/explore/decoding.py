@@ -1,7 +1,7 @@
-"""What a trace means: which write a read returns to, and how long a slot kept what.
+"""Interpretation of a trace: the write that each read returns to, and the lifetimes of contents.
 
 A slot counts as written or read if its weight is above a threshold, one half by default. A
-weighting sums to at most 1, so that a sharp head has one such slot, and a blurred head has none.
+weighting sums to at most 1, so a sharp head has one such slot and a blurred head has none.
 """
 
 from typing import Literal, NamedTuple
@@ -16,7 +16,7 @@ Way = Literal["backward", "forward", "content"]
 
 
 class Write(NamedTuple):
-    """A write to one slot; `weight` is how much of it went there."""
+    """A write to one slot; `weight` is the share of the write that went there."""
 
     step: int
     head: int
@@ -37,14 +37,14 @@ class Read(NamedTuple):
     """A read of one slot.
 
     Attributes:
-      step: when.
+      step: the step.
       head: the read head.
-      slot: where.
-      weight: how much of the read came from there.
-      written: the step of the slot's last write; None: no write before was above the threshold.
-      way: what led there most: the slot's similarity to the key (content), or the links from the
-        slots read at the step before (forward, backward).
-      share: the part of `weight` that came that way.
+      slot: the slot.
+      weight: the share of the read that came from the slot.
+      written: the step of the slot's last write; None: no earlier write was above the threshold.
+      way: the mode with the largest share: the slot's similarity to the key (content), or the links
+        from the slots read at the previous step (forward, backward).
+      share: the part of `weight` from this mode.
     """
 
     step: int
@@ -60,12 +60,12 @@ class Lifetime(NamedTuple):
     """The time from one write to a slot until its content is freed or overwritten.
 
     Attributes:
-      slot: where.
+      slot: the slot.
       written: the step of the write.
       head: the write head.
       read: the steps of reads, by any head.
       ended: the step of its end; T if it lasts to the end of the episode.
-      end: how it ended.
+      end: the way in which it ended.
     """
 
     slot: int
@@ -83,7 +83,7 @@ def writes(episode: EpisodeTrace, threshold: float = THRESHOLD) -> list[Write]:
 
 
 def frees(episode: EpisodeTrace, threshold: float = THRESHOLD) -> list[Free]:
-    """Every slot freed by a head above the threshold: f_t w^r_{t-1}, in the order of steps."""
+    """Every slot freed by a head above the threshold, f_t w^r_{t-1}, in the order of steps."""
     before = np.zeros_like(episode.read_weights)
     before[1:] = episode.read_weights[:-1]
     shares = episode.free_gate[..., None] * before
@@ -129,7 +129,7 @@ def read_ways(episode: EpisodeTrace) -> np.ndarray:
 
 
 def last_write(episode: EpisodeTrace, threshold: float = THRESHOLD) -> Int[np.ndarray, "T N"]:
-    """The step of each slot's last write, up to and including each step; -1: none yet."""
+    """The step of each slot's last write, up to and including each step; -1: not yet written."""
     last = np.full((episode.num_steps, episode.num_slots), -1)
     for write in writes(episode, threshold):
         last[write.step :, write.slot] = write.step
@@ -139,8 +139,8 @@ def last_write(episode: EpisodeTrace, threshold: float = THRESHOLD) -> Int[np.nd
 def lifetimes(episode: EpisodeTrace, threshold: float = THRESHOLD) -> list[Lifetime]:
     """All lifetimes of the slots, in the order of writing.
 
-    A lifetime ends with the next write to the slot, or when the slot is freed. A read in the step
-    of its end no longer belongs to it.
+    A lifetime ends with the next write to the slot, or when the slot is freed. A read in the last
+    step no longer belongs to it.
     """
     ends = [(free.step, 0, free.slot, "freed") for free in frees(episode, threshold)]
     begins = [(write.step, 1, write.slot, write.head) for write in writes(episode, threshold)]
@@ -179,7 +179,7 @@ def successors(
 def chains(successors: Int[np.ndarray, " N"]) -> list[list[int]]:
     """Slots in the order of writing, one list per chain of links.
 
-    A ring begins at its lowest slot.
+    A closed chain begins at its lowest slot.
     """
     following = [int(slot) for slot in successors]
     led_to = {slot for slot in following if slot >= 0}
@@ -197,7 +197,7 @@ def chains(successors: Int[np.ndarray, " N"]) -> list[list[int]]:
 
 
 def item(episode: EpisodeTrace, step: int | None) -> str:
-    """The input of a step in the task's words, which is most likely what was written then."""
+    """The input of a step in the task's words, most likely what was written at that step."""
     if step is None or episode.words is None:
         return ""
     return episode.words.inputs[step]

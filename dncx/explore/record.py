@@ -1,4 +1,4 @@
-"""What a trace holds: every array of every step, by name, with its shape and its meaning."""
+"""The contents of a trace: every array of every step, by name, with its shape and its meaning."""
 
 import dataclasses
 import json
@@ -14,75 +14,75 @@ from dncx.tasks.base import Words
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class EpisodeTrace:
-    """One sequence, and all that happened inside the DNC at each of its T steps.
+    """One sequence, with the DNC's internal arrays at each of its T steps.
 
     All arrays are float32. Letters and names are those of `dncx.glossary`. Weightings, gates,
     modes and usage have no unit and lie between 0 and 1; strengths are at least 0; memory, keys
-    and vectors are in the model's own units. `read_weights[t]` is where step t read, `memory[t]`
-    what it left, `usage[t]` what it found before writing.
+    and vectors are in the model's own units. `read_weights[t]` is the read weighting of step t,
+    `memory[t]` the memory after step t, and `usage[t]` the usage before its write.
 
     Raises:
-      ValueError: if an array has another shape, or the words another number of steps.
+      ValueError: if an array has the wrong shape, or the words have the wrong number of steps.
     """
 
     __no_type_check__: ClassVar = True  # the checks below give clearer messages
 
     inputs: Float32[np.ndarray, "T F"]
-    """What the network received (before an embedding)."""
+    """Inputs of the network (before an embedding)."""
     outputs: Float32[np.ndarray, "T O"]
-    """What it returned."""
+    """Outputs of the network."""
     targets: Float32[np.ndarray, "T O"] | None = None
-    """What it should have returned, if that is known."""
+    """Target outputs, if known."""
     mask: Float32[np.ndarray, " T"] | None = None
     """1 at the steps that count in the loss."""
 
     memory: Float32[np.ndarray, "T N W"]
     """Contents after the write."""
     usage: Float32[np.ndarray, "T N"]
-    """How much each slot was in use when the step chose where to write."""
+    """Usage of each slot before the write: 0 free, 1 in use."""
     write_gate: Float32[np.ndarray, "T M"]
-    """How much each head wrote: 0 nothing, 1 fully."""
+    """Strength of each head's write: 0 no write, 1 full write."""
     allocation_gate: Float32[np.ndarray, "T M"]
     """Whether the write went to free slots (1) or by content (0)."""
     write_strengths: Float32[np.ndarray, "T M"]
     """Sharpness of the write's content lookup."""
     write_weights: Float32[np.ndarray, "T M N"]
-    """Where it wrote."""
+    """Write weighting: how much of the write went to each slot."""
     allocation_weights: Float32[np.ndarray, "T M N"]
-    """The free slots it could have written to."""
+    """Allocation weighting over the free slots."""
     write_content_weights: Float32[np.ndarray, "T M N"]
-    """The slots similar to the write key."""
+    """Content weighting: similarity of the slots to the write key."""
     write_keys: Float32[np.ndarray, "T M W"]
-    """What the write searched for."""
+    """Key of the write's content lookup."""
     erase_vectors: Float32[np.ndarray, "T M W"]
-    """How much of each number in the slots was erased, 0 to 1."""
+    """Share of each number that the write erased, 0 to 1."""
     write_vectors: Float32[np.ndarray, "T M W"]
-    """What was written."""
+    """Vector that was written."""
 
     free_gate: Float32[np.ndarray, "T R"]
-    """How much the slots read at the previous step were freed."""
+    """Share by which the slots read at the previous step were freed."""
     read_strengths: Float32[np.ndarray, "T R"]
     """Sharpness of the read's content lookup."""
     read_mode: Float32[np.ndarray, "T R 1+2*M"]
     """Shares of the three ways of reading: backward x M, forward x M, content."""
     read_weights: Float32[np.ndarray, "T R N"]
-    """Where it read."""
+    """Read weighting: how much of the read came from each slot."""
     read_content_weights: Float32[np.ndarray, "T R N"]
-    """The slots similar to the read key."""
+    """Content weighting: similarity of the slots to the read key."""
     forward_weights: Float32[np.ndarray, "T R M N"]
     """The slots written after those read at the previous step."""
     backward_weights: Float32[np.ndarray, "T R M N"]
     """The slots written before those read at the previous step."""
     read_keys: Float32[np.ndarray, "T R W"]
-    """What the read searched for."""
+    """Key of the read's content lookup."""
     read_words: Float32[np.ndarray, "T R W"]
-    """What was read."""
+    """Vector that was read."""
 
     precedence_weights: Float32[np.ndarray, "T M N"] | None = None
-    """How far each slot was the last one written to; missing for a custom linkage."""
+    """Degree to which each slot was the last one written; missing for a custom linkage."""
     link: Float32[np.ndarray, "T M N N"] | None = None
-    """link[t, m, i, j]: how far slot i was written right after slot j; left out if the trace is
-    long and the memory large."""
+    """link[t, m, i, j]: degree to which slot i was written right after slot j; left out if the
+    trace is long and the memory large."""
     controller_output: Float32[np.ndarray, "T H"]
     """h, the controller's output."""
 
@@ -102,13 +102,13 @@ class EpisodeTrace:
                         f"arrays before it; got {found}"
                     )
         if not self.num_steps:
-            raise ValueError("inputs: an episode has at least one step")
+            raise ValueError("inputs: an episode must have at least one step")
         if self.words and {len(said) for said in self.words} != {self.num_steps}:
             raise ValueError(f"words: must have {self.num_steps} steps each")
         if self.words and not all(isinstance(word, str) for said in self.words for word in said):
-            raise ValueError("words: must be texts")
+            raise ValueError("words: must be strings")
         if not all(isinstance(score, int | float) for score in self.scores.values()):
-            raise ValueError("scores: must be numbers by name")
+            raise ValueError("scores: must be a mapping of numbers")
 
     def __repr__(self) -> str:
         return (
@@ -160,9 +160,9 @@ class Trace:
     Attributes:
       episodes: one or more.
       title: the name of the model.
-      about: more about it, as plain JSON; for a run "run", "seed", and "task" and "model" as in
-        config.json.
-      notes: what was left out, in words.
+      about: details of the model, as plain JSON; for a run "run", "seed", and "task" and "model"
+        as in config.json.
+      notes: sentences about parts that were left out.
 
     Raises:
       ValueError: if there is no episode, or `about` is not plain JSON.
@@ -175,15 +175,15 @@ class Trace:
 
     def __post_init__(self) -> None:
         if not self.episodes:
-            raise ValueError("a trace has at least one episode")
+            raise ValueError("a trace must have at least one episode")
         try:
             plain = json.loads(json.dumps([self.title, dict(self.about), self.notes]))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"about: must be plain JSON by name; {error}") from error
+            raise ValueError(f"about: must be a mapping of plain JSON; {error}") from error
         if plain != [self.title, self.about, [*self.notes]] or not isinstance(self.title, str):
-            raise ValueError("title, about: must be a text, and plain JSON by name")
+            raise ValueError("title must be a string, and about a mapping of plain JSON")
         if not isinstance(self.about.get("task", {}), dict):
-            raise ValueError("about: its task must be settings by name")
+            raise ValueError("about: 'task' must be a mapping of settings")
 
     def __repr__(self) -> str:
         return f"<Trace of {self.title}: {[*self.episodes]}>"

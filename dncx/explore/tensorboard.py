@@ -36,9 +36,9 @@ def check_installed() -> None:
 class TensorBoard:
     """A logger for `train` that writes tensorboard/ in a run directory.
 
-    It opens its file at the first line that it gets. If training has resumed, TensorBoard hides
-    what was written after the checkpoint; if the run had no TensorBoard before, the earlier lines
-    of metrics.jsonl are added.
+    It opens its file at the first line. If training has resumed, TensorBoard hides the numbers
+    after the checkpoint; if the run had no TensorBoard before, the earlier lines of metrics.jsonl
+    are added.
 
     Args:
       run_dir: the run directory.
@@ -46,7 +46,7 @@ class TensorBoard:
 
     Raises:
       UsageError: see `check_installed`.
-      OSError: if the disk is full or read-only; also from the methods.
+      OSError: if the disk is full or read-only; the methods can raise it, too.
 
     Example:
       >>> with TensorBoard(run_dir) as board:  # doctest: +SKIP
@@ -57,7 +57,7 @@ class TensorBoard:
         check_installed()
         self._run_dir, self._say = run_dir, say
         self._writer: Any = None
-        self._has_failed = False  # to draw a picture
+        self._has_failed = False  # whether drawing a picture has failed
 
     def __enter__(self) -> "TensorBoard":
         return self
@@ -69,7 +69,7 @@ class TensorBoard:
             self._writer.file_writer.add_summary(self._success)
             self._writer.close()
             return
-        with contextlib.suppress(OSError):  # the first error says more
+        with contextlib.suppress(OSError):  # the first error is more useful
             self._writer.close()
 
     def __call__(self, line: Mapping[str, Any]) -> None:
@@ -79,10 +79,10 @@ class TensorBoard:
         self._writer.flush()
 
     def picture(self, task: Any, network: Any, iteration: int) -> None:
-        """Draws what the memory does on a fresh sequence of the task, always the same one.
+        """Draws the memory at work on a fresh sequence of the task, always the same one.
 
-        An error is reported once and does not end the training: parts of the network, and the
-        task, may be the user's.
+        An error is reported once and does not end the training, since parts of the network and
+        the task may be custom.
         """
         from matplotlib.image import imread
 
@@ -115,8 +115,8 @@ class TensorBoard:
             flush_secs=1,
         )
         config = json.loads((self._run_dir / CONFIG).read_bytes())
-        # Without the description of an experiment, which would be of one run only, TensorBoard
-        # finds the settings of all runs on its own.
+        # TensorBoard finds the settings of all runs itself, without the description of an
+        # experiment, which would apply to one run only.
         _, settings, self._success = hparams(_flat(config), {})
         writer.file_writer.add_summary(settings, kept)
         for line in earlier if is_new else ():
@@ -130,7 +130,7 @@ def _add(writer: Any, line: Mapping[str, Any]) -> None:
 
 
 def _draw(trace: Any) -> io.BytesIO:
-    """A PNG of what the memory did."""
+    """A PNG of the memory at work."""
     from dncx.explore import plots
 
     file = io.BytesIO()

@@ -25,7 +25,7 @@ from dncx.tasks.base import Describable, Episode, Interactive, Words
 from dncx.training.batches import data_of, drawn_bucket, keys_for, sources
 from dncx.training.gradient import respond
 
-LINK_NUMBERS = 2**26  # of all episodes together (256 MiB); above that, links are left out
+LINK_NUMBERS = 2**26  # for all episodes together (256 MiB); above this, links are left out
 
 
 def trace(
@@ -43,10 +43,10 @@ def trace(
     """Runs a DNC and records every step.
 
     Args:
-      cell: a `DNC`, also with custom parts, behind an embedding, or in an `nnx.RNN`.
+      cell: a `DNC`, possibly with custom parts, with an embedding, or in an `nnx.RNN`.
       inputs: [batch, time, features], or [time, features] for one episode.
-      targets: what the outputs should be, with the axes of `inputs`; only shown.
-      mask: [batch, time] or [time], 1 at the steps that count in the loss; only shown.
+      targets: target outputs, with the axes of `inputs`; only for display.
+      mask: [batch, time] or [time], 1 at the steps that count in the loss; only for display.
       lengths: [batch], 1 or more; by default all episodes are as long as `inputs`.
       initial_state: as in `dncx.unroll`.
       words: the steps of each episode in words.
@@ -54,7 +54,7 @@ def trace(
 
     Raises:
       ValueError: if shapes do not fit together.
-      UsageError: if the model has no memory of a DNC.
+      UsageError: if the model does not have the memory of a DNC.
 
     Example:
       >>> trace = explore.trace(cell, inputs)
@@ -67,7 +67,7 @@ def trace(
         arrays, initial_state = jax.tree.map(lambda x: x[None], (arrays, initial_state))
     ends = _checked_lengths(arrays, lengths)
     if words and len(words) != len(ends):
-        raise ValueError(f"words: {len(words)} episodes, inputs have {len(ends)}")
+        raise ValueError(f"words: {len(words)} episodes, but inputs have {len(ends)}")
     memory = _memory_of(cell)
     links = arrays["inputs"][..., 0].size * memory.num_write_heads * memory.memory_size**2
     arrays |= _run(cell, arrays["inputs"], jnp.asarray(ends), initial_state, links <= LINK_NUMBERS)
@@ -92,7 +92,7 @@ def trace_run(run: Path | str, *, num_episodes: int = 2, seed: int = 1, **change
     Args:
       run: a run directory, or the name of a model that ships with dncx.
       num_episodes: number of episodes.
-      seed: of the episodes.
+      seed: seed of the episodes.
       **changes: settings of the task, or `memory_size`, that differ from training.
 
     Raises:
@@ -126,7 +126,7 @@ def trace_task(
       task: a `dncx.tasks.base.Task`, or one in buckets.
       network: as in `trace`.
       num_episodes: number of episodes.
-      seed: of the episodes.
+      seed: seed of the episodes.
       title, about: see `Trace`.
 
     Raises:
@@ -157,9 +157,9 @@ def trace_task(
 
 
 def _episodes(task: Any, network: Any, count: int, seed: int) -> tuple[Episode, Array, Episode]:
-    """Fresh episodes, the network's outputs, and the episodes that these answer (see `respond`).
+    """Fresh episodes, the network's outputs, and the answered episodes (see `respond`).
 
-    If the task is in buckets, all come from one bucket, which the seed chooses by the shares.
+    If the task has buckets, all come from one bucket, which the seed chooses by the shares.
     """
     graph, params = nnx.split(network)
     key = stream(seed, EVALUATION)
@@ -179,7 +179,7 @@ def _episodes(task: Any, network: Any, count: int, seed: int) -> tuple[Episode, 
 def _run(
     cell: Any, inputs: Array, lengths: Array, initial_state: DNCState | None, links: bool
 ) -> dict[str, Array]:
-    """The arrays of `EpisodeTrace` that come from the model, with a batch axis first."""
+    """The arrays of `EpisodeTrace` that the model computes, with a batch axis first."""
     dnc, inputs = cell_and_inputs(cell, inputs)
     outputs, _, trace = unroll_with_trace(dnc, inputs, lengths=lengths, initial_state=initial_state)
     state = trace.state.access_state
@@ -198,13 +198,13 @@ def _run(
 
 
 def _checked_lengths(arrays: Mapping[str, Array], lengths: ArrayLike | None) -> np.ndarray:
-    """The lengths of the episodes, once all arrays have the same axes of batch and time."""
+    """The lengths of the episodes, after checking that all arrays have the same batch and time."""
     shape = arrays["inputs"].shape
     if len(shape) != 3:
         raise ValueError(f"inputs: must be [batch, time, features], got {shape}")
     for name, array in arrays.items():
         if array.shape[:2] != shape[:2]:
-            raise ValueError(f"{name}: must begin with [batch, time] = {shape[:2]}: {array.shape}")
+            raise ValueError(f"{name}: must begin with [batch, time] = {shape[:2]}; {array.shape}")
     ends = np.full(shape[0], shape[1]) if lengths is None else np.asarray(lengths)
     if ends.shape != shape[:1] or not ((ends >= 1) & (ends <= shape[1])).all():
         raise ValueError(f"lengths: must be {shape[0]} numbers from 1 to {shape[1]}, got {ends}")
@@ -216,8 +216,8 @@ def _memory_of(cell: Any) -> Any:
     dnc = cell_of(cell)
     if not isinstance(dnc, DNC):
         raise UsageError(
-            f"{type(dnc).__name__} has no memory of a DNC, so there is nothing to show; if it "
-            "contains a DNC, give that, with the inputs that it receives"
+            f"{type(dnc).__name__} does not have the memory of a DNC, so there is nothing to show; "
+            "if it contains a DNC, pass that DNC and its inputs"
         )
     if not hasattr(dnc.access, "step_with_trace"):
         raise UsageError(
@@ -232,7 +232,7 @@ def _one(tree: Any, number: int) -> Any:
 
 
 def _lengths(episode: Episode) -> np.ndarray:
-    """The length of each sequence, without the padding: steps without input that do not count."""
+    """The length of each sequence without padding (steps without input that do not count)."""
     used = np.asarray(episode.inputs).any(axis=-1) | (np.asarray(episode.mask) > 0)
     return used.shape[1] - used[:, ::-1].argmax(axis=1)
 

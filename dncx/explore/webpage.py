@@ -1,8 +1,8 @@
-"""The explorer: one HTML file that shows recordings of a DNC's memory and needs nothing else.
+"""The explorer: one self-contained HTML file that shows recordings of a DNC's memory.
 
 The page is `static/page.html` with the style, the scripts and the recordings filled in. Arrays are
-stored as integer codes, `low + scale * code`, all in one gzipped blob. A header in JSON holds their
-places, lows and scales, and what `decoding` found.
+stored as integer codes, `low + scale * code`, all in one gzipped blob. A JSON header contains their
+places, lows and scales, and the results of `decoding`.
 """
 
 import base64
@@ -23,7 +23,7 @@ from dncx.runs.files import write_new
 from dncx.settings.presets import DEFAULTS
 
 STATIC = Path(__file__).parent / "static"
-# In the order of use: they share one scope.
+# In the order of use, since they share one scope.
 SCRIPTS = ("data", "colours", "words", "panel", "time", "step", "links", "view", "picture", "app")
 SHOWN = (
     "inputs",
@@ -46,8 +46,8 @@ SHOWN = (
 # The largest arrays get one byte per number, all others two: the page of 100 steps with 64 slots
 # stays near 1 MB.
 BYTES = {"memory", "link", "read_ways"}
-# Limits for one recording, so that a browser opens the page within seconds. Above the first the
-# page has no link matrix, above the second it has the memory of every few steps only.
+# Limits for one recording, so that a browser opens the page within seconds. Above the first, the
+# page has no link matrix; above the second, it has the memory only at every few steps.
 LINK_NUMBERS = 8_000_000
 MEMORY_NUMBERS = 16_000_000
 FRAME_HEIGHT = 900  # pixels
@@ -56,10 +56,10 @@ FRAME_HEIGHT = 900  # pixels
 def page(
     trace: Trace, path: Path | str, *, compared: Trace | None = None, force: bool = False
 ) -> Path:
-    """Writes the explorer, one HTML file that needs nothing else.
+    """Writes the explorer, a self-contained HTML file.
 
     Args:
-      trace: what to show.
+      trace: the trace to show.
       path: the file.
       compared: another trace, to show next to this one.
       force: whether to replace a file that exists.
@@ -97,7 +97,7 @@ def html(trace: Trace, compared: Trace | None = None) -> str:
 def encode(trace: Trace, compared: Trace | None = None) -> tuple[dict[str, Any], bytes]:
     """The header, as plain JSON, and the codes of all arrays.
 
-    Each array starts at an even place, as those of two bytes must.
+    Each array starts at an even offset, as arrays of two-byte codes require.
     """
     blob = bytearray()
     traces = [trace] if compared is None else [trace, compared]
@@ -143,7 +143,7 @@ def _recording(trace: Trace, number: int, blob: bytearray) -> dict[str, Any]:
         notes.append("This recording has no links.")
     return {
         "task": _settings(trace.about.get("task")),
-        # The tasks that ship with dncx take logits; the page knows nothing of a custom task.
+        # The tasks that ship with dncx take logits; for a custom task this is not known.
         "outputs_are_logits": (trace.about.get("task") or {}).get("name") in DEFAULTS,
         "sizes": {
             "steps": episode.num_steps,
@@ -163,7 +163,7 @@ def _recording(trace: Trace, number: int, blob: bytearray) -> dict[str, Any]:
 
 
 def _arrays(episode: EpisodeTrace) -> tuple[dict[str, np.ndarray], int, list[str]]:
-    """The arrays that the page shows, every which step of the memory it has, and notes."""
+    """The arrays that the page shows, the interval of steps with the memory, and notes."""
     present = episode.arrays()
     found = {name: present[name] for name in SHOWN if name in present}
     found["read_ways"] = np.moveaxis(decoding.read_ways(episode), 0, 1)
@@ -197,8 +197,9 @@ def _keep(array: np.ndarray, name: str, blob: bytearray) -> dict[str, Any]:
 
 
 def _chains(successors: np.ndarray) -> np.ndarray:
-    """`decoding.chains` of every step and write head, [T, M, length]: slots counted from 1, with
-    zeros after each chain.
+    """`decoding.chains` of every step and write head, [T, M, length], with slots counted from 1.
+
+    Zeros follow each chain.
     """
     rows = [
         [slot for chain in decoding.chains(links) for slot in [*(i + 1 for i in chain), 0]]
@@ -210,7 +211,7 @@ def _chains(successors: np.ndarray) -> np.ndarray:
 
 
 def _decoded(episode: EpisodeTrace) -> dict[str, Any]:
-    """What `decoding` found, as lists of records."""
+    """The results of `decoding`, as lists of records."""
     gates = episode.allocation_gate
     found: dict[str, Any] = {
         "reads": decoding.reads(episode),
@@ -226,13 +227,13 @@ def _decoded(episode: EpisodeTrace) -> dict[str, Any]:
 
 
 def _record(record: Any) -> dict[str, Any]:
-    """A record of `decoding` for JSON, its shares to four places."""
+    """A record of `decoding` for JSON, with shares rounded to four places."""
     values = record._asdict().items()
     return {name: round(x, 4) if isinstance(x, float) else x for name, x in values}
 
 
 def _settings(task: Mapping[str, Any] | None) -> str:
-    """A task in words: its name, and those of its settings that are set."""
+    """A description of a task: its name, and the settings that are set."""
     if not task:
         return ""
     name = task.get("name", "unknown")

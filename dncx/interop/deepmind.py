@@ -40,22 +40,22 @@ def from_variables(
     num_write_heads: int,
     clip_value: Number | None,
 ) -> DNC:
-    """A cell that computes what the original computes, from the original's variables.
+    """A cell that computes the same as the original, made from the original's variables.
 
     Args:
       variables: arrays by their TensorFlow names ("dnc/lstm/w_gates", ...), as a checkpoint lists
-        them. The weights may stand in any one scope ("agent/dnc/lstm/w_gates") and end in ":0".
+        them. The weights can be in any single scope ("agent/dnc/lstm/w_gates") and end in ":0".
         Counters (`global_step`) and the slots of optimisers and averages
         ("dnc/lstm/w_gates/RMSProp") are ignored. The sizes of controller, inputs and outputs
         follow from the shapes; the cell has the dtype of the arrays (float64 needs
         `jax_enable_x64`).
       memory_size, word_size, num_read_heads, num_write_heads, clip_value: the original's flags,
-        which do not follow from the variables. With a clip_value of 0 or None nothing is clipped.
+        which do not follow from the variables. A clip_value of 0 or None means no clipping.
 
     Raises:
       TypeError: if `variables` is not a mapping.
-      ValueError: if a weight is missing or there twice, if there are other variables, or if a
-        shape or a dtype does not fit.
+      ValueError: if a weight is missing or duplicated, if there are other variables, or if a shape
+        or a dtype does not fit.
 
     Example:
       >>> reader = tf.train.load_checkpoint(folder)  # doctest: +SKIP
@@ -138,8 +138,8 @@ def _check_equations(cell: DNC) -> None:
     )
     if not same:
         raise ValueError(
-            "only a cell with the original's parts and equations (DNCConfig.deepmind) has the "
-            "original's variables"
+            "only a cell with the original's parts and equations (DNCConfig.deepmind) can be "
+            "converted to the original's variables"
         )
 
 
@@ -150,10 +150,10 @@ def _weight_names(shapes: Mapping[str, Any]) -> set[str]:
 
 
 def _weights(variables: Mapping[str, Any], wanted: set[str]) -> dict[str, np.ndarray]:
-    """The weights by their names without the scope; what is not a weight is left out."""
+    """The weights by their names without the scope; other variables are left out."""
     if not isinstance(variables, Mapping):
         raise TypeError(
-            f"variables: must be a mapping of names to arrays, not {type(variables).__name__}"
+            f"variables: must be a mapping of names to arrays, got {type(variables).__name__}"
         )
     ends = "|".join(map(re.escape, sorted(wanted)))
     weight = re.compile(f"((?:.*/)?)({ends})")
@@ -170,12 +170,12 @@ def _weights(variables: Mapping[str, Any], wanted: set[str]) -> dict[str, np.nda
         if match is None:
             unknown.append(str(full_name))
         elif match[2] in scopes[match[1]]:
-            raise ValueError(f"{name}: there twice, with different endings ({full_name})")
+            raise ValueError(f"{name}: duplicated, with different endings ({full_name})")
         else:
             scopes[match[1]][match[2]] = np.asarray(value)
     if len(scopes) > 1:
         raise ValueError(
-            "the weights are in several scopes, give those of one model: "
+            "the weights are in several scopes; pass those of one model: "
             + ", ".join(repr(scope.removesuffix("/")) for scope in sorted(scopes))
         )
     scope, arrays = next(iter(scopes.items()), (SCOPE, {}))
@@ -197,13 +197,13 @@ def _common_dtype(arrays: Mapping[str, np.ndarray]) -> Any:
     if len(names) > 1 or not supported.issuperset(names):
         found = "\n  ".join(f"{dtype}: {_some(names[dtype])}" for dtype in sorted(names, key=str))
         raise ValueError(
-            "the weights must all be float32, all float64 or all bfloat16; these are\n  " + found
+            "the weights must all be float32, all float64 or all bfloat16; got\n  " + found
         )
     (dtype,) = names
     if jnp.asarray(np.zeros((), dtype)).dtype != dtype:
         raise ValueError(
-            f"the weights are {dtype}, which JAX rounds to float32 unless told otherwise: call "
-            "jax.config.update('jax_enable_x64', True) first, or give arrays of float32"
+            f"the weights are {dtype}, which JAX converts to float32: first call "
+            "jax.config.update('jax_enable_x64', True), or pass float32 arrays"
         )
     return dtype
 
@@ -221,4 +221,4 @@ def _check_shapes(arrays: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray
         if array.shape != own[SCOPE + name].shape
     ]
     if wrong:
-        raise ValueError("weights that do not fit the given sizes:\n  " + "\n  ".join(wrong))
+        raise ValueError("these weights do not fit the given sizes:\n  " + "\n  ".join(wrong))

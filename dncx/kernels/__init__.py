@@ -1,4 +1,4 @@
-"""Fast forms of what the core computes, each held to its plain form by tests.
+"""Fast implementations of the core, each tested against the plain equations.
 
-README.md in this folder has what they are, why they are fast, and how to add one.
+README.md in this folder describes them, explains why they are fast, and how to add one.
 """

@@ -1,4 +1,4 @@
-"""Which form computes a cell, and why: the one decision, for steps and for whole sequences."""
+"""The choice of the implementation (form) that computes a cell, for steps and for sequences."""
 
 import functools
 import inspect
@@ -12,7 +12,7 @@ from flax import nnx
 
 from dncx.kernels import library
 
-# What a user may ask for:
+# The implementations that a user can select:
 # plain: the equations, differentiated by JAX; any device.
 # xla: the equations, with hand-written gradients of the largest operations; any device.
 # native: C++ for the CPU.
@@ -21,20 +21,20 @@ FormName = Literal["native sequence", "native step", "xla", "plain"]
 Role = Literal["cell", "access", "freeness", "linkage", "controller"]
 Class = TypeVar("Class", bound=type)
 
-# The kernel keeps a vector of each read head in registers while it goes over a row of the link.
-# Processors have 16 or 32 vector registers, so that more heads would spill to memory.
+# The kernel keeps a vector of each read head in registers while it processes a row of the link.
+# Processors have 16 or 32 vector registers, so more heads would spill to memory.
 MOST_READ_HEADS = 16
 _LOG = logging.getLogger("dncx")
 _parts: dict[type, Role] = {}
 
 
 class Form(NamedTuple):
-    """How a cell is computed.
+    """The implementation that computes a cell.
 
-    The forms, the fastest first:
+    The forms, fastest first:
       native sequence: C++ for the controller, interface and memory of all steps, in one call.
       native step: C++ for the memory access of a step; XLA for the rest.
-      xla: the equations by XLA, with hand-written gradients where they pay.
+      xla: the equations by XLA, with hand-written gradients of the largest operations.
       plain: the equations by XLA, differentiated by JAX.
     """
 
@@ -52,9 +52,9 @@ class Form(NamedTuple):
 
 
 def known_to_kernels(role: Role) -> Any:
-    """Class decorator: the fast forms compute this class in its role.
+    """Class decorator: the fast forms support this class in its role.
 
-    They also compute a subclass that overrides nothing but `__init__`.
+    They also support a subclass that overrides only `__init__`.
     """
 
     def register(part: Class) -> Class:
@@ -67,14 +67,14 @@ def known_to_kernels(role: Role) -> Any:
 def select(cell: Any) -> Form:
     """The form that computes a recurrent cell.
 
-    Everything that computes a cell asks this function, or `select_for_access`, and nothing else.
+    All code that computes a cell calls this function or `select_for_access`.
 
     Args:
-      cell: a `dncx.DNC`, whose access may ask for an implementation, or any other cell.
+      cell: a `dncx.DNC`, whose access may require an implementation, or any other cell.
 
     Raises:
-      ValueError: if the access asks for an implementation that cannot compute it; the message says
-        why.
+      ValueError: if the access requires an implementation that cannot compute it; the message
+        gives the reason.
     """
     if _base(cell, "cell") is None:
         return Form("plain", f"{type(cell).__name__} is not a DNC")
@@ -90,7 +90,7 @@ def select_for_access(access: Any, dtype: Any) -> Form:
 
     Args:
       access: a `MemoryAccess`, or a custom one.
-      dtype: of its state.
+      dtype: dtype of its state.
     """
     if _base(access, "access") is None:
         return Form("xla", f"the access is custom ({type(access).__name__})")
@@ -108,7 +108,7 @@ def select_for_access(access: Any, dtype: Any) -> Form:
 
 
 def custom_reason(role: Role, part: Any) -> str | None:
-    """Why the fast forms do not compute a part, or None if they do."""
+    """The reason why the fast forms do not support a part; None if they do."""
     base = _base(part, role)
     name = type(part).__name__
     if base is None:
@@ -129,32 +129,32 @@ def custom_reason(role: Role, part: Any) -> str | None:
 
 @functools.cache
 def _tell_once(reason: str) -> None:
-    # Whoever derives from a part may not expect to lose its fast form.
-    _LOG.warning("no native kernel for this cell: %s. dncx.explain(cell) has more", reason)
+    # A user who derives from a part may not expect to lose its fast form.
+    _LOG.warning("no native kernel for this cell: %s; see dncx.explain(cell)", reason)
 
 
 def _base(part: Any, role: Role) -> type | None:
-    """The class of dncx in this role that a part is an instance of."""
+    """The class of dncx in this role of which a part is an instance."""
     return next((kind for kind in type(part).__mro__ if _parts.get(kind) == role), None)
 
 
 def _why_no_steps(access: Any, dtype: str) -> str | None:
     if jax.default_backend() != "cpu":
-        return f"the native kernel is for the CPU, not for {jax.default_backend()}"
+        return f"the native kernel runs on the CPU, not on {jax.default_backend()}"
     if reason := custom_reason("freeness", access.freeness):
         return reason
     if reason := custom_reason("linkage", access.linkage):
         return reason
     if access.num_write_heads != 1:
-        return f"the native kernel takes 1 write head, not {access.num_write_heads}"
+        return f"the native kernel supports 1 write head, not {access.num_write_heads}"
     if access.num_read_heads > MOST_READ_HEADS:
         return (
-            f"the native kernel takes at most {MOST_READ_HEADS} read heads, not "
+            f"the native kernel supports at most {MOST_READ_HEADS} read heads, not "
             f"{access.num_read_heads}"
         )
     settings = (access.cosine_epsilon, access.freeness.epsilon)
     if not all(isinstance(setting, int | float) for setting in settings):
-        return "an epsilon is not a plain number"
+        return "an epsilon is not a Python number"
     if dtype not in library.NUMBERS:
         return f"the native kernel computes in {' or '.join(library.NUMBERS)}, not in {dtype}"
     return library.load(dtype, access.num_read_heads)
@@ -183,13 +183,13 @@ def _why_no_sequences(cell: Any) -> str | None:
 
 
 def _other_product(name: str, linear: Any, dtype: Any) -> str | None:
-    """How a layer differs from x W + b in the dtype of the cell, the only product of the kernel."""
+    """How a layer differs from x W + b in the cell's dtype, the only product that it supports."""
     if type(linear) is not nnx.Linear:
-        return f"the {name} multiplies by a custom layer ({type(linear).__name__})"
+        return f"the {name} uses a custom layer ({type(linear).__name__})"
     rounded = getattr(linear.dot_general, "dtype", None)
     for other in (linear.kernel.dtype, linear.dtype or dtype, rounded or dtype):
         if other != dtype:
             return f"the {name} multiplies in {jnp.dtype(other).name}"
     if linear.dot_general is not jax.lax.dot_general:
-        return f"the {name} multiplies by a custom dot_general"
+        return f"the {name} uses a custom dot_general"
     return None

@@ -7,16 +7,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-# Steps. Fewer keep little, and compile faster in one piece: chunks are a scan within a scan.
+# Steps. Shorter sequences need little memory and compile faster without chunks, which are a scan
+# within a scan.
 _WORTH_CHUNKS = 32
 
 
 def scan_in_chunks(step: Callable[[Any, Any], Any], state: Any, xs: Any) -> tuple[Any, Any]:
     """`jax.lax.scan(step, state, xs)`, √time steps at a time.
 
-    The forward pass keeps only the state of every √time-th step. The backward pass computes those
-    between again, a chunk at a time: memory for 2 √time states instead of `time`, at the cost of
-    one more forward pass.
+    The forward pass keeps only the state of every √time-th step. The backward pass recomputes the
+    others, one chunk at a time: memory for 2 √time states instead of `time`, at the cost of one
+    more forward pass.
     """
     time = jax.tree.leaves(xs)[0].shape[0]
     if time < _WORTH_CHUNKS:

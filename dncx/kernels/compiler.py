@@ -1,4 +1,4 @@
-"""The C++ compiler of this machine: which one, with which flags, and what went wrong."""
+"""The C++ compiler of this machine: how to find it, its flags, and its errors."""
 
 import contextlib
 import os
@@ -16,21 +16,21 @@ from typing import NamedTuple
 _FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared")
 # The kernels read neither errno nor the floating-point flags, and may fuse a product with a sum.
 _FLAGS += ("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
-# What a processor must have for -march=x86-64-v3, by its names in /proc/cpuinfo.
+# The features that -march=x86-64-v3 requires, by their names in /proc/cpuinfo.
 _X86_64_V3 = {"avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"}
 
-# A question takes 0.1 s, the kernels 5 to 30 s, several times that on a machine that is busy.
+# A query takes 0.1 s, the kernels 5 to 30 s, and several times as long on a busy machine.
 _SECONDS_TO_ANSWER = 60
 _SECONDS_TO_COMPILE = 300
 _MOST_OUTPUT = 1 << 20  # bytes; CXX=yes would fill the disk
 
 
 class CompilerError(RuntimeError):
-    """There is no compiler, or it does not do its work; the message is one line."""
+    """There is no compiler, or it failed; the message is one line."""
 
 
 class Compiler(NamedTuple):
-    """A C++ compiler and what it says of itself and of the processor."""
+    """A C++ compiler, with what it reports about itself and the processor."""
 
     command: tuple[str, ...]
     # Flags that choose the processor: first the best one that it accepts, then safer ones.
@@ -40,8 +40,8 @@ class Compiler(NamedTuple):
     def compile(self, source: Path, defines: Sequence[str], includes: Path, made: Path) -> None:
         """Compiles a source file into a shared library.
 
-        Intermediate files are put into the folder of the library, so that whoever removes it
-        after a crash removes all.
+        Intermediate files are written to the folder of the library, so that removing the folder
+        after a crash removes them, too.
 
         Raises:
           CompilerError: if it fails with all flags for the processor, or takes too long.
@@ -57,7 +57,9 @@ class Compiler(NamedTuple):
     def _compile(self, command: Sequence[str], made: Path) -> None:
         _run(command, _SECONDS_TO_COMPILE, made.parent)
         if not made.exists():
-            raise CompilerError(f"{shlex.join(self.command)} ended without an error or a library")
+            raise CompilerError(
+                f"{shlex.join(self.command)} reported no error but wrote no library"
+            )
 
 
 class _RefusedError(CompilerError):
@@ -68,10 +70,10 @@ def find_compiler() -> Compiler:
     """The compiler that CXX names, or else c++, g++ or clang++.
 
     Raises:
-      CompilerError: if there is none, or it is not a C++ compiler.
+      CompilerError: if there is no compiler, or it is not a C++ compiler.
     """
     if os.name != "posix":
-        raise CompilerError("the native kernel is for Linux and macOS")
+        raise CompilerError("the native kernel supports only Linux and macOS")
     command = _command()
     flags = _processor_flags()
     for first in range(len(flags)):
@@ -95,17 +97,17 @@ def _command() -> tuple[str, ...]:
         if shutil.which(command[0]):
             return tuple(command)
     if asked:
-        raise CompilerError(f"there is no C++ compiler {asked[0]!r}, which CXX names")
-    raise CompilerError("there is no C++ compiler (c++, g++ or clang++)")
+        raise CompilerError(f"CXX={asked[0]!r}: there is no such compiler")
+    raise CompilerError("no C++ compiler was found (c++, g++ or clang++)")
 
 
 def _processor_flags() -> tuple[tuple[str, ...], ...]:
-    """The best first. The last works everywhere."""
+    """The flags for the processor, best first. The last ones work everywhere."""
     choices = [("-march=native",)]
     if platform.machine().lower() in ("x86_64", "amd64"):
         if _instruction_sets() >= _X86_64_V3:
             choices.append(("-march=x86-64-v3",))
-    else:  # what clang for ARM takes instead
+    else:  # clang for ARM takes this instead
         choices.append(("-mcpu=native",))
     return (*choices, ())
 
@@ -125,17 +127,17 @@ def _macros(command: Sequence[str]) -> str:
         lines = _run(question, _SECONDS_TO_ANSWER, Path(folder)).splitlines()
     macros = sorted(line for line in lines if line.startswith("#define "))
     if not any(line.startswith("#define __cplusplus ") for line in macros):
-        raise CompilerError(f"{shlex.join(command)} does not answer as a C++ compiler does")
+        raise CompilerError(f"{shlex.join(command)} does not behave like a C++ compiler")
     return "\n".join(macros)
 
 
 def _run(command: Sequence[str], seconds: int, folder: Path) -> str:
-    """What a command prints, its errors included.
+    """The output of a command, including its errors.
 
     Args:
       command: a program and its arguments.
-      seconds: how long it may take.
-      folder: for its temporary files.
+      seconds: time limit.
+      folder: the folder for its temporary files.
     """
     name = shlex.join(command[:1])
     environment = os.environ | {"TMPDIR": str(folder), "LC_ALL": "C"}
@@ -144,9 +146,9 @@ def _run(command: Sequence[str], seconds: int, folder: Path) -> str:
         with _started(command, output.fileno(), environment) as process:
             while (code := process.poll()) is None:
                 if time.monotonic() > deadline:
-                    raise CompilerError(f"{name} has not ended after {seconds} s")
+                    raise CompilerError(f"{name} did not finish within {seconds} s")
                 if os.fstat(output.fileno()).st_size > _MOST_OUTPUT:
-                    raise CompilerError(f"{name} prints without end")
+                    raise CompilerError(f"{name} prints too much output")
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.05)
         output.seek(0)
@@ -160,7 +162,7 @@ def _run(command: Sequence[str], seconds: int, folder: Path) -> str:
 def _started(
     command: Sequence[str], output: int, environment: dict[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is gone afterwards, with those that it started."""
+    """A process that is killed at the end of the context, with its child processes."""
     try:
         process = subprocess.Popen(
             command,
@@ -181,7 +183,7 @@ def _started(
 
 
 def _in_one_line(text: str) -> str:
-    """The first line that names an error, or else the last one."""
+    """The first line that names an error, or otherwise the last line."""
     lines = ["".join(filter(str.isprintable, line)).strip() for line in text.splitlines()]
     lines = [line for line in lines if line]
     errors = [line for line in lines if "error" in line.lower()]

@@ -1,4 +1,4 @@
-"""Derivatives that exist backwards only, and errors that name what has the others."""
+"""Errors for derivatives that only some implementations support."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,15 +19,15 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def backward_only(tree: Tree, limit: Number | None = None) -> Tree:
-    """The tree as it is; `jax.jvp` and whatever else differentiates forwards ends in an error.
+    """Returns the tree unchanged; forward-mode differentiation (`jax.jvp`) raises an error.
 
-    JAX has an error of its own for functions with hand-written gradients, but that names neither
-    the function nor a way out. Gradients pass: to JAX they are a forward derivative that is
-    transposed before it is ever computed, so only the transpose of `_tangent` is used.
+    JAX's own error for functions with hand-written gradients names neither the function nor a
+    remedy. Reverse-mode gradients pass: to JAX they are a forward derivative that is transposed
+    before it is computed, so only the transpose of `_tangent` is used.
 
     Args:
-      tree: arrays; those without derivatives stay as they are.
-      limit: to which each number of a gradient that passes is clipped; None: not at all.
+      tree: arrays; those without derivatives are not changed.
+      limit: limit to which each element of a passing gradient is clipped; None: no clipping.
     """
     leaves, structure = jax.tree.flatten(tree)
     # Only a traced array can have a derivative. (Outside of jit the rest would cost milliseconds.)
@@ -62,15 +62,15 @@ def _guarded(x: Array, tangent: Any, limit: Number | None) -> Any:
 _identity.defjvp(_identity_jvp, symbolic_zeros=True)
 
 
-# What takes the place of a tangent: it cannot be computed, and its transpose clips the gradient.
-# With it goes an empty piece of the array itself, for `_batch`.
+# This replaces a tangent: it cannot be computed, and its transpose clips the gradient. It also
+# takes an empty slice of the array itself, for `_batch`.
 _tangent = Primitive("dncx_tangent")
 
 
 def _compute(*_: Any, limit: Number | None) -> Any:
     raise NotImplementedError(
-        "forward-mode derivatives (jax.jvp, jax.jacfwd) exist only for a cell with "
-        "implementation='plain' and controller_gradient_clip=None; jax.grad and jax.vjp are for all"
+        "forward-mode derivatives (jax.jvp, jax.jacfwd) need a cell with implementation='plain' "
+        "and controller_gradient_clip=None; jax.grad and jax.vjp work with every cell"
     )
 
 
@@ -99,13 +99,13 @@ batching.primitive_batchers[_tangent] = _batch
 def first_derivative_only(function: Function) -> Function:
     """A function from arrays to a list of arrays, for C++ that a hand-written gradient calls.
 
-    To differentiate that gradient ends in an error that names what has second derivatives.
+    Differentiating that gradient raises an error that names the implementations that support it.
     """
 
     def refuse(*_: Any) -> Any:
         raise NotImplementedError(
-            "second derivatives exist only for a cell with implementation='xla' or 'plain'; this "
-            "one is computed by the native kernel"
+            "second derivatives need a cell with implementation='xla' or 'plain'; the native "
+            "kernel, which computes this cell, does not support them"
         )
 
     guarded = jax.custom_jvp(function)

@@ -1,6 +1,6 @@
-"""Hand-written gradients of the two operations that autodiff makes slow; any device.
+"""Hand-written gradients of the two operations for which autodiff is slow; any device.
 
-Autodiff of the link's update goes over N x N numbers a dozen times and keeps several such arrays
+Autodiff of the link's update passes over N x N numbers a dozen times and keeps several such arrays
 for each step. Here the forward pass keeps only the link before the step, and the backward pass is
 a few products.
 """
@@ -28,7 +28,7 @@ from dncx.kernels.meshes import vary_alike
 def link_step(
     state: TemporalLinkageState, write_weights: WriteWeights, read_weights: ReadWeights
 ) -> tuple[TemporalLinkageState, DirectionalWeights, DirectionalWeights]:
-    """What `TemporalLinkage` does in a step."""
+    """The same as a step of `TemporalLinkage`."""
     precedence = state.precedence_weights
     given = state.link, precedence, write_weights, read_weights
     link, forward, backward = _follow(*backward_only(vary_alike(given)))
@@ -54,8 +54,8 @@ def _follow_forward(*given: Any) -> Any:
 def _kept(given: Any) -> Any:
     """Arguments that the backward pass needs.
 
-    Behind a barrier, since JAX 0.10 mixes up the order of those that it recognises as arguments
-    when a scan is differentiated twice.
+    They are behind a barrier, since JAX 0.10 confuses the order of values that it recognises as
+    arguments when a scan is differentiated twice.
     """
     return jax.lax.optimization_barrier(given)
 
@@ -88,7 +88,7 @@ def erase_and_write(
     erase_vectors: Float[Array, "M W"],
     write_vectors: Float[Array, "M W"],
 ) -> Memory:
-    """What `addressing.erase_and_write` does."""
+    """The same as `addressing.erase_and_write`."""
     given = memory, write_weights, erase_vectors, write_vectors
     return _write(*backward_only(vary_alike(given)))
 

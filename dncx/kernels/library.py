@@ -1,7 +1,7 @@
-"""The C++ of `native/`, compiled for this machine at its first use and kept for the next.
+"""The C++ of `native/`, compiled for this machine at its first use and cached.
 
-It is compiled here rather than into the package, so that it uses all instructions of the
-processor, fits the installed jaxlib, and the package itself runs anywhere.
+It is compiled here instead of in the package, so that it uses all instructions of the processor,
+fits the installed jaxlib, and the package itself runs anywhere.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ SOURCES = Path(__file__).parent / "native"
 HANDLERS = ("step", "step_backward", "sequence", "sequence_backward")
 NUMBERS = {"float32": "float", "float64": "double"}
 _SECONDS_TO_WAIT = 600  # for another process that compiles; longer than a compiler may take
-_SPACE = 4 << 20  # bytes; what compiling needs
+_SPACE = 4 << 20  # bytes that compiling needs
 _BUILDING = "building-"
 _SECONDS_UNTIL_LEFT = 3600  # how old a folder of another machine must be to count as left behind
 _LOG = logging.getLogger("dncx")
@@ -39,7 +39,7 @@ _loaded: dict[tuple[str, int], ctypes.CDLL] = {}
 
 
 class Layout(NamedTuple):
-    """Sizes that follow from how the C++ lays numbers out, for one example and step."""
+    """Sizes that follow from the memory layout in the C++, for one example and step."""
 
     record: int  # of weightings, gates and interface
     layer_record: int  # of a layer's gates and cell
@@ -47,9 +47,9 @@ class Layout(NamedTuple):
 
 
 def target(handler: str, dtype: str, read_heads: int) -> str:
-    """The name by which XLA knows a handler, once `load` has been called.
+    """The name under which a handler is registered with XLA by `load`.
 
-    JAX quotes it when it refuses to export the call, so it says what to do then.
+    JAX quotes this name when it refuses to export the call, so it contains the remedy.
     """
     return (
         f"dncx_{handler}_{dtype}_{read_heads} (to export, make the cell with implementation='xla')"
@@ -57,10 +57,10 @@ def target(handler: str, dtype: str, read_heads: int) -> str:
 
 
 def load(dtype: str, read_heads: int) -> str | None:
-    """Makes the kernels for a dtype and a number of read heads known to XLA.
+    """Registers the kernels for a dtype and a number of read heads with XLA.
 
     Returns:
-      None, or why they cannot be used; that is logged once, too.
+      None, or the reason why they cannot be used, which is also logged once.
     """
     with _lock:
         return _load(dtype, read_heads)
@@ -69,10 +69,10 @@ def load(dtype: str, read_heads: int) -> str | None:
 def layout(
     dtype: str, read_heads: int, *, slots: int, word: int, inputs: int, layers: int, hidden: int
 ) -> Layout:
-    """Asks the C++ for its layout, once `load` has been called.
+    """Queries the layout from the C++, after `load` has been called.
 
-    So the layout is defined there alone, and the shapes that Python makes follow from it. The C++
-    checks them all the same.
+    The layout is therefore defined in one place, and the shapes in Python follow from it. The C++
+    checks these shapes nevertheless.
     """
     found = (ctypes.c_int64 * len(Layout._fields))()
     sizes = (ctypes.c_int64(size) for size in (slots, word, inputs, layers, hidden))
@@ -91,37 +91,37 @@ def _load(dtype: str, read_heads: int) -> str | None:
                 platform="cpu",
             )
     except AttributeError:
-        reason = "the compiler made a library without the kernels"
+        reason = "the compiled library does not contain the kernels"
     except (CompilerError, OSError) as error:
         reason = str(error)
     else:
         return None
-    _LOG.warning("the native kernel cannot be used, XLA computes instead: %s", reason)
+    _LOG.warning("the native kernel cannot be used; XLA is used instead: %s", reason)
     return reason
 
 
 def _opened(dtype: str, read_heads: int) -> ctypes.CDLL:
-    """The library, from the cache folder or else from one of this process only.
+    """The library, from the cache folder or from a folder of this process only.
 
-    The second is for a disk that is full, cannot be written, or has no executable files.
+    The latter is for a disk that is full or read-only, or does not allow executable files.
     """
     try:
         return ctypes.CDLL(str(compiled(dtype, read_heads, cache_folder() / "kernels")))
     except OSError as error:
-        _LOG.info("the kernel cannot be kept for the next start: %s", error)
+        _LOG.info("the kernel cannot be cached for the next start: %s", error)
         return ctypes.CDLL(str(compiled(dtype, read_heads, private_folder())))
 
 
 def compiled(dtype: str, read_heads: int, folder: Path) -> Path:
-    """The path of the intact library, compiled now unless it is there.
+    """The path of the intact library, which is compiled if it is missing.
 
-    It is kept under a name with its checksum, in a folder that is named by all that it depends
-    on, since a cache may be shared between machines and versions.
+    Its name contains its checksum, and the name of its folder a hash of everything that it depends
+    on, since machines and versions may share a cache.
 
     Args:
       dtype: "float32" or "float64".
       read_heads: R.
-      folder: where libraries are kept.
+      folder: the folder for libraries.
 
     Raises:
       CompilerError: if there is no compiler, or it fails.
@@ -161,7 +161,7 @@ def _compile(compiler: Compiler, dtype: str, read_heads: int, place: Path) -> Pa
 
 
 def _intact(place: Path, stem: str) -> Path | None:
-    """A library whose content has the checksum in its name, and that only this user can change."""
+    """A library with the checksum in its name, which only this user can change; None if none."""
     for path in sorted(place.glob(f"{stem}-*.so")):
         if path.name == f"{stem}-{_checksum(path)}.so" and is_safe(path):
             return path
@@ -174,10 +174,10 @@ def _checksum(path: Path) -> str:
 
 @contextlib.contextmanager
 def _alone(place: Path) -> Iterator[None]:
-    """Keeps other processes from compiling in this folder; removes what a killed one left.
+    """Keeps other processes from compiling in this folder; removes files of killed processes.
 
-    The system ends the lock with the process, in whatever way that ends. Without locks (some
-    network disks) several processes may compile at once, each in a folder of its own.
+    The system releases the lock when the process ends for any reason. Without locks (some network
+    disks) several processes may compile at once, each in its own folder.
     """
     with (place / "lock").open("w") as file:
         if _locked(file.fileno()):
@@ -186,13 +186,13 @@ def _alone(place: Path) -> Iterator[None]:
 
 
 def _tidy(place: Path) -> None:
-    """Removes damaged libraries, and what compilers left that were killed."""
+    """Removes damaged libraries, and the files of killed compilers."""
     for path in place.glob("*.so"):
         if not path.stem.endswith(f"-{_checksum(path)}"):
             path.unlink(missing_ok=True)
     for folder in place.glob(f"{_BUILDING}*"):
-        # Nobody else on this machine is compiling here. Another machine may: some network disks
-        # keep locks on each machine for itself.
+        # No other process on this machine is compiling here. Another machine may be: some network
+        # disks keep separate locks on each machine.
         here = folder.name.startswith(f"{_BUILDING}{platform.node()}-")
         if here or time.time() - folder.stat().st_mtime > _SECONDS_UNTIL_LEFT:
             shutil.rmtree(folder, ignore_errors=True)
@@ -210,7 +210,7 @@ def _locked(file: int) -> bool:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise TimeoutError(
-                    errno.ETIMEDOUT, "another process has been compiling there for too long"
+                    errno.ETIMEDOUT, "another process is still compiling there"
                 ) from None
             time.sleep(0.1)
         except OSError:
@@ -229,7 +229,7 @@ def _flush(path: Path) -> None:
 
 
 def _check_space(folder: Path) -> None:
-    """Raises the system's error if the disk is full, which a compiler reports in its own way."""
+    """Raises the system's error if the disk is full; compilers report this less clearly."""
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(_SPACE))
         file.flush()
@@ -237,7 +237,7 @@ def _check_space(folder: Path) -> None:
 
 
 def _fingerprint(compiler: Compiler) -> str:
-    """Of all that the compiled code depends on."""
+    """A hash of everything that the compiled code depends on."""
     content = hashlib.sha256(repr((compiler, jaxlib.version.__version__)).encode())
     for path in sorted(SOURCES.iterdir()):
         content.update(path.read_bytes())

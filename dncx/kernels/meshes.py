@@ -1,9 +1,9 @@
-"""Arrays that are divided among devices, where JAX writes the division into their types.
+"""Arrays that are divided among devices, if JAX records the division in their types.
 
-Two kinds of mesh do. Inside `jax.shard_map(check_vma=True)` a type names the mesh axes along
-which an array varies. On a mesh with explicit axes (`jax.set_mesh`) it names the mesh axes that
-divide each axis of the array. JAX moves arrays between such types for its own operations, but not
-for the carry of a scan, for the arguments of a hand-written gradient, or for the results of C++.
+There are two cases. Inside `jax.shard_map(check_vma=True)` a type names the mesh axes along which
+an array varies. On a mesh with explicit axes (`jax.set_mesh`) it names the mesh axes that divide
+each axis of the array. JAX converts between such types for its own operations, but not for the
+carry of a scan, the arguments of a hand-written gradient, or the results of C++.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ Tree = TypeVar("Tree")
 
 
 def vary_alike(tree: Tree, *others: Any) -> Tree:
-    """The tree, with every array typed to vary along all mesh axes that any of the arrays does.
+    """The tree, with every array typed to vary along all mesh axes along which any array varies.
 
     Args:
-      tree: any tree; what is no array stays as it is.
-      others: more arrays to look at.
+      tree: any tree; leaves that are not arrays are not changed.
+      others: further arrays whose mesh axes count.
     """
     if jax.sharding.get_abstract_mesh().empty:  # the usual case, and much cheaper to find out
         return tree
@@ -43,7 +43,7 @@ def _varying_axes(x: Array) -> frozenset[str]:
 def batch_division(x: Array, batch: slice) -> NamedSharding | None:
     """The explicit mesh axes that divide the batch axes of an array.
 
-    None if they are not divided, or if the type of the array does not say so.
+    None if they are not divided, or if the type of the array does not show it.
     """
     sharding = jax.typeof(x).sharding
     explicit = {
@@ -59,7 +59,7 @@ def batch_division(x: Array, batch: slice) -> NamedSharding | None:
 
 
 def gathered(x: Array, axis: int) -> Array:
-    """The array, with an axis that no mesh axis divides: one that a loop goes over, say."""
+    """The array, with an axis that no mesh axis divides, for example the axis of a loop."""
     sharding = jax.typeof(x).sharding
     spec = list(sharding.spec)
     if axis >= len(spec) or spec[axis] is None:
@@ -83,13 +83,13 @@ def by_shards(
 ) -> Any:
     """function(cell, by_example, by_step), on each device for its part of the batch.
 
-    So no operation inside meets a divided axis: neither those of custom parts, which may not be
-    defined for one, nor C++, which JAX would let compute the whole batch on every device.
+    Therefore, no operation inside sees a divided axis: operations of custom parts may not support
+    it, and for C++, JAX would compute the complete batch on every device.
 
     Args:
-      function: gives back (by_example, by_step).
-      division: from `batch_division`; where it is None, the function is simply called.
-      cell: a tree; each device gets the whole of it.
+      function: returns (by_example, by_step).
+      division: from `batch_division`; if it is None, the function is simply called.
+      cell: a tree; each device gets all of it.
       by_example: a tree of arrays [*batch, ...].
       by_step: a tree of arrays [time, *batch, ...].
     """
@@ -100,7 +100,7 @@ def by_shards(
     steps = PartitionSpec(None, *batch)
 
     def placed(tree: Any, spec: PartitionSpec) -> Any:
-        """With the batch divided by `axes`, and nothing else by them."""
+        """The specification in which `axes` divide the batch and no other axis."""
 
         def place(x: Any) -> Any:
             old = jax.typeof(x).sharding.spec

@@ -1,7 +1,7 @@
 """The recurrence of a DNC with LSTM layers over whole sequences, by the native kernel.
 
-Controller, interface and memory access of all steps are one call. The output layer, and the
-gradients by all weights, are single products over time, which XLA computes.
+One call computes the controller, interface and memory access of all steps. The output layer and the
+gradients of all weights are single products over time, which XLA computes.
 """
 
 import math
@@ -21,7 +21,7 @@ ALIVE, RESET = 1, 2
 
 
 class Network(NamedTuple):
-    """What the kernel must know apart from the arrays."""
+    """The arguments of the kernel that are not arrays."""
 
     options: Options
     inputs: int
@@ -65,10 +65,10 @@ def recurrence(
 
     Args:
       network: sizes and options.
-      flags: of every step, in int32: `ALIVE`, `RESET`, both or neither.
+      flags: for every step, in int32: `ALIVE`, `RESET`, both or neither.
       inputs: x_t.
-      start: the first state.
-      weights: of interface and layers.
+      start: the initial state.
+      weights: those of the interface and the layers.
     """
     arrays = backward_only(vary_alike((flags, inputs, start, weights)))
     made: Any = _recurrence(network, *arrays)
@@ -81,10 +81,10 @@ def _recurrence(network: Network, flags: Any, inputs: Any, start: Any, weights: 
 
 
 def _chunk(steps: int) -> int:
-    """How many steps the backward pass computes again at a time, to have their links.
+    """The number of steps whose links the backward pass recomputes at a time.
 
-    It keeps the link at the first step of each chunk, and those of one chunk while it works on it:
-    steps / chunk + chunk link matrices, the fewest for the square root.
+    It keeps the link at the first step of each chunk, and all links of the current chunk: steps /
+    chunk + chunk link matrices, which is smallest for the square root.
     """
     return max(1, round(math.sqrt(steps)))
 
@@ -97,10 +97,10 @@ def _attributes(network: Network, steps: int) -> dict[str, Any]:
 def _call_forward(
     network: Network, keep: bool, flags: Array, inputs: Array, start: State, weights: Weights
 ) -> Any:
-    """The features, the last state, and with `keep` what the backward pass needs.
+    """The features, the last state, and with `keep` the values that the backward pass needs.
 
-    That is: what entered every layer; the gates; of every step all that is small; and memory
-    and link at the first step of every chunk, from which the others are computed again.
+    These are the inputs of every layer, the gates, all small arrays of every step, and memory and
+    link at the first step of every chunk, from which the others are recomputed.
     """
     steps, batch, _ = inputs.shape
     _, slots, word = start.memory.shape

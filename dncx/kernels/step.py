@@ -13,14 +13,14 @@ from dncx.kernels.derivatives import backward_only, first_derivative_only
 from dncx.kernels.meshes import vary_alike
 
 State = TypeVar("State")
-# Where memory and link are among the arrays of a state: the kernel works on them in place, as a
-# copy of them would cost as much as the step. The state is memory, read weights, write weights,
-# link, precedence weights, usage.
+# The positions of memory and link among the arrays of a state: the kernel updates them in place, as
+# a copy would cost as much as the step. The state is memory, read weights, write weights, link,
+# precedence weights, usage.
 _MEMORY, _LINK = 0, 3
 
 
 class Options(NamedTuple):
-    """Settings in the equations of an access."""
+    """The settings of an access that affect its equations."""
 
     cosine_epsilon: float
     allocation_epsilon: float
@@ -39,7 +39,7 @@ def access_step(options: Options, state: State, interface: Interface) -> tuple[S
       The new state, the words read, and the fields of `AccessTrace` after the interface.
 
     Raises:
-      ValueError: if state and interface are of other sizes than each other.
+      ValueError: if the sizes of state and interface do not match.
     """
     heads, word = interface.read_keys.shape
     found = [x.shape for x in jax.tree.leaves(state)]
@@ -59,10 +59,10 @@ def call(
 
     Args:
       handler: one of `library.HANDLERS`.
-      given: a tree of arrays, in the handler's order: all of one dtype but for int32 flags.
+      given: a tree of arrays, in the handler's order, all of one dtype except for int32 flags.
       results: a tree of shapes.
-      aliases: which leaf of `given` may be overwritten by which result.
-      attributes: numbers by name.
+      aliases: pairs of a leaf of `given` and the result that may overwrite it.
+      attributes: scalar arguments by name.
     """
     shapes, tree = jax.tree.flatten(results)
     arrays = jax.tree.leaves(given)
@@ -73,15 +73,15 @@ def call(
     function = jax.ffi.ffi_call(
         library.target(handler, dtype, read_heads),
         shapes,
-        # A step is one example, and vmap adds a batch to all its arrays. A sequence has a batch of
-        # its own; what vmap adds are groups (seeds, say), which may share arrays.
+        # A step is one example, and vmap adds a batch to all its arrays. A sequence already has a
+        # batch; vmap adds groups (for example seeds), which may share arrays.
         vmap_method="expand_dims" if handler.startswith("sequence") else "broadcast_all",
         input_output_aliases=aliases,
     )
     kinds = {bool: np.bool_, int: np.int64, float: np.float64}
     typed = {name: kinds[type(value)](value) for name, value in attributes.items()}
     made = first_derivative_only(lambda *arrays: function(*arrays, **typed))(*arrays)
-    # JAX takes the results of C++ to be the same on all devices.
+    # JAX assumes that the results of C++ are the same on all devices.
     return jax.tree.unflatten(tree, vary_alike(made, arrays))
 
 

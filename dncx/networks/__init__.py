@@ -1,1 +1,1 @@
-"""What can be trained by name: the DNC and the networks that it is compared with."""
+"""The networks that can be trained by name: the DNC and its baselines."""

@@ -1,4 +1,4 @@
-"""Networks made from their configuration."""
+"""Building networks from their configuration."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ from dncx.networks.ntm import neural_turing_machine
 
 
 class Embedded(nnx.RNNCellBase):
-    """A cell behind a matrix that shortens its inputs: word vectors, for one-hot inputs.
+    """A cell with a learned embedding of its inputs: word vectors, if the inputs are one-hot.
 
-    It is a recurrent cell itself. `cell_and_inputs` is faster for sequences.
+    It is itself a recurrent cell. `cell_and_inputs` is faster for sequences.
     """
 
     def __init__(self, input_size: int, embedding_size: int, cell: Any, rngs: nnx.Rngs):
@@ -35,12 +35,12 @@ class Embedded(nnx.RNNCellBase):
         rngs: RngSource | None = None,
         carry_init: object = None,
     ) -> Any:
-        """The cell's first state; the batch shape is `input_shape[:-1]`."""
+        """The cell's initial state; the batch shape is `input_shape[:-1]`."""
         shape = (*input_shape[:-1], self.embedding.out_features)
         return self.cell.initialize_carry(shape, rngs)
 
     def __call__(self, carry: Any, inputs: Float[Array, "*batch F"]) -> tuple[Any, Array]:
-        """One step of the cell on the shorter inputs."""
+        """One step of the cell on the embedded inputs."""
         return self.cell(carry, self.embedding(inputs))
 
 
@@ -64,10 +64,10 @@ def cell_and_inputs(
 def make_network(
     config: NetworkConfig, rngs: nnx.Rngs, implementation: Implementation | None = None
 ) -> Network:
-    """A fresh network.
+    """A new network with random weights.
 
     Raises:
-      ValueError: this implementation cannot compute it.
+      ValueError: if this implementation cannot compute it.
     """
     cell_inputs = config.embedding_size or config.input_size
     sizes = cell_inputs, config.output_size, config.cell
@@ -83,7 +83,7 @@ def make_network(
 
 
 def small_memory_warning(config: NetworkConfig, task: Any) -> str:
-    """A warning if a memory has fewer slots than the task says it needs, else ""."""
+    """A warning if the memory has fewer slots than the task needs, else ""."""
     needed = getattr(task, "slots_needed", 0)
     if config.memory_size is None or config.memory_size >= needed:
         return ""

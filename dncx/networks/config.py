@@ -1,4 +1,4 @@
-"""What a network is: one frozen record, made from the flags in one place."""
+"""The description of a network: one frozen record, made from the flags in one place."""
 
 import dataclasses
 from typing import Any, Literal
@@ -10,14 +10,13 @@ from dncx.settings.training import ModelSettings
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """Everything that defines a network of the trainer but its weights.
+    """Everything that defines a network of the trainer, except its weights.
 
     Attributes:
       kind: "dnc", or a baseline: "lstm" (no memory) or "ntm".
       input_size: features of a step's inputs.
       output_size: features of a step's outputs.
-      embedding_size: numbers that a learned matrix makes of each input vector before the cell sees
-        it; 0: the cell sees the inputs.
+      embedding_size: size of a learned embedding of the inputs; 0: no embedding.
       cell: sizes and equations. The baselines use the fields that they need.
     """
 
@@ -33,24 +32,24 @@ class NetworkConfig:
         return None if self.kind == "lstm" else self.cell.memory_size
 
     def with_memory_size(self, memory_size: int) -> "NetworkConfig":
-        """The same network with another number of slots: its weights fit any."""
+        """The same network with another number of slots; the weights fit any number."""
         return dataclasses.replace(
             self, cell=dataclasses.replace(self.cell, memory_size=memory_size)
         )
 
 
 def network_config(settings: ModelSettings, input_size: int, output_size: int) -> NetworkConfig:
-    """The network that the flags ask for. No other function reads `ModelSettings`.
+    """The network that the flags describe. No other function reads `ModelSettings`.
 
     Raises:
-      UsageError: there is no such network.
+      UsageError: if there is no such network.
     """
     if settings.embedding_size < 0:
         raise UsageError(f"embedding_size={settings.embedding_size}: must be at least 0")
     if settings.equations == "nature" and settings.clip_value is not None:
         raise UsageError(
             f"clip_value={settings.clip_value}: the paper's equations (--equations=nature) do not "
-            "clip; leave it out"
+            "clip; leave this option out"
         )
     fields: dict[str, Any] = dict(
         memory_size=settings.memory_size,

@@ -20,12 +20,12 @@ class LSTMNetwork(nnx.RNNCellBase):
     Args:
       input_size: features of x_t.
       output_size: features of y_t.
-      config: layers, their size and equations; its fields on the memory are not used.
+      config: layers, their size and equations; its fields for the memory are not used.
       rngs: `rngs.params()` draws the weights.
       param_dtype: dtype of weights, state and outputs.
 
     Raises:
-      ValueError: if a size is below 1, or a dtype is not one to train in.
+      ValueError: if a size is below 1, or a dtype is not supported.
 
     Source: Methods, "Controller network"; Extended Data Table 2 has the sizes.
     """

@@ -1,13 +1,13 @@
-"""The Neural Turing Machine, the DNC's predecessor, as a baseline: another access.
+"""The Neural Turing Machine, the DNC's predecessor, as a baseline.
 
-A DNC whose access is an `NTMAccess` is a Neural Turing Machine. The controller, the words read that
-come back to it, and the output layer are the same. Its heads look for content like the DNC's, but
-know neither free slots nor the order of writing. Instead a head can move to a neighbouring slot.
+A DNC with an `NTMAccess` is a Neural Turing Machine. The controller, the feedback of the words read
+and the output layer are the same. Its heads address by content like those of the DNC, but have
+neither allocation nor links. Instead, a head can move to a neighbouring slot.
 
-    content -> interpolation with the weighting before -> circular shift -> sharpening
+    content -> interpolation with the previous weighting -> circular shift -> sharpening
 
 The paper leaves some points open. Here the write heads come first, so that reads see M_t (its
-equation 2). A head moves by at most one slot. Before the first step all heads are at the first
+equation 2). A head moves by at most one slot. Before the first step, all heads are at the first
 slot, and the memory is 1e-6 everywhere, which learned best in Collier and Beel 2018,
 arXiv:1807.08518.
 
@@ -30,7 +30,7 @@ from dncx.glossary import Memory, Number, ReadWeights, ReadWords, WriteWeights
 from dncx.initializers import fan_in_normal
 from dncx.interface import StrengthActivation, strengths
 
-SHIFTS = (-1, 0, 1)  # slots by which a head may move
+SHIFTS = (-1, 0, 1)  # slots by which a head can move
 FIRST_MEMORY = 1e-6
 # Keeps the gradient of w^γ finite at slots of weight 0.
 SHARPENING_EPSILON = 1e-8
@@ -39,7 +39,7 @@ Weights = Float[Array, "heads N"]
 
 
 class NTMState(NamedTuple):
-    """What the memory carries from step to step."""
+    """The state that the memory carries from step to step."""
 
     memory: Memory
     read_weights: ReadWeights
@@ -47,7 +47,7 @@ class NTMState(NamedTuple):
 
 
 class Addressing(NamedTuple):
-    """Where the heads of a kind should go."""
+    """The addressing parameters of the read heads or of the write heads."""
 
     keys: Float[Array, "heads W"]
     strengths: Float[Array, " heads"]
@@ -62,7 +62,7 @@ def interpolated(content: Weights, before: Weights, gates: Float[Array, " heads"
 
 
 def shifted(weights: Weights, shifts: Float[Array, "heads 3"]) -> Weights:
-    """w̃[i] = Σⱼ w^g[j] s[i - j], slots counted in a circle (equation 8)."""
+    """w̃[i] = Σⱼ w^g[j] s[i - j], a circular convolution (equation 8)."""
     moved = [jnp.roll(weights, shift, axis=-1) for shift in SHIFTS]
     return jnp.einsum("hs,shn->hn", shifts, jnp.stack(moved))
 
@@ -73,7 +73,7 @@ def sharpened(weights: Weights, sharpness: Float[Array, " heads"]) -> Weights:
 
 
 def addressed(memory: Memory, before: Weights, where: Addressing, epsilon: Number) -> Weights:
-    """The weightings of heads: by content, from where they were, or on from there."""
+    """The weightings of heads: by content, or by location from the previous weighting."""
     content = content_weights(memory, where.keys, where.strengths, epsilon)
     stay_or_jump = interpolated(content, before, where.gates)
     return sharpened(shifted(stay_or_jump, where.shifts), where.sharpness)
@@ -126,7 +126,7 @@ class NTMAccess(nnx.Module):
         )
 
     def initial_state(self, dtype: DTypeLike) -> NTMState:
-        """All heads at the first slot."""
+        """All heads are at the first slot."""
         at_first = jnp.arange(self.memory_size) == 0
         return NTMState(
             memory=jnp.full((self.memory_size, self.word_size), FIRST_MEMORY, dtype),
@@ -154,7 +154,7 @@ class NTMAccess(nnx.Module):
         return NTMState(memory, read_weights, write_weights), read_weights @ memory
 
     def _addressing(self, raw: Float[Array, "heads numbers"]) -> Addressing:
-        """A row a head, cut into its parts, each brought into its range."""
+        """A row per head, split into its parts, each mapped to its range."""
         ends = [self.word_size + number for number in range(4)]
         keys, betas, gates, gammas, shifts = jnp.split(raw, ends, axis=-1)
         return Addressing(
@@ -174,7 +174,7 @@ def neural_turing_machine(
     rngs: nnx.Rngs,
     param_dtype: DTypeLike = jnp.float32,
 ) -> DNC:
-    """A DNC with an `NTMAccess`; fields of the config on allocation, links and modes are not used.
+    """A DNC with an `NTMAccess`; config fields for allocation, links and modes are not used.
 
     Example:
       >>> cell = neural_turing_machine(10, 8, DNCConfig(num_read_heads=1), rngs=nnx.Rngs(0))

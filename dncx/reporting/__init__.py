@@ -1,1 +1,1 @@
-"""What a run reports, to people and to programs."""
+"""The reports of a run, for people and for programs."""

@@ -1,4 +1,4 @@
-"""What training prints."""
+"""Printed output of training."""
 
 import sys
 import time
@@ -14,10 +14,10 @@ _CUT = " ..."
 
 
 class Reporter:
-    """Prints, on a terminal under a progress bar; if quiet, nothing.
+    """Prints reports, on a terminal together with a progress bar; prints nothing if quiet.
 
-    A terminal shows a report every two seconds at most, with samples that fit its width. A file or
-    a pipe gets all of them, in full.
+    A terminal shows at most one report every two seconds, with samples that fit its width. A file
+    or a pipe gets all reports in full.
     """
 
     def __init__(self, total: int, quiet: bool = False):
@@ -44,11 +44,11 @@ class Reporter:
         self.progress.stop()
 
     def nobody_reads(self) -> bool:
-        """Whether the terminal, or the program that read the reports, has gone away."""
+        """Whether the terminal was closed, or the program that read the reports has exited."""
         return self._output is not None and self._output.lost
 
     def say(self, text: str) -> None:
-        """Prints a line, or several."""
+        """Prints one or several lines."""
         self.console.print(text, markup=False)
 
     def report(self, text: str, sample: str, iteration: int) -> None:
@@ -62,11 +62,11 @@ class Reporter:
         self.say(f"{text}\n{sample}")
 
     def show_bar(self) -> None:
-        """Shows the progress bar, now that there is progress."""
+        """Shows the progress bar."""
         self.progress.start()
 
     def advance(self, iteration: int) -> None:
-        """Moves the bar."""
+        """Updates the progress bar."""
         self.progress.update(self.bar, completed=iteration)
 
     def _cut(self, line: str) -> str:

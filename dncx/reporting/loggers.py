@@ -5,9 +5,9 @@ from typing import Any
 
 
 def numbers(line: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line by name, without its iteration, null and texts.
+    """The numbers of a line by name, without its iteration, null values and strings.
 
-    A list has a number for each seed, and each number gets a name.
+    A list has a number for each seed, and each number gets its own name.
 
     Example:
       >>> numbers({"iteration": 100, "losses": [0.5, 0.25], "loss": None, "skipped": 0})

@@ -1,4 +1,4 @@
-"""What dncx logs, shown to people. No JAX here."""
+"""Shows the log messages of dncx on the console. No JAX here."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def log_shown(show: Callable[[str], object]) -> Iterator[None]:
-    """Shows what dncx logs meanwhile, such as that it builds the kernel, which takes a while."""
+    """Shows dncx's log messages, for example that it builds the kernel, which takes a while."""
     logger, handler = logging.getLogger("dncx"), _Handler(show)
     level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)

@@ -1,4 +1,4 @@
-"""Standard output, whose terminal or reader may go away. No JAX here."""
+"""Standard output, whose terminal or reader may disappear. No JAX here."""
 
 import contextlib
 import errno
@@ -9,10 +9,10 @@ from typing import Any
 
 
 class Output:
-    """A stream that discards what nobody reads any more, instead of failing; `lost` says so."""
+    """A stream that discards output after its reader is gone, and then sets `lost`."""
 
     def __init__(self, stream: Any):
-        # rich puts a stream of its own in the place of this one while there is a bar.
+        # rich replaces this stream with its own while there is a progress bar.
         self._stream = getattr(stream, "rich_proxied_file", stream)
         self.lost = False
 
@@ -20,13 +20,13 @@ class Output:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Writes the text, unless nobody reads it."""
+        """Writes the text, unless the reader is gone."""
         with self._lasting():
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flushes, unless nobody reads."""
+        """Flushes the stream, unless the reader is gone."""
         with self._lasting():
             self._stream.flush()
 
@@ -45,9 +45,9 @@ _FAILING = ("strict", "surrogateescape")  # error handlers of Python that raise
 
 
 def replace_unprintable(*streams: Any) -> None:
-    """Lets streams write characters that their encoding does not have as escapes.
+    """Makes streams write characters that their encoding lacks as escapes.
 
-    Otherwise a run directory with an umlaut would end a command on an ASCII terminal, and a file
+    Otherwise, a run directory with an umlaut would end a command on an ASCII terminal, and a file
     name that is not UTF-8 would end it on every terminal.
     """
     for stream in streams:
@@ -56,7 +56,7 @@ def replace_unprintable(*streams: Any) -> None:
 
 
 def discard(stream: Any) -> None:
-    """Sends a stream to /dev/null, so that closing it with unwritten text is no error."""
+    """Redirects a stream to /dev/null, so that closing it with unwritten text is not an error."""
     try:
         file = stream.fileno()
     except io.UnsupportedOperation:  # not a file of the system, so nothing is unwritten

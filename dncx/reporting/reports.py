@@ -1,4 +1,4 @@
-"""What a run reports while it trains: lines for people, metrics.jsonl, and loggers."""
+"""The reports of a run during training: lines for people, metrics.jsonl, and loggers."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -19,11 +19,11 @@ class Reports:
     """Reports of a run, to people and to programs.
 
     Args:
-      run: its settings.
+      run: the settings of the run.
       population: its networks.
-      loss_unit: of the task.
-      reporter: prints.
-      loggers: are called with every line of metrics.jsonl, once it is in the file.
+      loss_unit: the unit of the task's loss.
+      reporter: prints the reports.
+      loggers: functions that are called with every line of metrics.jsonl, after it was written.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Reports:
         self._loggers = loggers
 
     def note(self, line: dict[str, Any], text: str) -> None:
-        """A line of metrics.jsonl, and the same in words."""
+        """Writes a line of metrics.jsonl, and prints its text."""
         self._log(line)
         self._reporter.say(text)
 
@@ -52,7 +52,7 @@ class Reports:
                 logger(line)
 
     def to_disk(self) -> None:
-        """Waits until all lines are on the disk, where a power cut cannot harm them."""
+        """Waits until all lines are on the disk and would survive a power failure."""
         if is_primary():
             self._population.metrics_to_disk()
 
@@ -60,13 +60,13 @@ class Reports:
         """Reports the state.
 
         Args:
-          state: what to report.
-          lesson: the present one; 0 if there are none.
+          state: the state to report.
+          lesson: the current lesson; 0 if there are no lessons.
           speed: iterations per second.
-          sample: an answer of the network, for people.
+          sample: an answer of the network as text.
 
         Returns:
-          The average loss; of a population the median.
+          The average loss; the median of a population.
         """
         lines = [self._line(one, lesson, speed) for one in self._population.split(state)]
         line = lines[0] if len(lines) == 1 else _together(lines)
@@ -82,7 +82,7 @@ class Reports:
         if line["skipped"]:
             parts.append(f"{line['skipped']} non-finite updates skipped")
         if line.get("spikes"):
-            parts.append(f"{line['spikes']} updates skipped for their loss")
+            parts.append(f"{line['spikes']} updates skipped because of their loss")
         if line["loss"] is not None:
             parts.append(self._loss(line))
         parts.append(f"{speed:.0f} iterations/s")
@@ -113,7 +113,7 @@ class Reports:
 
 
 def _together(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """A line for all seeds of a population: each loss, and the median of all."""
+    """A line for all seeds of a population: each loss, and their median."""
     losses = [line["loss"] for line in lines]
     known = [loss for loss in losses if loss is not None]
     counts = {

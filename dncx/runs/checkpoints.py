@@ -1,12 +1,12 @@
-"""Checkpoints: a folder of numbered states, each with a manifest of all that it holds.
+"""Checkpoints: a folder of numbered states, each with a manifest of its contents.
 
-    <checkpoint_dir>/<iteration>/state/      what training carries on, as Orbax writes it
+    <checkpoint_dir>/<iteration>/state/      the state of training, as Orbax writes it
     <checkpoint_dir>/<iteration>/manifest    configuration, progress, checksums (integrity.py)
-    <checkpoint_dir>/saving-<iteration>/     one that is being written
-    <checkpoint_dir>/discarded-<iteration>/  one that is being deleted
-    <checkpoint_dir>/corrupt-<iteration>/    one that was found corrupt, and moved aside
+    <checkpoint_dir>/saving-<iteration>/     a checkpoint that is being written
+    <checkpoint_dir>/discarded-<iteration>/  a checkpoint that is being deleted
+    <checkpoint_dir>/corrupt-<iteration>/    a corrupt checkpoint that was moved aside
 
-This is the only module that knows Orbax.
+This is the only module that imports Orbax.
 """
 
 import dataclasses
@@ -45,14 +45,14 @@ from dncx.runs.state import TrainState
 STATE = "state"
 _SAVING, _DISCARDED, _CORRUPT = "saving-", "discarded-", "corrupt-"
 
-_OVERHEAD = 2**16  # bytes that a checkpoint has beside its numbers, and a little more
+_OVERHEAD = 2**16  # bytes of a checkpoint in addition to its numbers, rounded up
 
 
 class Kept(NamedTuple):
-    """Which checkpoints stay."""
+    """The checkpoints that are kept."""
 
     newest: int  # how many; 0: all
-    best: int = 0  # how many beside them: those with the lowest scores of the newest one's kind
+    best: int = 0  # how many more: the lowest scores among those comparable to the newest one's
 
 
 ALL = Kept(0)
@@ -75,7 +75,7 @@ def newest_intact(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
     """The newest intact checkpoint, if any, and why each newer one is not intact.
 
     Raises:
-      UsageError: there are checkpoints, and none is intact.
+      UsageError: if there are checkpoints, but none is intact.
     """
     corrupt: dict[Path, str] = {}
     for iteration in reversed(numbered(folder)):
@@ -88,7 +88,7 @@ def newest_intact(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
         found = "".join(f"\n  {path.name}: {reason}" for path, reason in corrupt.items())
         raise UsageError(
             f"no checkpoint in {folder} is intact:{found}\n"
-            "Replace one of them by a good copy, or give --no-resume to start anew (the old files "
+            "Replace one of them with a good copy, or use --no-resume to start over (the old files "
             "are moved aside, not lost)."
         )
     return None, corrupt
@@ -112,19 +112,19 @@ def save(
     score: Score | None = None,
     failure: NonFinite | None = None,
 ) -> Path:
-    """Writes a checkpoint and reads it back; then removes those that need not stay.
+    """Writes a checkpoint and reads it back; then removes checkpoints that need not be kept.
 
     Args:
-      folder: of the checkpoints.
-      state: what to save; with several processes all have it, and all call this.
-      config: of the run.
-      progress: of the run; its iteration is taken from the state.
-      kept: which checkpoints stay.
-      score: by which the best are kept; None: not known.
+      folder: the folder of the checkpoints.
+      state: the state to save; if there are several processes, all of them must call this.
+      config: the configuration of the run.
+      progress: the progress of the run; its iteration is taken from the state.
+      kept: the checkpoints to keep.
+      score: the score of the model; None: not known.
       failure: see `Manifest`.
 
     Raises:
-      TrainingError: it could not be written; those before it are as they were.
+      TrainingError: if it could not be written; earlier checkpoints are unchanged.
       JaxRuntimeError, ValueError: see `processes.of_a_loss`.
     """
     path = folder / str(state.reached)
@@ -136,12 +136,12 @@ def save(
             ocp.save(str(draft / STATE), state._asdict())
             digest = _digest(state)
             if _digest(_read(draft, state)) != digest:
-                raise TrainingError("what was read back is not what was written")
+                raise TrainingError("the data read back differ from the data written")
         manifest = Manifest(
             config=config, progress=progress, digest=digest, score=score, failure=failure
         )
         processes.on_primary(lambda: _finish(Checkpoint(draft, manifest), path, kept))
-    except Exception as error:  # whatever Orbax and the disk raise
+    except Exception as error:  # Orbax and the disk raise many kinds
         if processes.is_primary():
             shutil.rmtree(draft, ignore_errors=True)
         if processes.of_a_loss(error):
@@ -158,7 +158,7 @@ def _begin(draft: Path, state: TrainState) -> None:
 
 
 def _finish(checkpoint: Checkpoint, path: Path, kept: Kept) -> None:
-    """Writes the manifest, gives the checkpoint its name, and removes those that need not stay."""
+    """Writes the manifest, gives the checkpoint its name, and removes unneeded checkpoints."""
     draft, manifest = checkpoint
     write_manifest(draft, manifest)
     draft.rename(path)
@@ -167,7 +167,7 @@ def _finish(checkpoint: Checkpoint, path: Path, kept: Kept) -> None:
 
 
 def _remove_old(folder: Path, kept: Kept, newest: Score | None) -> None:
-    """Removes all checkpoints but the newest, and the best with scores of the newest one's kind."""
+    """Removes all checkpoints except the newest, and the best of those comparable to the newest."""
     old = saved_iterations(folder)[: -kept.newest] if kept.newest else []
     stay: set[int] = set()
     if kept.best and newest:
@@ -181,10 +181,10 @@ def _remove_old(folder: Path, kept: Kept, newest: Score | None) -> None:
 
 
 def last_saved(folder: Path) -> str:
-    """What is saved, in words, for messages when training stops."""
+    """A description of the last checkpoint, for messages when training stops."""
     if saved := saved_iterations(folder):
         return f"the last good checkpoint is {folder / str(saved[-1])}"
-    return "there is no checkpoint yet (--checkpoint_interval sets how often one is written)"
+    return "there is no checkpoint yet (--checkpoint_interval sets how often to save one)"
 
 
 def saved_params(checkpoint: Checkpoint) -> Any:
@@ -212,7 +212,7 @@ def _headers(checkpoint: Checkpoint) -> Any:
 def _check_pieces(headers: Any) -> None:
     """Refuses arrays with pieces larger than the array: a piece is unpacked at once.
 
-    Orbax itself checks that the arrays are as large as they should be.
+    Orbax itself checks the size of the arrays.
     """
     for path, array in jax.tree.leaves_with_path(headers):
         pieces = array.storage_metadata
@@ -233,14 +233,14 @@ def _try_disk(draft: Path, state: TrainState) -> None:
 
 
 def _size(state: TrainState) -> int:
-    """Bytes of a checkpoint, about."""
+    """The approximate size of a checkpoint in bytes."""
     return sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _OVERHEAD
 
 
 def _reason(error: Exception, folder: Path, state: TrainState) -> str:
-    """Why a checkpoint could not be saved; Orbax does not report that a disk is full.
+    """The reason why a checkpoint could not be saved; Orbax does not report that a disk is full.
 
-    Call it once the draft is deleted: then the free space is what the draft had.
+    Call it after the draft was deleted: the free space is then what was free for the draft.
     """
     said = _first_line(error)
     if isinstance(error, OSError | TrainingError):
@@ -290,13 +290,13 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _one_message(path: Path) -> Iterator[None]:
-    """Turns whatever Orbax and the disk raise into one message."""
+    """Turns all errors of Orbax and the disk into one message."""
     try:
         with _quiet():
             yield
     except Exception as error:
         older = [i for i in saved_iterations(path.parent) if i < int(path.name)]
-        advice = f"move it away to go on from iteration {older[-1]}" if older else "move it away"
+        advice = f"move it away to resume from iteration {older[-1]}" if older else "move it away"
         raise UsageError(
             f"cannot read the checkpoint {path}: {_first_line(error)}; {advice}"
         ) from error

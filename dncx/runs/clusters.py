@@ -1,8 +1,8 @@
-"""Whether a cluster started this process together with others, judged by what it leaves around it.
+"""Detects from the environment whether a cluster started this process together with others.
 
-JAX finds the others itself, but joins them whenever there is a cluster, and then waits: in a shell
-on a cluster, or in one of many independent jobs, for processes that never come. So it is asked only
-where the cluster says that this very step has several processes.
+JAX finds the others itself, but it joins them whenever there is a cluster. In a shell on a cluster,
+or in one of many independent jobs, it would wait for processes that never come. Therefore, JAX is
+used only if the cluster reports that this job step has several processes.
 """
 
 import os
@@ -13,27 +13,27 @@ from typing import NamedTuple
 
 from dncx.errors import UsageError, quoted
 
-ALONE = "--num_processes=1 trains in this process alone"
+ALONE = "use --num_processes=1 to train in this process alone"
 
 
 class Peers(NamedTuple):
-    """The processes that a cluster started together, this one included."""
+    """The processes that a cluster started together, including this one."""
 
     cluster: str  # its name, for people
-    num_processes: int | None  # None: only JAX can ask
-    method: str | None = None  # JAX's cluster_detection_method; None: JAX detects it unasked
+    num_processes: int | None  # None: only JAX can find it out
+    method: str | None = None  # JAX's cluster_detection_method; None: JAX detects it automatically
 
 
 def find_peers(environment: Mapping[str, str] | None = None) -> Peers | None:
-    """The processes that belong to this one; None if it is to train alone.
+    """The processes that train together with this one; None if it trains alone.
 
-    Clusters are looked for in JAX's order.
+    Clusters are detected in JAX's order.
 
     Args:
       environment: by default that of the process.
 
     Raises:
-      UsageError: if a variable is malformed, or there are others and JAX cannot find them.
+      UsageError: if a variable is malformed, or if JAX cannot find the other processes.
     """
     variables = os.environ if environment is None else environment
     return (
@@ -46,11 +46,11 @@ def find_peers(environment: Mapping[str, str] | None = None) -> Peers | None:
 
 
 def trains_alone_because(environment: Mapping[str, str] | None = None) -> str:
-    """Why one of several pods trains alone, which its user may not expect; "" elsewhere."""
+    """The reason why one of several pods trains alone, which may surprise its user; or ""."""
     variables = os.environ if environment is None else environment
     if _is_indexed_pod(variables) and find_peers(variables) is None:
         return (
-            "this pod of an indexed job trains alone, as the job has no headless service "
+            "this pod of an indexed job trains alone, because the job has no headless service "
             "(docs/scaling.md)"
         )
     return ""
@@ -60,7 +60,7 @@ def _open_mpi(variables: Mapping[str, str]) -> Peers | None:
     count, *_ = _numbers(variables, "OMPI_COMM_WORLD_", "SIZE", "RANK", "LOCAL_RANK")
     if not count or count == 1:
         return None
-    # Up to version 4 Open MPI says where its first process is, which JAX reads.
+    # Up to version 4, Open MPI provides the address of its first process, which JAX reads.
     if "OMPI_MCA_orte_hnp_uri" in variables:
         return Peers("Open MPI", count)
     return Peers("Open MPI", count, _mpi4py(f"OMPI_COMM_WORLD_SIZE={count}"))
@@ -85,12 +85,12 @@ def _other_mpi(variables: Mapping[str, str]) -> Peers | None:
 
 
 def _mpi4py(cause: str) -> str:
-    """JAX's method for MPI launchers that it cannot read itself."""
+    """JAX's detection method for MPI launchers that it does not support itself."""
     if find_spec("mpi4py") is None:
         raise UsageError(
             f"{cause}: MPI started several processes, and JAX needs mpi4py to find them (pip "
-            "install mpi4py, built for this MPI). Otherwise give --coordinator_address, "
-            f"--num_processes and --process_id (docs/scaling.md); {ALONE}"
+            "install mpi4py, built for this MPI). Or give --coordinator_address, --num_processes "
+            f"and --process_id (docs/scaling.md); {ALONE}"
         )
     return "mpi4py"
 
@@ -100,14 +100,14 @@ def _tpu_pod(variables: Mapping[str, str]) -> Peers | None:
     try:
         from jax._src.cloud_tpu_init import running_in_cloud_tpu_vm
         from jax._src.clusters import GceTpuCluster, GkeTpuCluster
-    except ImportError:  # they are no public part of JAX
+    except ImportError:  # they are not part of JAX's public API
         return None
     if not running_in_cloud_tpu_vm:
         return None
     try:
         present = (c for c in (GkeTpuCluster, GceTpuCluster) if c.is_env_present())
         count = next((cluster.get_process_count() for cluster in present), 1)
-    except Exception as error:  # of their metadata server, its library, or malformed variables
+    except Exception as error:  # from their metadata server, its library, or malformed variables
         reason = f"{type(error).__name__}: {error}"
         raise UsageError(
             f"the hosts of this TPU could not be counted: {reason}; {ALONE}"
@@ -130,7 +130,7 @@ def _kubernetes(variables: Mapping[str, str]) -> Peers | None:
     if find_spec("kubernetes") is None:
         raise UsageError(
             "the pods of this job have a headless service, but JAX needs the package kubernetes to "
-            f'find them (pip install "jax[k8s]"); {ALONE}'
+            f'find them (pip install "jax[k8s]"); or {ALONE}'
         )
     return Peers("Kubernetes", None)
 
@@ -139,7 +139,7 @@ def _numbers(variables: Mapping[str, str], prefix: str, *names: str) -> list[int
     """Variables as whole numbers; None for those that are not set.
 
     Raises:
-      UsageError: if one is no number; JAX would end with a traceback.
+      UsageError: if a variable is not a number; JAX would end with a traceback.
     """
     numbers = []
     for name in names:

@@ -1,7 +1,7 @@
-"""Frozen dataclasses as JSON and back, with strict types. No JAX here.
+"""Conversion of frozen dataclasses to JSON and back, with strict types. No JAX here.
 
-msgspec does the work. It was chosen over pydantic and cattrs because it loads in 30 ms (they take
-200 and more) and its errors name the field, what it must be and what was found.
+It uses msgspec instead of pydantic or cattrs because msgspec loads in 30 ms (the others take 200 or
+more) and its errors name the field, the required type and the value found.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ def to_plain(record: Any) -> Any:
 
     Paths become absolute, as a run may be read from anywhere.
     """
-    # msgspec leaves out fields that it has not read, such as those that are newer than a file.
+    # msgspec leaves out fields that it has not read, for example fields newer than a file.
     values: Any = record
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
         values = dataclasses.asdict(record)
@@ -30,7 +30,7 @@ def to_plain(record: Any) -> Any:
 
 
 def _with_lists(plain: Any) -> Any:
-    """Lists for tuples, which msgspec keeps: JSON has no tuples, and they are not equal."""
+    """Converts tuples, which msgspec keeps, to lists, since a tuple never equals a list."""
     if isinstance(plain, dict):
         return {name: _with_lists(value) for name, value in plain.items()}
     if isinstance(plain, list | tuple):
@@ -42,7 +42,7 @@ def to_json(record: Any) -> bytes:
     """A record as indented JSON with a final newline.
 
     Raises:
-      UsageError: a text, such as the name of a file, is not valid UTF-8.
+      UsageError: if a string, for example a file name, is not valid UTF-8.
     """
     try:
         return msgspec.json.format(msgspec.json.encode(to_plain(record)), indent=2) + b"\n"
@@ -56,17 +56,17 @@ def from_json(content: bytes, kind: type[T], name: Path | str) -> T:
     Args:
       content: JSON.
       kind: a dataclass.
-      name: where the content is from, for messages.
+      name: the source of the content, for messages.
 
     Raises:
-      UsageError: it is no JSON, or a field is missing, unknown or of another type; the message
-        names the field, what it must be and what was found.
+      UsageError: if it is not valid JSON, or a field is missing, unknown or has the wrong type; the
+        message names the field, the required type and the value found.
     """
     return from_plain(parsed(content, name), kind, name)
 
 
 def parsed(content: bytes, name: Path | str) -> Any:
-    """The plain values of strict JSON: no NaN, no infinity, valid UTF-8. For errors see above."""
+    """The plain values of strict JSON: no NaN or infinity, valid UTF-8. Errors: see `from_json`."""
     try:
         return msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -82,13 +82,13 @@ def from_plain(plain: Any, kind: type[T], name: Path | str, *, partial: bool = F
     unknown = [] if partial else _unknown_fields(plain, to_plain(record))
     if unknown:
         raise UsageError(
-            f"{name}: unknown fields {', '.join(unknown)[:_LONGEST]}; a newer dncx wrote it?"
+            f"{name}: unknown fields {', '.join(unknown)[:_LONGEST]}; did a newer dncx write it?"
         )
     return record
 
 
 def finite_or_name(number: float) -> float | str:
-    """A number as JSON can hold it: "nan", "inf" and "-inf" for those that are not finite."""
+    """A number for JSON: "nan", "inf" and "-inf" represent non-finite numbers."""
     return number if math.isfinite(number) else str(number)
 
 
@@ -111,7 +111,7 @@ def _decode(kind: Any, value: Any) -> Any:
 
 
 def _unknown_fields(given: Any, known: Any, path: str = "$") -> list[str]:
-    """The fields of `given` that a record does not have, which msgspec passes over."""
+    """The fields of `given` that a record does not have, which msgspec ignores."""
     if not (isinstance(given, dict) and isinstance(known, dict)):
         return []
     found = [f"{path}.{name}" for name in given if name not in known]

@@ -1,4 +1,4 @@
-"""config.json: what was asked of a run."""
+"""config.json: the settings of a run."""
 
 import dataclasses
 import hashlib
@@ -18,12 +18,12 @@ from dncx.runs.paths import CONFIG
 from dncx.runs.summary import FORMAT, TaskConfig, read_json
 from dncx.settings.training import MOST, OptimizerSettings, TrainSettings, within
 
-_HASHED = 2**28  # bytes of the largest folder whose files are read for their hash
+_HASHED = 2**28  # bytes; in larger folders, the contents of the files are not hashed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UpdatesConfig:
-    """Which updates a run makes; see `RunSettings` and `ScaleSettings` for the fields."""
+    """The updates of a run; see `RunSettings` and `ScaleSettings` for the fields."""
 
     batch_size: int
     num_training_iterations: int
@@ -41,11 +41,11 @@ class UpdatesConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InitialModel:
-    """The trained model whose weights a run began from.
+    """The trained model that provided the initial weights of a run.
 
     Attributes:
-      name: as it was given: a run, a model that ships with dncx, or a file.
-      sha256: of its model.safetensors.
+      name: the given name of a run, a model that ships with dncx, or a file.
+      sha256: hash of its model.safetensors.
     """
 
     name: str
@@ -54,7 +54,7 @@ class InitialModel:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Versions:
-    """The software that began or resumed a run."""
+    """The versions of the software that started or resumed a run."""
 
     dncx: str = dncx.__version__
     jax: str = jax.__version__
@@ -63,22 +63,22 @@ class Versions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What was asked of a run: written when training starts or resumes, and never in between.
+    """The settings of a run, written only when training starts or resumes.
 
-    How far the run is stands elsewhere (`Progress`).
+    `Progress` records how far the run is.
 
     Attributes:
-      format: of this record.
-      id: of the run; a run that resumes keeps it.
-      task: what is learned.
-      network: what learns it.
-      optimizer: how weights are updated.
-      updates: which updates are made.
+      format: the format of this record.
+      id: the identity of the run; a run that resumes keeps it.
+      task: the task to learn.
+      network: the network that learns it.
+      optimizer: the settings of the optimiser.
+      updates: the number and kind of updates.
       implementation: see `DNC`; None: the fastest.
-      loss_unit: of the losses in metrics.jsonl.
-      initial_model: whose weights the run began from; None: from random ones.
-      files: SHA-256 of the files and folders that the task's settings name, by the setting.
-      versions: software.
+      loss_unit: the unit of the losses in metrics.jsonl.
+      initial_model: the source of the initial weights; None: random weights.
+      files: SHA-256 of the files and folders that the task's settings name, by setting.
+      versions: the versions of the software.
     """
 
     format: Literal["dncx-run-2"] = FORMAT
@@ -137,7 +137,7 @@ def read_config(path: Path) -> RunConfig:
     """The configuration in a config.json.
 
     Raises:
-      UsageError: the file is missing, invalid, or of another version of dncx.
+      UsageError: if the file is missing, invalid, or from another version of dncx.
     """
     return from_plain(read_json(path), RunConfig, path)
 
@@ -147,11 +147,11 @@ _FIXED = ("task.name", _VOCABULARY, "updates.num_seeds")
 
 
 class Changes:
-    """What differs between the configuration in a checkpoint and the one asked for now.
+    """The differences between the configuration in a checkpoint and the requested one.
 
     Attributes:
-      fixed: what cannot change while a run continues, one line per field.
-      free: what may change, likewise.
+      fixed: differences that are not allowed within a run, one line per field.
+      free: differences that are allowed, one line per field.
     """
 
     def __init__(self, saved: RunConfig, asked: RunConfig):
@@ -189,7 +189,7 @@ def _same_weights(saved: InitialModel | None, asked: InitialModel) -> bool:
 
 
 def _other_words(before: list[str], now: list[str]) -> str:
-    """How two vocabularies differ, by up to five words each."""
+    """The difference of two vocabularies, with up to five words of each."""
     gone = [word for word in before if word not in now][:5]
     new = [word for word in now if word not in before][:5]
     return (
@@ -203,7 +203,7 @@ def _compared(config: RunConfig) -> dict[str, Any]:
     plain = to_plain(config)
     sections = {name: plain[name] for name in ("network", "task", "optimizer", "updates", "files")}
     flat = _flat(sections)
-    del flat["updates.num_training_iterations"]  # a run may be extended at any time
+    del flat["updates.num_training_iterations"]  # a run can be extended at any time
     return flat
 
 
@@ -217,19 +217,19 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def content_hashes(task: Any) -> dict[str, str]:
-    """SHA-256 of each file or folder that a task's settings name, by the setting."""
+    """SHA-256 of each file or folder that a task's settings name, by setting."""
     values = {field.name: getattr(task, field.name) for field in dataclasses.fields(task)}
     paths = {name: value for name, value in values.items() if isinstance(value, Path)}
     return {name: _content_hash(path) for name, path in paths.items() if path.exists()}
 
 
 def _content_hash(path: Path) -> str:
-    """Of a file's bytes; of a folder's files, with their names."""
+    """The SHA-256 of a file's bytes, or of the names and contents of a folder's files."""
     if path.is_file():
         return sha256_of(path)
     files = sorted(one for one in path.rglob("*") if one.is_file())
     sizes = [file.stat().st_size for file in files]
-    # Larger folders would take long at every start: names and sizes must do.
+    # Larger folders would take too long at every start, so only names and sizes count.
     read = sum(sizes) <= _HASHED
     parts = [_content_hash(file) if read else size for file, size in zip(files, sizes, strict=True)]
     lines = [f"{file.relative_to(path)} {part}" for file, part in zip(files, parts, strict=True)]

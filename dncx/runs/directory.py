@@ -1,12 +1,12 @@
 """A run directory: the files of a run, and the trained model in it.
 
-config.json          what was asked: task, network, optimiser, updates (config.py)
+config.json          the settings: task, network, optimiser, updates (config.py)
 metrics.jsonl        one line per report
 checkpoints/         see checkpoints.py
-failure/             the state before updates that were not finite, as a checkpoint
+failure/             the state before non-finite updates, as a checkpoint
 tensorboard/         events, with --tensorboard
 model.safetensors    the trained parameters by name; with validation the best ones
-lock                 held while a process trains here (lock.py)
+lock                 locked while a process trains here (lock.py)
 seed-0/, ...         the run directory of each network of a population
 earlier-1/, ...      earlier runs in this directory, moved aside
 """
@@ -37,7 +37,7 @@ from dncx.tasks.registry import TASKS
 
 
 class TrainedRun(NamedTuple):
-    """A trained model with what it was trained on."""
+    """A trained model with its task and configuration."""
 
     task: Any
     network: Network
@@ -52,7 +52,7 @@ def load_run(run_dir: Path | str, **changes: Any) -> TrainedRun:
       **changes: settings of the task, or `memory_size`, that differ from training.
 
     Raises:
-      UsageError: there is no trained model, or its files do not fit together.
+      UsageError: if there is no trained model, or its files do not fit together.
     """
     run_dir = find_run(Path(run_dir))
     settings = read_finished(run_dir).task.settings
@@ -82,17 +82,17 @@ def task_of(
 
     Args:
       run_dir: for messages.
-      name: of the task.
-      settings: as config.json has them.
-      changes: those that differ, as values of their own types.
+      name: the name of the task.
+      settings: the settings in config.json.
+      changes: settings that differ, as values of their own types.
 
     Raises:
-      UsageError: the task is unknown, or rejects its settings.
+      UsageError: if the task is unknown, or rejects its settings.
     """
     if name not in TASKS:
         raise UsageError(
-            f"{run_dir} was trained on the task {name}, which dncx does not know: use that task's "
-            f"own command line, or in Python first dncx.tasks.registry.TASKS[{name!r}] = ITS_CLASS"
+            f"{run_dir} was trained on the unknown task {name}: use that task's own command line, "
+            f"or in Python first set dncx.tasks.registry.TASKS[{name!r}] = ITS_CLASS"
         )
     kind = TASKS[name]
     known = {field.name for field in dataclasses.fields(kind)}
@@ -107,7 +107,7 @@ def task_of(
 
 def _resized(network: NetworkConfig, memory_size: int) -> NetworkConfig:
     if network.memory_size is None:
-        raise UsageError(f"memory_size={memory_size}: a network of kind {network.kind} has none")
+        raise UsageError(f"memory_size={memory_size}: {network.kind} networks have no slots")
     try:
         return network.with_memory_size(memory_size)
     except ValueError as error:
@@ -137,22 +137,22 @@ def load_model(path: Path) -> dict[str, Any]:
     """The parameters in a model.safetensors, by name.
 
     Raises:
-      UsageError: the file is missing or invalid, or its numbers are not float32.
+      UsageError: if the file is missing or invalid, or its numbers are not float32.
     """
     try:
         arrays = safetensors.numpy.load_file(path)
     except (OSError, ValueError, LookupError, safetensors.SafetensorError) as error:
         raise UsageError(f"cannot read {path}: {error}") from error
-    except (AttributeError, TypeError) as error:  # what safetensors raises for dtypes it lacks
+    except (AttributeError, TypeError) as error:  # raised by safetensors for unsupported dtypes
         raise UsageError(f"cannot read {path}: {error}") from error
     for name, array in arrays.items():
         if array.dtype != np.float32:
-            raise UsageError(f"cannot read {path}: {name} is {array.dtype}, and must be float32")
+            raise UsageError(f"cannot read {path}: {name} must be float32, not {array.dtype}")
     return arrays
 
 
 def check_run_dir(run_dir: Path) -> None:
-    """Refuses a run directory that is something else, or of another version of dncx."""
+    """Refuses a folder that is not a run directory, or is from another version of dncx."""
     check_folder(run_dir, "run_dir")
     if (run_dir / CONFIG).exists():
         read_config(run_dir / CONFIG)
@@ -179,7 +179,7 @@ def flat_shapes(params: Any) -> dict[str, tuple[int, ...]]:
 
 
 def nested(arrays: dict[str, Any]) -> Any:
-    """The inverse of `flat`; the layers of a list are numbered."""
+    """The inverse of `flat`; layers in a list are numbered."""
     return traverse_util.unflatten_dict(
         {
             tuple(int(p) if p.isdecimal() else p for p in name.split(".")): jnp.asarray(value)

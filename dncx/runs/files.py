@@ -1,4 +1,4 @@
-"""Writing files without ever losing one or leaving it half written."""
+"""Writing files safely: no file is ever lost or left incomplete."""
 
 import contextlib
 import errno
@@ -12,12 +12,12 @@ from dncx.errors import UsageError
 
 
 def check_folder(folder: Path, flag: str) -> None:
-    """Refuses a folder that cannot be made, read or written. Makes nothing."""
+    """Refuses a folder that cannot be created, read or written. Creates nothing."""
     existing = folder
     try:
         while not os.path.lexists(existing):
             existing = existing.parent
-        folder.exists()  # raises if the system refuses the name, or even to look
+        folder.exists()  # raises if the system refuses the name or the access
     except OSError as error:
         raise UsageError(f"--{flag}: {folder}: {error.strerror}") from error
     if not existing.is_dir():
@@ -29,7 +29,7 @@ def check_folder(folder: Path, flag: str) -> None:
 
 
 def set_aside(folder: Path, names: Iterable[str]) -> Path | None:
-    """Moves the files and folders called `names` to a new folder earlier-1, earlier-2, ... here.
+    """Moves the files and folders called `names` to a new subfolder earlier-1, earlier-2, ...
 
     Returns the new folder; None if none of them exists.
     """
@@ -56,7 +56,7 @@ def write_new(path: Path, content: bytes, force: bool) -> Path:
     """`write_whole`, which replaces an existing file only with `force`.
 
     Raises:
-      UsageError: the file exists, and `force` is not set.
+      UsageError: if the file exists and `force` is not set.
     """
     if path.exists() and not force:
         raise UsageError(f"{path} exists; force=True replaces it")
@@ -65,7 +65,7 @@ def write_new(path: Path, content: bytes, force: bool) -> Path:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that at any moment either the old or the new one is there, complete."""
+    """Writes a file so that at any moment either the old or the new one exists and is complete."""
     beside = path.with_name(path.name + ".tmp")
     try:
         with beside.open("wb") as file:
@@ -81,7 +81,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and its parents if they do not exist; they would survive a power cut."""
+    """Creates a folder and its parents if missing, so that they survive a power failure."""
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
@@ -89,11 +89,11 @@ def make_folder(path: Path) -> None:
 
 
 def on_disk(path: Path) -> None:
-    """Waits until a file, or the names in a folder, would survive a power cut."""
+    """Waits until a file, or the names in a folder, would survive a power failure."""
     try:
         file = os.open(path, os.O_RDONLY)
     except PermissionError:
-        if path.is_dir():  # a folder that may be written to but not listed
+        if path.is_dir():  # a folder that can be written to but not listed
             return
         raise
     try:

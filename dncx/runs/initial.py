@@ -1,4 +1,4 @@
-"""`--initial_model`: the weights of a trained model, from which a new run begins."""
+"""`--initial_model`: the weights of a trained model as the initial weights of a new run."""
 
 import dataclasses
 from pathlib import Path
@@ -24,9 +24,9 @@ class InitialWeights:
     """The weights of a trained model.
 
     Attributes:
-      record: for config.json.
-      arrays: by name.
-      network: of the run that trained the model; None for a file without a run.
+      record: the record for config.json.
+      arrays: the weights by name.
+      network: the network of the run that trained the model; None for a file without a run.
     """
 
     record: InitialModel
@@ -37,7 +37,8 @@ class InitialWeights:
         """The weights as the parameters of a network.
 
         Raises:
-          UsageError: they are of another network; all differences of names and sizes are listed.
+          UsageError: if they belong to another network; all differences of names and sizes are
+            listed.
         """
         made = nnx.eval_shape(lambda: make_network(network, nnx.Rngs(0)))
         wanted = flat_shapes(nnx.to_pure_dict(nnx.state(made)))
@@ -48,7 +49,7 @@ class InitialWeights:
         return nested(self.arrays)
 
     def report(self, network: NetworkConfig) -> str:
-        """A line about the weights, with the settings in which the networks differ."""
+        """A line about the weights, and the settings in which the networks differ."""
         line = f"beginning from the weights of {self.record.name}"
         if self.network is None:
             return line
@@ -61,7 +62,7 @@ def initial_weights(path: Path) -> InitialWeights:
     """The weights of a run, of a model that ships with dncx, or in a model.safetensors.
 
     Raises:
-      UsageError: there is no trained model, or its weights are invalid or not finite.
+      UsageError: if there is no trained model, or its weights are invalid or non-finite.
     """
     run = find_run(path)
     if run.is_file():

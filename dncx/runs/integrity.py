@@ -1,7 +1,7 @@
-"""The manifest of a checkpoint: what it is, and a checksum of each of its files.
+"""The manifest of a checkpoint: its description, and a checksum of each of its files.
 
-It is written last, once everything else is on the disk, and read first: nothing else of a
-checkpoint is looked at unless the manifest is intact and the files match it.
+It is written last, after everything else is on the disk, and read first: no other file of a
+checkpoint is used unless the manifest is intact and the files match it.
 """
 
 import dataclasses
@@ -17,15 +17,15 @@ from dncx.runs.files import on_disk, sha256_of, write_whole
 from dncx.runs.progress import Progress
 
 MANIFEST = "manifest"  # the file
-LARGEST_MANIFEST = 2**24  # bytes; a run's has some thousand
+LARGEST_MANIFEST = 2**24  # bytes; usual manifests have a few thousand
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Score:
-    """How good the model in a checkpoint is.
+    """The score of the model in a checkpoint.
 
     Attributes:
-      of: what the value measures; scores are compared only if this is equal.
+      of: the quantity measured; scores are compared only if this is equal.
       value: lower is better.
     """
 
@@ -35,10 +35,10 @@ class Score:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NonFinite:
-    """What was seen of an update that was not finite. "nan" and "inf" stand for such numbers.
+    """The numbers of a non-finite update; "nan" and "inf" represent non-finite numbers.
 
     Attributes:
-      loss: of the batch.
+      loss: loss of the batch.
       gradient: norm of the gradient of each parameter, by its name.
       updated: norm of each parameter after the update.
     """
@@ -50,14 +50,14 @@ class NonFinite:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a checkpoint is.
+    """The description of a checkpoint.
 
     Attributes:
-      config: what was asked of the run.
-      progress: how far it was.
+      config: the settings of the run.
+      progress: the progress of the run.
       digest: SHA-256 of the numbers in the state.
-      score: of its model; None if it is not known.
-      failure: in the checkpoint before updates that were not finite, what was seen of the first.
+      score: the score of its model; None if it is not known.
+      failure: in the checkpoint before non-finite updates, the numbers of the first such update.
       files: SHA-256 of each file in the checkpoint's folder, by its path there.
     """
 
@@ -77,7 +77,7 @@ class Checkpoint(NamedTuple):
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Writes the manifest of what is in the folder `path`, whose files are on the disk then."""
+    """Writes the manifest of the folder `path`, after waiting until its files are on the disk."""
     entries = [path, *path.rglob("*")]
     for entry in entries:
         on_disk(entry)
@@ -88,17 +88,17 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
 
 def verified(path: Path) -> Checkpoint:
-    """The checkpoint in a folder, all of whose files are as they were written.
+    """The checkpoint in a folder, after verifying all its files.
 
     Raises:
-      ValueError, OSError: it is no checkpoint or not intact; the message says why.
+      ValueError, OSError: if it is not an intact checkpoint; the message gives the reason.
     """
     if not path.is_dir():
         raise ValueError("it is not a folder")
     manifest = read_manifest(path)
     for name, checksum in manifest.files.items():
         if not (path / name).resolve().is_relative_to(path.resolve()):
-            raise ValueError(f"{name} lies outside of it")
+            raise ValueError(f"{name} is outside the checkpoint")
         if not (path / name).is_file():
             raise ValueError(f"{name} is missing")
         if sha256_of(path / name) != checksum:
@@ -119,8 +119,8 @@ def read_manifest(path: Path) -> Manifest:
     file = path / MANIFEST
     if not file.is_file():
         if (path / "seal").is_file():
-            raise UsageError("another version of dncx wrote it; use that version")
-        raise ValueError("it has no manifest: it was not written completely")
+            raise UsageError("it was written by another version of dncx; use that version")
+        raise ValueError("it has no manifest, so it was not written completely")
     size = file.stat().st_size
     if size > LARGEST_MANIFEST:
         raise ValueError(f"its manifest has {size} bytes, more than {LARGEST_MANIFEST}")

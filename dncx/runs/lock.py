@@ -1,4 +1,4 @@
-"""One process at a time trains in a run directory."""
+"""The lock that lets only one process at a time train in a run directory."""
 
 import errno
 import fcntl
@@ -13,7 +13,7 @@ LOCK = "lock"
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process trains in a folder; this asks for a moment, and changes nothing."""
+    """Whether a process trains in a folder; this tests the lock briefly and changes nothing."""
     if not (folder / LOCK).is_file():
         return False
     with (folder / LOCK).open() as file:
@@ -25,10 +25,11 @@ def is_locked(folder: Path) -> bool:
 
 
 class Locks:
-    """Folders that only this process uses, until it ends in whatever way.
+    """Folders that only this process uses, until it ends for any reason.
 
-    The lock is the system's (flock on a file in the folder), so a crash leaves none. It also holds
-    across machines, if their common disk has locks; NFS has them since version 4.
+    The lock belongs to the operating system (flock on a file in the folder), so it does not outlast
+    a crash. It also works across machines if their shared disk supports locks; NFS does since
+    version 4.
     """
 
     def __init__(self, say: Callable[[str], None]):
@@ -64,12 +65,12 @@ class Locks:
                 os.close(file)
                 raise UsageError(
                     f"{path.parent} is in use: {holder or 'another process'} is training there. "
-                    "Wait for it, stop it, or give another --run_dir."
+                    "Wait for it, stop it, or use another --run_dir."
                 ) from None
             except OSError as error:
                 self._say(f"warning: {path.parent} cannot be locked ({error.strerror})")
                 return file
-            if _is_at(file, path):  # the process that had it before has not removed it meanwhile
+            if _is_at(file, path):  # the previous process has not removed it in the meantime
                 os.truncate(file, 0)
                 _sign(file)
                 return file
@@ -77,7 +78,7 @@ class Locks:
 
 
 def _sign(file: int) -> None:
-    """Writes down who holds the lock. On a full disk the lock holds without it."""
+    """Writes which process has the lock. On a full disk, the lock works without this."""
     try:
         os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
     except OSError as error:

@@ -1,4 +1,4 @@
-"""metrics.jsonl: what training reports to programs. No JAX here."""
+"""metrics.jsonl: the reports of training for programs. No JAX here."""
 
 import json
 from collections.abc import Iterable
@@ -27,14 +27,14 @@ class Metrics:
             file.write(json.dumps(line) + "\n")
 
     def to_disk(self) -> None:
-        """Waits until the lines would survive a power cut, as the checkpoint after them does."""
+        """Waits until the lines would survive a power failure, like the checkpoint after them."""
         if self.path.exists():
             on_disk(self.path)
             on_disk(self.path.parent)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl, without those that a crash has cut off."""
+    """The lines of a metrics.jsonl, except for a line that a crash has truncated."""
     return parse_lines(path.read_bytes())
 
 
@@ -52,6 +52,6 @@ def parse_lines(text: bytes) -> list[dict[str, Any]]:
 
 
 def losses(lines: Iterable[dict[str, Any]]) -> dict[int, float]:
-    """The loss of each report by its iteration, without reports that had no update."""
+    """The loss of each report by its iteration, without reports that contain no update."""
     found = {line["iteration"]: line.get("loss") for line in lines}
     return {iteration: loss for iteration, loss in found.items() if loss is not None}

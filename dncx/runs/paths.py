@@ -1,13 +1,13 @@
-"""Where a run and its files are. No JAX here, as the command line reads it, too."""
+"""The paths of a run and its files. No JAX here, since the command line imports it."""
 
 from pathlib import Path
 
 from dncx.errors import UsageError
 
-CONFIG = "config.json"  # what was asked of the run
+CONFIG = "config.json"  # the settings of the run
 METRICS = "metrics.jsonl"  # one line per report
 MODEL = "model.safetensors"  # the trained parameters
-FAILURE = "failure"  # folder: the state before updates that were not finite
+FAILURE = "failure"  # folder: the state before non-finite updates
 SHIPPED = Path(__file__).parent.parent / "models"  # trained models that ship with dncx
 
 
@@ -20,11 +20,11 @@ def find_run(run: Path) -> Path:
     """The run directory `run`, or the shipped model of that name if there is no such directory.
 
     Raises:
-      UsageError: the system refuses the name, or to look there.
+      UsageError: if the system refuses the name or the access.
     """
     shipped = SHIPPED / run
     try:
-        # A folder that only has the name of a model, such as the output of `explore`, is no run.
+        # A folder that only has the name of a model, like the output of `explore`, is not a run.
         return run if (run / CONFIG).exists() or not (shipped / CONFIG).exists() else shipped
     except OSError as error:
         raise UsageError(f"{str(run)[:300]}: {error.strerror}") from error

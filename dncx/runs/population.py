@@ -1,7 +1,7 @@
-"""The networks of a run, and what is written for each: one network, or one per seed.
+"""The networks of a run (one, or one per seed), and the files that are written for each.
 
 A population has its checkpoints, config.json and metrics.jsonl (with the median of the losses) in
-the run directory, and a run directory for each network in seed-0/, seed-1/, ... there.
+the run directory, which also contains a run directory for each network: seed-0/, seed-1/, ...
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from dncx.settings.training import TrainSettings
 
 
 class Population(NamedTuple):
-    """The seeds of a run and where it is; a single network is a population of one."""
+    """The seeds and the folder of a run; a single network is a population of one."""
 
     seeds: range
     run_dir: Path
@@ -59,7 +59,7 @@ class Population(NamedTuple):
             metrics.keep_up_to(iteration)
 
     def metrics_to_disk(self) -> None:
-        """Waits until the lines would survive a power cut."""
+        """Waits until the lines would survive a power failure."""
         for metrics in self._metrics:
             metrics.to_disk()
 
@@ -69,7 +69,7 @@ class Population(NamedTuple):
         return [save_model(folder, one.best or one.model, progress) for folder, one in pairs]
 
     def trained_iterations(self, run_id: str) -> int | None:
-        """How far the models of this run are trained; None if one is missing."""
+        """The iteration up to which the models of this run are trained; None if one is missing."""
         config = self.run_dir / CONFIG
         if not config.exists() or read_summary(self.run_dir).id != run_id:
             return None
@@ -79,6 +79,6 @@ class Population(NamedTuple):
 
 
 def population_of(settings: TrainSettings[Any]) -> Population:
-    """The networks that the settings ask for."""
+    """The networks that the settings describe."""
     first = settings.run.seed
     return Population(range(first, first + settings.scale.num_seeds), settings.run.run_dir)

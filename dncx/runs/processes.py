@@ -1,6 +1,6 @@
-"""Several processes that train one run together, such as one on each machine.
+"""Several processes that train one run together, for example one on each machine.
 
-All of them compute the same program on the devices of all; the first one writes.
+All of them run the same program on all devices; the first process writes the files.
 """
 
 import dataclasses
@@ -22,18 +22,18 @@ from dncx.runs import clusters
 from dncx.settings.training import ScaleSettings
 
 _JOIN_SECONDS = 300  # within which all processes must have started
-_HEARTBEAT_SECONDS = 30  # without a sign of life, after which a process counts as lost
-# JAX ends the process by a signal once its own timeout is over; ours has to be over before.
+_HEARTBEAT_SECONDS = 30  # without a heartbeat, after which a process counts as lost
+# JAX ends the process by a signal after its own timeout, so ours must be shorter.
 _NEVER_SECONDS = 10 * 365 * 86_400
 
 
 def join(settings: ScaleSettings) -> None:
     """Joins the other processes of the run, if there are any, before anything is computed.
 
-    It first prints for whom it waits.
+    It first prints how many processes it waits for.
 
     Raises:
-      UsageError: if they do not come in time, or something about them is wrong.
+      UsageError: if they do not join in time, or their description is invalid.
     """
     if jax.distributed.is_initialized() or settings.num_processes == 1:
         return
@@ -46,7 +46,7 @@ def join(settings: ScaleSettings) -> None:
     if address:
         _check_address(address, is_here=number == 0)
         others += f" at {address}"
-        # Nothing is left to ask Kubernetes, and its library may fail.
+        # Kubernetes need not be queried, and its library may fail.
         method = "deactivate" if "KUBERNETES_SERVICE_HOST" in os.environ else None
     elif peers := clusters.find_peers():
         count, method = peers.num_processes, peers.method
@@ -86,14 +86,14 @@ def _in_time(initialize: Callable[[], None]) -> None:
     thread.start()
     thread.join(_JOIN_SECONDS)
     if thread.is_alive():
-        reason = f"not all of them came within {_JOIN_SECONDS} s"
+        reason = f"not all of them started within {_JOIN_SECONDS} s"
     elif failures:
         reason = f"{type(failures[0]).__name__}: {failures[0]}"
     else:
         return
     raise UsageError(
         f"the processes of this run did not find each other: {reason}\n"
-        "--coordinator_address, --num_processes and --process_id say where they are; "
+        "Describe them with --coordinator_address, --num_processes and --process_id, or "
         f"{clusters.ALONE} (docs/scaling.md)"
     ) from (failures[0] if failures else None)
 
@@ -110,13 +110,13 @@ def _check_address(address: str, *, is_here: bool) -> None:
 
 
 def agree(settings: Any) -> None:
-    """Refuses processes that were started with other settings than the first.
+    """Refuses processes whose settings differ from those of the first process.
 
     Args:
       settings: a dataclass of dataclasses with everything that a run depends on.
 
     Raises:
-      UsageError: in all processes, with a list of what differs.
+      UsageError: if settings differ; it is raised in all processes and lists the differences.
     """
     if jax.process_count() == 1:
         return
@@ -143,7 +143,7 @@ def agree(settings: Any) -> None:
 
 @contextmanager
 def losses_reported(left: Callable[[], str]) -> Iterator[None]:
-    """Ends the run once another process is gone; `left` says what remains then."""
+    """Ends the run when another process is lost; `left` describes the last checkpoint."""
     try:
         yield
     except (jax.errors.JaxRuntimeError, ValueError) as error:
@@ -151,19 +151,19 @@ def losses_reported(left: Callable[[], str]) -> Iterator[None]:
             raise
         reason = str(error).strip().partition("\n")[0][:200]
         raise TrainingError(
-            f"another process of this run was lost, or the connection to it ({reason}); {left()}. "
-            "Start all processes again, with the same command, to resume from there."
+            f"another process of this run, or the connection to it, was lost ({reason}); {left()}. "
+            "To resume from there, start all processes again with the same command."
         ) from error
 
 
 def of_a_loss(error: Exception) -> bool:
-    """Whether an error is one that JAX raises once another process of the run is gone."""
+    """Whether JAX raised an error because another process of the run was lost."""
     of_jax = isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error)
     return jax.process_count() > 1 and of_jax and "RESOURCE_EXHAUSTED" not in str(error)
 
 
 def is_primary() -> bool:
-    """Whether this process is the one that writes."""
+    """Whether this process writes the files."""
     return jax.process_index() == 0
 
 
@@ -176,13 +176,13 @@ def allreduce_max(*numbers: int) -> tuple[int, ...]:
 
 
 def on_primary(action: Callable[[], Any]) -> Any:
-    """Lets the first process do something alone, while the others wait for it.
+    """Runs a function in the first process only, while the others wait for it.
 
     Returns:
       The result in the first process, None in the others.
 
     Raises:
-      TrainingError: in the others, if it failed in the first, which prints the reason.
+      TrainingError: in the other processes, if it failed in the first, which prints the reason.
     """
     if jax.process_count() == 1:
         return action()
@@ -190,7 +190,7 @@ def on_primary(action: Callable[[], Any]) -> Any:
     if is_primary():
         try:
             result = action()
-        except BaseException as error:  # or the others would wait for ever
+        except BaseException as error:  # otherwise the others would wait forever
             failure = error
     failed = any(allreduce_max(failure is not None))
     if failure:

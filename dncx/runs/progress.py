@@ -1,4 +1,4 @@
-"""How far a run is. No JAX here."""
+"""The progress of a run. No JAX here."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ class Validation:
     Attributes:
       error: the lowest validation error, in per cent; None before the first validation.
       iteration: when it was measured.
-      worse: validations since then, none of which was better.
+      worse: number of validations since then, none of them better.
     """
 
     error: float | None = None
@@ -18,7 +18,7 @@ class Validation:
     worse: int = 0
 
     def after(self, error: float, iteration: int) -> "Validation":
-        """The record after one more validation."""
+        """The record after another validation."""
         if self.error is None or error < self.error:
             return Validation(error=error, iteration=iteration)
         return dataclasses.replace(self, worse=self.worse + 1)
@@ -29,8 +29,8 @@ class Resumption:
     """A point where training continued with other settings.
 
     Attributes:
-      iteration: of the checkpoint that it continued from.
-      changed: one line per setting, in words.
+      iteration: iteration of the checkpoint from which it continued.
+      changed: one line of text per setting.
     """
 
     iteration: int
@@ -39,13 +39,13 @@ class Resumption:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run is: kept in its checkpoints and in the header of its trained model.
+    """The progress of a run, kept in its checkpoints and in the header of its trained model.
 
     Attributes:
-      iteration: batches trained on.
-      lesson: the present lesson, from 1; 0 where the task has none.
-      validation: None where nothing is validated.
-      resumed: where training continued with other settings.
+      iteration: number of batches so far.
+      lesson: the current lesson, from 1; 0 if the task has none.
+      validation: the best validation; None without validation.
+      resumed: the points where training continued with other settings.
     """
 
     iteration: int = 0

@@ -1,4 +1,4 @@
-"""What training carries from iteration to iteration."""
+"""The state that training carries from iteration to iteration."""
 
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ def stream(seed: int, purpose: int) -> Array:
 
 
 class TrainState(NamedTuple):
-    """Everything that training carries: with the seed, it determines the rest of the run.
+    """The complete state of training: with the seed, it determines the rest of the run.
 
     The arrays of a population have a leading axis of seeds.
     """
@@ -31,7 +31,7 @@ class TrainState(NamedTuple):
     grad_norm_max: Float[Array, "*seeds"]  # the largest since then, before clipping
     skipped: Int[Array, "*seeds"]  # non-finite updates since then, which were skipped
     spikes: Int[Array, "*seeds"]  # updates skipped for their loss since then
-    skipped_in_a_row: Int[Array, "*seeds"]  # non-finite updates up to now
+    skipped_in_a_row: Int[Array, "*seeds"]  # consecutive non-finite updates up to now
     usual_loss: Float[Array, "*seeds"]  # running average; 0: not known yet
     average: Any = ()  # running average of the parameters, if it is the model
     best: Any = ()  # the parameters with the best validation, if any
@@ -51,7 +51,7 @@ class TrainState(NamedTuple):
         return jax.tree.map(lambda x: x[seed], self)
 
     def reported_now(self) -> "TrainState":
-        """The same, with the sums since the last report at 0."""
+        """The state with the sums since the last report set to 0."""
         return self._replace(
             reported=jnp.copy(self.iteration),
             loss_sum=jnp.zeros_like(self.loss_sum),
@@ -61,7 +61,7 @@ class TrainState(NamedTuple):
         )
 
     def at_new_lesson(self) -> "TrainState":
-        """The same, without a usual loss: that of the lesson before says nothing about the next."""
+        """The state without a usual loss: that of one lesson does not apply to the next."""
         return self._replace(usual_loss=jnp.zeros_like(self.usual_loss))
 
 
@@ -88,5 +88,5 @@ def initial_state(
 
 
 def copied(tree: Any) -> Any:
-    """A tree with copies of the arrays: training donates those of its state to the next."""
+    """A tree with copies of the arrays, since training donates the arrays of its state."""
     return jax.tree.map(jnp.copy, tree)

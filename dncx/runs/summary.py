@@ -1,4 +1,4 @@
-"""What the command line must know of a run before JAX is loaded."""
+"""A summary of a run for the command line, readable before JAX is loaded."""
 
 import dataclasses
 from pathlib import Path
@@ -11,7 +11,7 @@ from dncx.runs.paths import CONFIG, MODEL, shipped_models
 from dncx.runs.progress import Progress
 
 FORMAT: Literal["dncx-run-2"] = "dncx-run-2"
-_LARGEST_CONFIG = 2**22  # bytes; a config.json has some thousand
+_LARGEST_CONFIG = 2**22  # bytes; usual files have a few thousand
 _LARGEST_HEADER = 2**24  # bytes of the header of a model.safetensors
 _NAMED_SEEDS = 4  # or runs, in a message
 
@@ -66,7 +66,7 @@ def read_json(path: Path) -> Any:
     """The plain JSON in a config.json of this version of dncx.
 
     Raises:
-      UsageError: it is missing, invalid, or of another version.
+      UsageError: if it is missing, invalid, or from another version.
     """
     try:
         if path.exists() and not (path.is_file() and path.stat().st_size <= _LARGEST_CONFIG):
@@ -81,7 +81,7 @@ def read_json(path: Path) -> Any:
     if isinstance(found, str) and found.startswith("dncx-run-"):
         raise UsageError(
             f"{path} was written by another version of dncx (format {found[:40]}, this version "
-            f"reads {FORMAT}); use that version, or train anew in another --run_dir"
+            f"reads {FORMAT}); use that version, or train again in another --run_dir"
         )
     raise UsageError(f"{path} is not the configuration of a dncx run")
 
@@ -96,7 +96,7 @@ def read_finished(run_dir: Path) -> RunSummary:
     """The summary of a run that has a trained model; its last lesson is the one it has reached.
 
     Raises:
-      UsageError: there is no run, it has no model yet, or it is a population.
+      UsageError: if there is no run, it has no model yet, or it is a population.
     """
     if not run_dir.exists():
         models, siblings = shipped_models(), map(str, run_dir.parent.glob("*"))
@@ -108,7 +108,7 @@ def read_finished(run_dir: Path) -> RunSummary:
     if seeds:
         more = ", ..." if len(seeds) > _NAMED_SEEDS else ""
         named = ", ".join(str(run_dir / seed) for seed in seeds[:_NAMED_SEEDS])
-        raise UsageError(f"{run_dir} holds one network per seed; name one of them: {named}{more}")
+        raise UsageError(f"{run_dir} has one network per seed; name one of them: {named}{more}")
     if not (run_dir / CONFIG).is_file():
         raise UsageError(_why_no_run(run_dir))
     summary = read_summary(run_dir)
@@ -123,7 +123,7 @@ def read_finished(run_dir: Path) -> RunSummary:
 
 
 def _why_no_run(path: Path) -> str:
-    """What a path is that is no run directory."""
+    """The reason why a path is not a run directory."""
     if not path.is_dir():
         return f"{path} is not a run directory: it is a file"
     if runs := sorted(str(config.parent) for config in path.glob(f"*/{CONFIG}")):
@@ -133,30 +133,30 @@ def _why_no_run(path: Path) -> str:
 
 
 def unfinished(run_dir: Path, summary: RunSummary) -> str:
-    """How far a run without a model is, and how to get a model, in words."""
+    """The progress of a run without a model, and how to get a model."""
     if is_locked(run_dir):
-        return f"{run_dir} is still training, so there is no model yet; `dncx runs` shows how far"
+        return f"{run_dir} is still training, so there is no model yet; see `dncx runs`"
     saved = [int(path.name) for path in run_dir.glob("checkpoints/*") if path.name.isdecimal()]
     total = summary.updates.num_training_iterations
     if not saved:
         return (
-            f"{run_dir} stopped before its first checkpoint, so there is no model; the command "
-            "that started it starts it again"
+            f"{run_dir} stopped before its first checkpoint, so there is no model; to start it "
+            "again, repeat its command"
         )
     return (
         f"{run_dir} stopped at iteration {max(saved):,} of {total:,}, so there is no model yet. "
-        "The command that started it resumes it; with "
-        f"--num_training_iterations={max(saved)} it writes the model of that checkpoint"
+        "To resume it, repeat its command; to only write the model of that checkpoint, add "
+        f"--num_training_iterations={max(saved)}"
     )
 
 
 def trained_progress(run_dir: Path) -> Progress | None:
-    """How far the trained model in a run directory is; None if there is none.
+    """The progress of the trained model in a run directory; None if there is no model.
 
-    The header is read by hand, as safetensors would load NumPy.
+    The header is parsed here, because safetensors would load NumPy.
 
     Raises:
-      UsageError: the file is no model of this version of dncx.
+      UsageError: if the file is not a model of this version of dncx.
     """
     path = run_dir / MODEL
     if not path.exists():

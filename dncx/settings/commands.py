@@ -1,4 +1,4 @@
-"""What the commands about runs take: the flags, their defaults and their help. No JAX here."""
+"""The flags of the commands about runs, their defaults and their help. No JAX here."""
 
 import dataclasses
 from pathlib import Path
@@ -11,24 +11,24 @@ from dncx.settings.training import MOST, TaskT, within
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NoTask:
-    """The task of a run that is not named; `dncx eval RUN --help` lists the flags of a task."""
+    """The task while no run is named; `dncx eval RUN --help` lists the flags of its task."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvalSettings(PathFields, Generic[TaskT]):
-    """Measure a trained model on fresh episodes, also longer ones or with more memory.
+    """Measure a trained model on fresh episodes, optionally longer ones or with more memory.
 
-    The run gives the defaults. With a run, --help lists the options of its task, too.
+    Defaults come from the run. If you name a run, --help also lists the options of its task.
     """
 
     run_dir: Annotated[Path, POSITIONAL]
     """A run directory, or the name of a model that ships with dncx."""
     num_episodes: int = 1000
-    """Sequences to measure on; a test set is always used completely."""
+    """Number of sequences; a test set is always used completely."""
     memory_size: int | None = None
     """Number of memory slots."""
     sweep: Annotated[tuple[str, ...], REPEATED] = ()
-    """NAME=VALUE,VALUE,... measures at each value; twice: at each pair."""
+    """NAME=VALUE,VALUE,... measures each value; given twice, each pair."""
     out: Path | None = None
     """Also write the measurements to this JSON file."""
     batch_size: int = 100
@@ -40,10 +40,10 @@ class EvalSettings(PathFields, Generic[TaskT]):
     task: TaskT
 
     def check(self) -> None:
-        """Refuses values that cannot be measured with.
+        """Refuses numbers that are out of range.
 
         Raises:
-          UsageError: if a number is out of range, or `out` cannot be written.
+          UsageError: if a number is out of range.
         """
         within(1, MOST, "num_episodes", self.num_episodes)
         within(1, MOST, "batch_size", self.batch_size)
@@ -52,9 +52,9 @@ class EvalSettings(PathFields, Generic[TaskT]):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExploreSettings(PathFields, Generic[TaskT]):
-    """Show the memory at work: a page to explore, figures, and a trace of every number.
+    """Show the memory at work: an interactive page, figures, and a trace of all numbers.
 
-    The run gives the defaults. With a run, --help lists the options of its task, too.
+    Defaults come from the run. If you name a run, --help also lists the options of its task.
     """
 
     run_dir: Annotated[Path, POSITIONAL] = Path("traversal")
@@ -68,7 +68,7 @@ class ExploreSettings(PathFields, Generic[TaskT]):
     compare: Path | None = None
     """Another run, model or trace to compare with."""
     out: Path | None = None
-    """Output folder; by default explore/ in the run, else explore/NAME."""
+    """Output folder; by default explore/ in the run, or explore/NAME."""
     force: bool = False
     """Replace the files of an earlier call."""
     figures: bool = True
@@ -78,7 +78,7 @@ class ExploreSettings(PathFields, Generic[TaskT]):
     task: TaskT
 
     def check(self) -> None:
-        """Refuses numbers that cannot be used.
+        """Refuses numbers that are out of range.
 
         Raises:
           UsageError: if a number is out of range.
@@ -91,8 +91,8 @@ class ExploreSettings(PathFields, Generic[TaskT]):
 class ExportSettings(PathFields):
     """Write a trained model as programs that run without dncx (docs/serving.md).
 
-    There is a program for sequences and one for a single step, for batches and sequences of any
-    size, on CPU, NVIDIA GPU and TPU.
+    One program computes sequences, another a single step. Both accept batches and sequences of
+    any size and run on CPU, NVIDIA GPU and TPU.
     """
 
     run_dir: Annotated[Path, POSITIONAL]
@@ -100,7 +100,7 @@ class ExportSettings(PathFields):
     memory_size: int | None = None
     """Number of memory slots; by default that of the run."""
     out: Path | None = None
-    """Output folder; by default export/ in the run, else export/NAME."""
+    """Output folder; by default export/ in the run, or export/NAME."""
     force: bool = False
     """Replace the files of an earlier call."""
     compilation_cache: bool = True
@@ -111,7 +111,7 @@ class ExportSettings(PathFields):
 class DebugSettings(PathFields):
     """Repeat the update at which a run stopped, and name the operation that failed first.
 
-    A run that --max_skipped_updates stops leaves what this needs in its folder failure/.
+    It reads the folder failure/, which a run writes when --max_skipped_updates stops it.
     """
 
     run_dir: Annotated[Path, POSITIONAL]
@@ -124,10 +124,10 @@ class DebugSettings(PathFields):
 class RunsSettings(PathFields):
     """List the runs in a folder, the latest report first.
 
-    Sizes of a network are slots x word size of its memory, or layers x layer size of an LSTM.
+    The size of a network is slots x word size of its memory, or layers x width of an LSTM.
     """
 
     folder: Annotated[Path, POSITIONAL] = Path("runs")
-    """The folder with the runs."""
+    """The folder that contains the runs."""
     json: bool = False
-    """Print JSON, which has more than the table."""
+    """Print JSON, with more details than the table."""

@@ -1,6 +1,6 @@
-"""A settings dataclass as flags: each field is one, and a field that is a dataclass holds others.
+"""Flags from a settings dataclass: each field is a flag, or a dataclass with further flags.
 
-The line below a field is its help. No JAX here.
+The string below a field is its help. No JAX here.
 """
 
 import ast
@@ -18,10 +18,10 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from dncx.errors import UsageError, did_you_mean, one_of, quoted
 
-# What `Annotated` may say of a field.
-POSITIONAL = "positional"  # its value stands without a flag
+# Marks of a field, given by `Annotated`.
+POSITIONAL = "positional"  # the value is given without a flag
 REPEATED = "repeated"  # the flag may be given several times, each time with one value
-HIDDEN = "hidden"  # it has no flag; dncx itself fills it in
+HIDDEN = "hidden"  # the field has no flag; dncx itself sets it
 
 SettingsT = TypeVar("SettingsT")
 
@@ -31,15 +31,15 @@ class Flag:
     """An option of a command line."""
 
     name: str
-    kind: Any  # the type of its value; None is no value
+    kind: Any  # the type of its value, without None
     default: Any
     help: str
-    section: str  # the field that holds it; "" for the command's own
+    section: str  # the field that contains it; "" for flags of the command itself
     mark: str  # POSITIONAL, REPEATED or ""
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values that it takes, if they are few."""
+        """The allowed values of a `Literal` or an `Enum`."""
         if get_origin(self.kind) is Literal:
             return tuple(map(str, get_args(self.kind)))
         if isinstance(self.kind, type) and issubclass(self.kind, Enum):
@@ -48,17 +48,17 @@ class Flag:
 
     @property
     def takes_several(self) -> bool:
-        """Whether one flag is followed by any number of values."""
+        """Whether any number of values can follow the flag."""
         return get_origin(self.kind) in (tuple, list) and self.mark != REPEATED
 
     def read(self, words: Sequence[str]) -> Any:
-        """Its value.
+        """Parses the value.
 
         Args:
-          words: as they were typed; one, unless it takes several.
+          words: the words as typed; one, unless the flag takes several.
 
         Raises:
-          UsageError: if they are not of its type.
+          UsageError: if a word does not have the type of the flag.
         """
         if get_origin(self.kind) not in (tuple, list):
             return self._read_one(words[-1], self.kind)
@@ -66,7 +66,7 @@ class Flag:
         kinds = [kind for kind in get_args(self.kind) if kind is not ...]
         if ... not in get_args(self.kind) and get_origin(self.kind) is tuple:
             if len(parts) != len(kinds):
-                raise UsageError(f"--{self.name}: takes {len(kinds)} values, not {len(parts)}")
+                raise UsageError(f"--{self.name}: takes {len(kinds)} values, got {len(parts)}")
         else:
             kinds = kinds * len(parts)
         values = map(self._read_one, parts, kinds)
@@ -89,7 +89,7 @@ class Flag:
             raise UsageError(f"--{self.name}={quoted(word)}: must be {needed}") from error
 
     def _path(self, word: str) -> Path:
-        """A path, with the home directory in the place of ~ as in a shell."""
+        """A path, with ~ replaced by the home directory as in a shell."""
         if not word:
             raise UsageError(f"--{self.name}: the path is empty")
         path = os.path.expanduser(word)  # pathlib's own would change ./~, too
@@ -97,7 +97,7 @@ class Flag:
             start = word.partition("/")[0]
             raise UsageError(
                 f"--{self.name}={quoted(word)}: there is no home directory for {quoted(start)}; "
-                f"write the path in full (./{quoted(start)} is a folder of this name)"
+                f"write the full path (or ./{quoted(start)} for a folder of this name)"
             )
         return Path(path)
 
@@ -105,7 +105,7 @@ class Flag:
 def flags_of(settings: Any, section: str = "") -> list[Flag]:
     """The flags of a settings dataclass, with its values as their defaults.
 
-    Fields of types that no word can be read as have no flag.
+    Fields whose type cannot be parsed from a word have no flag.
     """
     hints = get_type_hints(type(settings), include_extras=True)
     texts, flags = _texts_below(type(settings)), []
@@ -124,7 +124,7 @@ def flags_of(settings: Any, section: str = "") -> list[Flag]:
 
 
 def changed(settings: SettingsT, values: Mapping[str, Any]) -> SettingsT:
-    """Settings with other values, by the names of their flags."""
+    """A copy of settings with new values, given by the names of their flags."""
     changes = {}
     for field in dataclasses.fields(settings):  # pyright: ignore[reportArgumentType]
         value = getattr(settings, field.name)
@@ -136,7 +136,7 @@ def changed(settings: SettingsT, values: Mapping[str, Any]) -> SettingsT:
 
 
 def _without_none(hint: Any) -> Any:
-    """X of `X | None`; other hints as they are."""
+    """X of `X | None`; other hints are returned unchanged."""
     if get_origin(hint) in (Union, UnionType):
         parts = [part for part in get_args(hint) if part is not NoneType]
         return parts[0] if len(parts) == 1 else hint
@@ -159,7 +159,7 @@ def _texts_below(kind: type) -> dict[str, str]:
     for one in reversed(kind.__mro__):
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(one)))
-        except (OSError, TypeError, SyntaxError):  # it was not written in a file, or is built in
+        except (OSError, TypeError, SyntaxError):  # it has no source file, or is built in
             continue
         body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
         for field, text in itertools.pairwise(body):

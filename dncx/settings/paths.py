@@ -1,4 +1,4 @@
-"""Paths in settings that Python code fills in. No JAX here."""
+"""Path fields of settings that are created in Python. No JAX here."""
 
 import dataclasses
 import os
@@ -7,10 +7,9 @@ from typing import Any, get_args
 
 
 class PathFields:
-    """A base of frozen settings: text in a field for a path becomes a `Path`.
+    """A base class of frozen settings that converts strings in path fields to `Path`.
 
-    The command line makes paths itself; who writes RunSettings(run_dir="runs/mine") should not have
-    to.
+    The command line already passes paths. In Python, RunSettings(run_dir="runs/mine") works, too.
     """
 
     def __post_init__(self) -> None:
@@ -20,5 +19,5 @@ class PathFields:
             if Path not in (field.type, *get_args(field.type)) or value is None:
                 continue
             if not isinstance(value, str | os.PathLike):
-                raise TypeError(f"{field.name}={value!r}: must be a path, or its text")
+                raise TypeError(f"{field.name}={value!r}: must be a path or a string")
             object.__setattr__(self, field.name, Path(value))

@@ -16,16 +16,16 @@ from dncx.tasks.settings import AssociativeRecallSettings, CopySettings, RepeatC
 
 
 def settings_of(task: Any, **sections: Any) -> TrainSettings[Any]:
-    """Settings of a task, whose name the run directory gets; sections as in `TrainSettings`."""
+    """Settings of a task, with a run directory of its name; sections as in `TrainSettings`."""
     run = {"run_dir": Path("runs") / task.name} | sections.pop("run", {})
     return TrainSettings(task=task, run=RunSettings(**run), **sections)
 
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """Settings with a name."""
+    """Named settings."""
 
-    about: str  # their source, what they reach, and in which time
+    about: str  # their source, score and training time
     settings: TrainSettings[Any]
 
 
@@ -74,8 +74,8 @@ def _paper(
 ) -> TrainSettings[Any]:
     """Settings of Extended Data Table 2.
 
-    The paper does not state the number of iterations, RMSProp's decay and epsilon, or a limit of
-    the gradient's norm. The limit here is the original's, 50, in addition to the paper's clipping.
+    The paper does not state the number of iterations, RMSProp's decay and epsilon, or a limit for
+    the gradient norm. Here it is 50, as in the original, in addition to the paper's clipping.
     """
     return settings_of(
         task,
@@ -86,7 +86,7 @@ def _paper(
 
 
 def _turing(task: Any) -> TrainSettings[Any]:
-    """Settings of the NTM paper's LSTM controller; it had batches of 1 and clipped element-wise."""
+    """Settings of the NTM paper's LSTM controller; it used batches of 1 and clipped elements."""
     return settings_of(
         task,
         model=ModelSettings(
@@ -97,14 +97,14 @@ def _turing(task: Any) -> TrainSettings[Any]:
     )
 
 
-_UNTRAINED = "Not trained to the end by us"
+_UNTRAINED = "We have not trained it to the end"
 _TABLE_2 = "Graves et al. 2016, Extended Data Table 2. Paper"
 _SERIES = CopySettings(min_length=5, max_length=5, num_sequences=10)
 PRESETS: dict[str, Preset] = {
     "memory-reuse": Preset(
         "10 sequences through 10 slots, feed-forward controller (Graves et al. 2016, Extended Data "
-        "Fig. 1; bits, sizes and learning rate are ours). 94 % of the series without a mistake "
-        "after 25 minutes on two cores, with a second part at a smaller rate (docs/results).",
+        "Fig. 1; bits, sizes and learning rate are ours). Recalls 94 % of the series without a "
+        "mistake after 25 minutes on two cores, the last part at a lower rate (docs/results).",
         settings_of(
             _SERIES,
             model=ModelSettings(
@@ -200,11 +200,11 @@ def starting_settings(task_name: str, preset: str) -> TrainSettings[Any]:
     """
     known = of_task(task_name)
     if preset not in known:
-        names = f"it has {one_of([*known])}" if known else "it has none"
+        names = f"choose {one_of([*known])}" if known else "it has no presets"
         other = PRESETS.get(preset)
-        hint = f"; it is one of {other.settings.task_name}" if other else ""
+        hint = f"; it is a preset of {other.settings.task_name}" if other else ""
         raise UsageError(
-            f"--preset={quoted(preset)}: {task_name} has no such preset, {names}"
+            f"--preset={quoted(preset)}: {task_name} has no such preset; {names}"
             f"{hint or did_you_mean(preset, known)}"
         )
     settings = known[preset].settings

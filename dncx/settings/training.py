@@ -1,7 +1,7 @@
 """The flags of training, their defaults and their help.
 
-Names and defaults are those of google-deepmind/dnc's train.py. No JAX here, so that parsing
-and `--help` are instant.
+Names and defaults are those of google-deepmind/dnc's train.py. This module does not import JAX,
+so that parsing and `--help` are instant.
 """
 
 import dataclasses
@@ -21,10 +21,10 @@ _NEEDS = {"patience": "validation_interval", "keep_best_checkpoints": "checkpoin
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """Kind and sizes of the network."""
+    """The kind and the sizes of the network."""
 
     model: Literal["dnc", "lstm", "ntm"] = "dnc"
-    """Network; lstm and ntm are the paper's baselines."""
+    """The DNC or a baseline of the paper."""
     memory_size: int = 16
     """Number of memory slots."""
     word_size: int = 16
@@ -38,11 +38,11 @@ class ModelSettings:
     num_layers: int = 1
     """Number of controller layers; controller=lstm has one."""
     controller: Literal["default", "lstm", "deep_lstm", "feedforward"] = "default"
-    """Controller; default is lstm, with equations=nature deep_lstm."""
+    """Kind of controller; default is lstm, or deep_lstm with equations=nature."""
     equations: Equations = "deepmind"
-    """Those of google-deepmind/dnc or of the Nature paper."""
+    """The original's or the Nature paper's."""
     clip_value: float | None = None
-    """Limit of controller and DNC outputs, 0: none; by default 20."""
+    """Limit of controller and DNC outputs; 0: none; by default 20."""
     embedding_size: int = 0
     """Size of a learned embedding of the inputs; 0: none."""
     controller_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -58,7 +58,7 @@ class OptimizerSettings:
     max_grad_norm: float = 50.0
     """Limit of the global norm of the gradients."""
     max_grad_value: float = 0.0
-    """Limit of each number of the gradients, applied before that of the norm; 0: none."""
+    """Limit of each gradient element, before max_grad_norm; 0: none."""
     momentum: float = 0.0
     """Momentum; 0.9 in the paper."""
     rmsprop_decay: float = 0.9
@@ -68,16 +68,16 @@ class OptimizerSettings:
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Learning rate over the iterations."""
     warmup_iterations: int = 0
-    """Iterations in which the learning rate grows to its value."""
+    """Iterations of linear warm-up of the learning rate."""
     weight_decay: float = 0.0
-    """Share of each weight lost per update and unit of learning rate; not of embeddings, biases."""
+    """Decay of matrices except embeddings, as in AdamW; 0: none."""
     weight_average: float = 0.0
     """Decay of an average of the weights, used as the model; 0: off."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSettings(PathFields):
-    """How long to train, what to report, and where to keep it."""
+    """Length of training, reports, checkpoints, and the folder of the run."""
 
     run_dir: Path = Path("runs/run")
     """Folder for configuration, metrics and the trained model."""
@@ -90,7 +90,7 @@ class RunSettings(PathFields):
     preset: str | None = None
     """Settings to start from:"""
     initial_model: Path | None = None
-    """Begin with the weights of a run, a shipped model, or a model.safetensors."""
+    """Initial weights: a run, a shipped model or a model.safetensors."""
     report_interval: int = 100
     """Iterations between reports of the average loss."""
     resume: bool = True
@@ -104,7 +104,7 @@ class RunSettings(PathFields):
     keep_best_checkpoints: int = 0
     """Number of best checkpoints to keep in addition."""
     validation_interval: int = -1
-    """Iterations between validations; the best model is kept; -1: off."""
+    """Iterations between validations; keeps the best model; -1: off."""
     patience: int = 0
     """Stop after this many validations without improvement; 0: never."""
     max_skipped_updates: int = 10
@@ -112,7 +112,7 @@ class RunSettings(PathFields):
     skip_spikes: float = 0.0
     """Skip updates whose loss is this many times the usual; 0: off."""
     tensorboard: bool = False
-    """Also write TensorBoard events (docs/watching.md)."""
+    """Write TensorBoard events (docs/watching.md)."""
     implementation: Literal["fastest", "plain", "xla", "native"] = "fastest"
     """See dncx/kernels/README.md."""
     compilation_cache: bool = True
@@ -126,12 +126,12 @@ class RunSettings(PathFields):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScaleSettings:
-    """How training is divided: seeds, parts of a batch, time, devices and machines."""
+    """Division of training into seeds, parts of a batch, time windows, devices and machines."""
 
     num_seeds: int = 1
-    """Networks to train at once, from --seed on."""
+    """Networks to train at once, with seeds counted from --seed."""
     gradient_accumulation: int = 1
-    """Parts of a batch, in less memory; babi draws each part from its own length."""
+    """Parts in which a batch is computed, to save memory."""
     truncation: int = 0
     """Steps after which gradients are cut; 0: never."""
     num_devices: int = 0
@@ -139,17 +139,17 @@ class ScaleSettings:
     memory_devices: int = 1
     """Devices that share the slots of each memory."""
     coordinator_address: str | None = None
-    """HOST:PORT of process 0 of several (docs/scaling.md)."""
+    """HOST:PORT of process 0, if there are several (docs/scaling.md)."""
     num_processes: int | None = None
-    """Processes that train together; 1: train alone, also on a cluster."""
+    """Processes that train together; 1: alone, even on a cluster."""
     process_id: int | None = None
     """Number of this process, from 0."""
 
     def check(self, run: RunSettings) -> None:
-        """Refuses numbers that do not fit together.
+        """Refuses values that are out of range or contradict each other.
 
         Raises:
-          UsageError: the first of them.
+          UsageError: for the first such value.
         """
         for name in ("num_seeds", "gradient_accumulation", "memory_devices"):
             within(1, MOST, name, getattr(self, name))
@@ -169,7 +169,7 @@ class ScaleSettings:
             host, _, port = self.coordinator_address.rpartition(":")
             if not (host and port.isdecimal() and 0 < int(port) < 2**16):
                 raise UsageError(
-                    f"coordinator_address={self.coordinator_address}: must be HOST:PORT, such as "
+                    f"coordinator_address={self.coordinator_address}: must be HOST:PORT, as in "
                     "10.0.0.1:1234"
                 )
         if self.process_id is not None and self.num_processes is not None:
@@ -200,10 +200,10 @@ class TrainSettings(Generic[TaskT]):
         return self.run.implementation
 
     def check(self) -> None:
-        """Refuses values that training cannot use; task and model check theirs themselves.
+        """Refuses values that training cannot use; task and model check their own.
 
         Raises:
-          UsageError: the first of them.
+          UsageError: for the first such value.
         """
         run, scale, optimizer = self.run, self.scale, self.optimizer
         paths = {"run_dir": run.run_dir, "checkpoint_dir": run.checkpoints}
@@ -253,10 +253,10 @@ def _check_utf8(name: str, path: Path) -> None:
 
 
 def within(lowest: int, highest: int, name: str, value: int, more: str = "") -> None:
-    """Refuses a whole number outside of a range.
+    """Refuses an integer outside a range.
 
     Raises:
-      UsageError: if it is.
+      UsageError: if `value` is below `lowest` or above `highest`.
     """
     if not lowest <= value <= highest:
         raise UsageError(f"{name}={value}: must lie in {lowest}..{highest}{more}")

@@ -17,12 +17,12 @@ def refuse_unused(settings: Any, given: Collection[str], kind: str | None = None
     """Refuses flags that have no effect.
 
     Args:
-      settings: what the command line asks for.
+      settings: the settings from the command line.
       given: the names of the flags on the command line.
-      kind: of a trained network (`NetworkConfig.kind`), for the commands about a run.
+      kind: the kind of a trained network (`NetworkConfig.kind`), for the commands about a run.
 
     Raises:
-      UsageError: names the flag, and why it has no effect.
+      UsageError: if a given flag has no effect; the message gives the reason.
     """
     for flag, reason in unused_flags(settings, kind).items():
         if flag in given:
@@ -37,14 +37,14 @@ def unused_flags(settings: Any, kind: str | None = None) -> Mapping[str, str]:
     if isinstance(settings, EvalSettings | ExploreSettings | ExportSettings) and kind == "lstm":
         found["memory_size"] = "this model is an LSTM without a memory"
     if isinstance(settings, EvalSettings):
-        reason = "it changes training only"
+        reason = "it affects training only"
         found |= dict.fromkeys(getattr(settings.task, "training_only", ()), reason)
         if getattr(settings.task, "has_test_set", False):
-            reason = "this task is measured on all of its test set"
+            reason = "this task is always measured on its complete test set"
             found |= dict.fromkeys(("num_episodes", "seed"), reason)
     if isinstance(settings, ExploreSettings) and settings.run_dir.suffix == ".npz":
         for name in ("num_episodes", "seed", "memory_size"):
-            found[name] = f"{settings.run_dir} holds its episodes"
+            found[name] = f"{settings.run_dir} already contains the episodes"
     return found
 
 

@@ -1,1 +1,1 @@
-"""The tasks to learn. They do not know the network that learns them."""
+"""The tasks to learn. They do not depend on the network that learns them."""

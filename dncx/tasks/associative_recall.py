@@ -1,4 +1,4 @@
-"""Associative recall: see a list of items, then one of them again, and give the one after it.
+"""Associative recall: see a list of items, then one of them again, and return the next item.
 
 With K bits, items of L vectors and n items (n (L + 1) + 2 L + 2 steps):
 
@@ -23,7 +23,7 @@ from dncx.tasks.settings import AssociativeRecallSettings, check_counts, check_r
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AssociativeRecall(AssociativeRecallSettings, BitScoring):
-    """The associative recall of the Neural Turing Machine; the last item is never queried.
+    """The associative recall task of the Neural Turing Machine; the last item is never queried.
 
     Raises:
       ValueError: if a number is below 1, a minimum is above its maximum, or there are fewer than

@@ -1,4 +1,4 @@
-"""The contracts of tasks: episodes, and what the trainer and the reports ask a task for."""
+"""The interfaces of tasks: episodes, and the methods that the trainer and the reports call."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -10,11 +10,11 @@ class Episode(NamedTuple):
     """A batch of sequences, padded to one length.
 
     Attributes:
-      inputs: what the network sees at each step.
-      targets: what it should answer.
+      inputs: the inputs of the network at each step.
+      targets: the outputs that it should return.
       mask: 1 at the steps that count, else 0.
       extra: anything else that the task needs to score or render its sequences: a tree of arrays
-        with the batch axis in front.
+        whose first axis is the batch.
     """
 
     inputs: Float[Array, "B T F"]
@@ -24,7 +24,7 @@ class Episode(NamedTuple):
 
 
 class Words(NamedTuple):
-    """A sequence in words, one text for each step; "" where there is nothing to show."""
+    """A sequence in words, one string per step; "" at steps without anything to show."""
 
     inputs: tuple[str, ...]
     targets: tuple[str, ...]
@@ -33,7 +33,7 @@ class Words(NamedTuple):
 
 @runtime_checkable
 class Objective(Protocol):
-    """The sizes of episodes, and which outputs are right. All but `render` runs inside jit."""
+    """The sizes of episodes, and scores of outputs. Everything but `render` runs inside jit."""
 
     @property
     def input_size(self) -> int:
@@ -51,17 +51,17 @@ class Objective(Protocol):
         ...
 
     def loss(self, outputs: Float[Array, "B T O"], episode: Episode) -> Float[Array, ""]:
-        """The quantity that training minimises, as the mean over the batch."""
+        """The loss that training minimises, as the mean over the batch."""
         ...
 
     def score(
         self, outputs: Float[Array, "B T O"], episode: Episode
     ) -> dict[str, Float[Array, ""]]:
-        """How wrong the outputs are: shares from 0 (perfect) to 1, by name."""
+        """Error rates of the outputs by name, from 0 (perfect) to 1."""
         ...
 
     def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
-        """The first sequence of the batch and the network's answer, for people."""
+        """The first sequence of the batch and the network's answer, as text."""
         ...
 
 
@@ -70,7 +70,7 @@ class Task(Objective, Protocol):
     """A task draws episodes and scores outputs. Everything but `render` runs inside jit.
 
     Any class with these members is a task. A frozen dataclass works well: its fields are the task's
-    settings. `dncx.cli.task_main` makes a command line of one that also has a `name`. Two members
+    settings. If it also has a `name`, `dncx.cli.task_main` makes a command line for it. Two members
     are optional: `slots_needed`, the number of vectors to remember at once (the trainer warns if
     the memory is smaller), and `about`, a line that training prints first.
     """
@@ -82,12 +82,12 @@ class Task(Objective, Protocol):
 
 @runtime_checkable
 class Bucketed(Objective, Protocol):
-    """A task that holds data, or whose sequences differ too much in length to be padded to one.
+    """A task that contains data, or whose lengths differ too much for padding to a single length.
 
     It has buckets instead of `sample`. An iteration draws one bucket by the shares, and all
-    sequences of its batch from it. Buckets are tasks and also trees of arrays
+    sequences of its batch from this bucket. Buckets are tasks and also trees of arrays
     (`jax.tree_util.register_dataclass`): the compiled program takes them as arguments and does not
-    hold the data as constants.
+    contain the data as constants.
     """
 
     @property
@@ -103,33 +103,33 @@ class Bucketed(Objective, Protocol):
 
 @runtime_checkable
 class HasEvalSplits(Protocol):
-    """A task with fixed sequences for validation and for the test; each is measured once."""
+    """A task with fixed sequences for validation and test; each sequence is measured once."""
 
     def episodes(self, split: Literal["validation", "test"], batch_size: int) -> Iterator[Episode]:
-        """All sequences of a split, in batches of few shapes."""
+        """All sequences of a split, in batches with few distinct shapes."""
         ...
 
     def tally(self, outputs: Float[Array, "B T O"], episode: Episode) -> Any:
-        """Counts of a batch, inside jit: a tree of arrays, which is added up over the batches."""
+        """Counts of a batch, inside jit: a tree of arrays that is summed over the batches."""
         ...
 
     def results(self, tally: Any) -> dict[str, Any]:
         """The results of a split from its counts, as plain JSON.
 
-        Validation keeps the model with the least "mean_error", in per cent.
+        Validation keeps the model with the lowest "mean_error", in per cent.
         """
         ...
 
     def report(self, results: dict[str, Any]) -> str:
-        """The results for people."""
+        """The results as text."""
         ...
 
 
 @runtime_checkable
 class Interactive(Task, Protocol):
-    """A task whose last inputs depend on the answers: an opening, and then a dialogue.
+    """A task whose last inputs depend on the answers: an opening, followed by a dialogue.
 
-    The opening is `Episode.inputs`, each sequence up to its length. The state after it goes to
+    The opening is `Episode.inputs`, each sequence up to its length. The state after it is passed to
     `converse`, whose outputs and episode are scored and rendered.
     """
 
@@ -145,7 +145,7 @@ class Interactive(Task, Protocol):
         keys: Array,
         training: bool,
     ) -> tuple[Float[Array, "B A O"], Episode]:
-        """The rest of the sequences, A steps.
+        """The remaining A steps of the sequences.
 
         Args:
           step: (state, inputs [B, F]) -> (state, outputs [B, O]).
@@ -167,7 +167,7 @@ class Describable(Protocol):
     def words(self, outputs: Float[Array, "B T O"], episode: Episode) -> Words:
         """All T steps of the first sequence of the batch.
 
-        For an `Interactive` task, `episode` holds the opening followed by the dialogue, and the
+        For an `Interactive` task, `episode` contains the opening followed by the dialogue, and the
         `extra` of the dialogue.
         """
         ...

@@ -43,12 +43,12 @@ def masked_cross_entropy(
 
 
 class BitScoring:
-    """Scores the logits of independent bits: a task of bits without its sizes and episodes."""
+    """Scores of logits of independent bits: a task with bits, without its sizes and episodes."""
 
-    in_bits: ClassVar[bool] = True  # the loss; else in nats
+    in_bits: ClassVar[bool] = True  # whether the loss is in bits instead of nats
     about: ClassVar[str] = (
-        "In samples each group of digits is one step, and each digit one channel (.3 is 0.3); "
-        "targets and outputs are 0 at steps whose answers do not count."
+        "In samples, each group of digits is one step, and each digit is one channel (.3 is 0.3). "
+        "Targets and outputs are 0 at steps that do not count."
     )
 
     def loss(self, outputs: Float[Array, "B T O"], episode: Episode) -> Float[Array, ""]:
@@ -58,7 +58,7 @@ class BitScoring:
     def score(
         self, outputs: Float[Array, "B T O"], episode: Episode
     ) -> dict[str, Float[Array, ""]]:
-        """Shares of wrong bits among those that count, and of sequences with a wrong bit."""
+        """Shares of wrong bits among the bits that count, and of sequences with a wrong bit."""
         wrong = ((outputs > 0) != (episode.targets > 0.5)) & (episode.mask > 0)[..., None]
         counted = episode.mask.sum() * outputs.shape[-1]
         return {
@@ -67,14 +67,14 @@ class BitScoring:
         }
 
     def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
-        """One word of bits for each step, as the original prints them."""
+        """One word of bits per step, printed as in the original."""
         steps = int(np.flatnonzero(np.asarray(episode.mask[0]))[-1]) + 1
         names = ("observation", "target", "model output")
         lines = zip(names, _words(outputs, episode), strict=True)
         return "\n".join(f"{name:>13} {' '.join(words[:steps])}" for name, words in lines)
 
     def words(self, outputs: Float[Array, "B T O"], episode: Episode) -> Words:
-        """See `Describable.words`: bits; "" where no input is shown, or no output counts."""
+        """See `Describable.words`: bits; "" if there is no input, or the output does not count."""
         shown = np.any(np.asarray(episode.inputs[0]), axis=-1)
         counts = np.asarray(episode.mask[0]) > 0
 
@@ -86,7 +86,7 @@ class BitScoring:
 
 
 def _words(outputs: Float[Array, "B T O"], episode: Episode) -> list[list[str]]:
-    """Inputs, targets and rounded answers of the first sequence, one word for each step."""
+    """Inputs, targets and rounded answers of the first sequence, one word per step."""
     inputs, targets, mask, logits = (
         np.asarray(x[0], np.float64)
         for x in (episode.inputs, episode.targets, episode.mask, outputs)

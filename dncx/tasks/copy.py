@@ -1,4 +1,4 @@
-"""Copy: see a sequence of bits, then repeat it; or a series of sequences, one after the other.
+"""Copy: see a sequence of bits, then repeat it; or do so for a series of sequences.
 
 One sequence with K bits and length L takes 2 L + 1 steps; the next one begins right after it:
 
@@ -62,7 +62,7 @@ class Copy(CopySettings, BitScoring):
 
     @property
     def slots_needed(self) -> int:
-        """The vectors of the longest sequence; a sequence may be freed once it is recalled."""
+        """The vectors of the longest sequence; a sequence can be freed after it was recalled."""
         return self.max_length
 
     def sample(self, key: Array, batch_size: int) -> Episode:

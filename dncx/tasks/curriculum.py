@@ -13,18 +13,18 @@ LessonT = TypeVar("LessonT")
 
 
 class Gate(NamedTuple):
-    """When a lesson is learned, and how much of it returns in later lessons."""
+    """The criterion for ending a lesson, and the share of earlier lessons in later ones."""
 
     score: str  # a name in the task's scores
-    at_most: float  # the largest value of that score with which the lesson is learned
+    at_most: float  # the largest value of that score at which the lesson counts as learned
     every: int  # iterations between checks
-    episodes: int  # fresh episodes that a check measures, all of the present lesson
+    episodes: int  # fresh episodes per check, all from the current lesson
     earlier_share: float = 0.1  # of the training episodes, drawn uniformly from earlier lessons
 
 
 @runtime_checkable
 class Course(Task, Protocol):
-    """A task in lessons, numbered from 1. The task itself stands for the last one.
+    """A task with lessons, numbered from 1. The task itself is the last lesson.
 
     If it has a field `last_lesson`, `dncx eval` sets it to the lesson that a run has reached.
     """
@@ -36,7 +36,7 @@ class Course(Task, Protocol):
 
     @property
     def gate(self) -> Gate:
-        """The condition for the next lesson."""
+        """The criterion for the next lesson."""
         ...
 
     def at_lesson(self, number: int, earlier_share: float = 0.0) -> Task:
@@ -50,9 +50,9 @@ def draw_lessons(
     """A lesson for each episode of a batch, chosen inside jit.
 
     Args:
-      key: for the choices.
+      key: random key of the choices.
       lessons: all lessons, as named tuples of integers.
-      number: the present lesson, from 1.
+      number: the current lesson, from 1.
       earlier_share: the share of episodes from earlier lessons, which are equally likely; 0.1 in
         the paper.
       batch_size: number of episodes.

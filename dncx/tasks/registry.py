@@ -25,7 +25,7 @@ def make_task(name: str, settings: Any) -> Objective:
     """The task called `name`, which must be in `TASKS`.
 
     Args:
-      name: of the task.
+      name: the name of the task.
       settings: a dataclass with the fields of the task's class, or those fields by name.
 
     Raises:
@@ -41,7 +41,7 @@ def make_task(name: str, settings: Any) -> Objective:
 
 
 def resolved(settings: SettingsT, task: Objective) -> SettingsT:
-    """The settings with what the task filled in when it was made, such as words from its data.
+    """The settings with the values that the task filled in itself, such as words from its data.
 
     config.json holds these, so that evaluation and resuming use the same values.
     """

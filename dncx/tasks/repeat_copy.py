@@ -1,4 +1,4 @@
-"""Repeat copy: see a pattern of bits and a number, then give the pattern that number of times.
+"""Repeat copy: see a pattern of bits and a number, then repeat the pattern that number of times.
 
 The sequence of one example, with K bits, pattern length L and r repeats (L (r + 1) + 3 steps):
 
@@ -38,7 +38,7 @@ class RepeatCopy(RepeatCopySettings, BitScoring):
     in_bits: ClassVar[bool] = False
 
     norm_max: int = 10
-    """The number of repeats r is shown as r / norm_max, whatever range it is drawn from."""
+    """The number of repeats r is shown as r / norm_max, for any range of r."""
 
     def __post_init__(self) -> None:
         check_counts(self)

@@ -1,4 +1,4 @@
-"""The settings of the tasks with bits, apart from the tasks so that `--help` need not load JAX."""
+"""The settings of the tasks with bits, in their own module so that `--help` need not load JAX."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -55,14 +55,14 @@ class AssociativeRecallSettings:
 
 
 def check_counts(settings: Any, lowest: int = 1) -> None:
-    """Refuses integers below `lowest`, and those too large for the axis of an array."""
+    """Refuses integers that are below `lowest` or too large for the axis of an array."""
     for name, value in dataclasses.asdict(settings).items():
         if not lowest <= value < 2**31:
-            raise ValueError(f"{name}={value}: must be at least {lowest}, below 2^31")
+            raise ValueError(f"{name}={value}: must be at least {lowest} and below 2^31")
 
 
 def check_ranges(settings: Any) -> None:
-    """Refuses a min_... that is above its max_..."""
+    """Refuses a min_... value that is above its max_... value."""
     values = dataclasses.asdict(settings)
     for name, low in values.items():
         if name.startswith("min_") and low > values["max_" + name[4:]]:

@@ -1,10 +1,10 @@
-"""Reads the text files that people hand in, and names what is wrong with the others."""
+"""Reads text files of users, and explains what is wrong with files that are not plain text."""
 
 import codecs
 import json
 import unicodedata
 
-# UTF-32 comes before UTF-16, whose little-endian mark is the beginning of its own.
+# UTF-32 comes before UTF-16, whose little-endian mark is a prefix of that of UTF-32.
 _MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -19,7 +19,7 @@ _FORMATS = {
     b"\xfd7zXZ": "compressed by xz",
     b"%PDF": "a PDF document",
 }
-# Characters of no width. An editor or a web page may leave them in a name, where nobody sees them.
+# Characters without width, which are invisible. Editors and web pages may leave them in a name.
 _INVISIBLE = str.maketrans("", "", "\u200b\u2060\ufeff\u00ad")
 
 
@@ -31,7 +31,7 @@ def decode(content: bytes, name: str) -> str:
       name: the file's name, for messages.
 
     Raises:
-      ValueError: if the content is not text in UTF-8; the message names what it probably is.
+      ValueError: if the content is not text in UTF-8; the message names its probable format.
     """
     if encoding := _other_encoding(content):
         raise ValueError(f"{name}: the file is in {encoding}; save it as UTF-8")
@@ -63,7 +63,7 @@ def _other_encoding(content: bytes) -> str | None:
 
 
 def clean(name: str) -> str:
-    """A name without what nobody sees: blanks at its ends, doubled blanks, invisible characters.
+    """A name without blanks at its ends, repeated blanks and invisible characters.
 
     Letters with accents get their composed form (NFC), since the two forms look the same.
     """
@@ -72,6 +72,6 @@ def clean(name: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """A name for a message: in quotation marks, control characters escaped, cut if long."""
+    """A name for a message: quoted, with control characters escaped, and shortened if long."""
     short = name if len(name) <= 60 else name[:57] + "..."
     return json.dumps(short, ensure_ascii=False)

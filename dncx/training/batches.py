@@ -1,4 +1,4 @@
-"""How a batch is drawn: the one place, for training, scores, traces and debugging."""
+"""Drawing batches, in one place for training, scores, traces and debugging."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -12,24 +12,24 @@ from dncx.tasks.base import Bucketed, Episode, Objective, Task
 R = TypeVar("R")
 
 # The key of a batch serves several purposes. A task's own splits of it count up from 0; these
-# numbers, from the other end, never meet them.
-_ANSWERS = 2**31 - 1  # what happens while the network answers
+# numbers come from the other end and never collide with them.
+_ANSWERS = 2**31 - 1  # random choices while the network answers
 _BUCKET = 2**31 - 2  # the choice of a bucket
 _PARTS = 2**31 - 3  # the parts of a batch
 
 
 def data_of(task: Objective) -> Any:
-    """The arrays that programs of a task take as an argument, so that they are no constants."""
+    """The arrays that a task's programs take as an argument, so that they are not constants."""
     return task.buckets if isinstance(task, Bucketed) else ()
 
 
 def sources(task: Objective, data: Any) -> tuple[Task, ...]:
-    """What batches are drawn from: the buckets in `data`, or the task itself."""
+    """The sources of batches: the buckets in `data`, or the task itself."""
     return data if isinstance(task, Bucketed) else (cast(Task, task),)
 
 
 def batch_key(key: Array, iteration: int | Int[Array, ""]) -> Array:
-    """The key of an iteration's batch, which depends on the run's key and the number alone."""
+    """The key of an iteration's batch, which depends only on the run's key and the iteration."""
     return jax.random.fold_in(key, iteration)
 
 
@@ -41,8 +41,8 @@ def part_keys(task: Objective, key: Array, accumulation: int) -> Array:
     any other task is a single part, which has the batch's own key.
 
     Args:
-      task: of the batch.
-      key: of the batch.
+      task: the task of the batch.
+      key: the key of the batch.
       accumulation: see `GradientOptions`.
     """
     if accumulation == 1 or not isinstance(task, Bucketed):
@@ -51,7 +51,7 @@ def part_keys(task: Objective, key: Array, accumulation: int) -> Array:
 
 
 def drawn_bucket(task: Objective, key: Array) -> Int[Array, ""]:
-    """The number of the bucket that a part of a batch is drawn from, by the buckets' shares."""
+    """The index of the bucket from which a part of a batch is drawn, by the buckets' shares."""
     if not isinstance(task, Bucketed):
         return jnp.int32(0)
     which = jax.random.fold_in(key, _BUCKET)
@@ -59,13 +59,14 @@ def drawn_bucket(task: Objective, key: Array) -> Int[Array, ""]:
 
 
 def on_drawn_source(task: Objective, data: Any, key: Array, act: Callable[[Task], R]) -> R:
-    """`act` on the source that a part of a batch is drawn from, inside jit.
+    """`act` on the source from which a part of a batch is drawn, inside jit.
 
     Args:
-      task: of the batch.
+      task: the task of the batch.
       data: `data_of` the task.
-      key: of the part.
-      act: is compiled once per bucket, as these differ in length; its results are of one shape.
+      key: the key of the part.
+      act: a function that is compiled once per bucket, since their lengths differ; its results
+        have one shape.
     """
     if not isinstance(task, Bucketed):
         return act(cast(Task, task))
@@ -74,5 +75,5 @@ def on_drawn_source(task: Objective, data: Any, key: Array, act: Callable[[Task]
 
 
 def keys_for(episode: Episode, key: Array) -> Array:
-    """A key for what happens while each sequence of a batch is answered, from the batch's key."""
+    """A key per sequence for random choices while it is answered, from the batch's key."""
     return jax.random.split(jax.random.fold_in(key, _ANSWERS), len(episode.inputs))

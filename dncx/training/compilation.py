@@ -1,4 +1,4 @@
-"""The programs of a training run, compiled before it begins and again for every lesson."""
+"""The programs of a training run, compiled before it starts and again for every lesson."""
 
 import dataclasses
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from dncx.training.update import UpdateConfig, make_diagnosis, make_train
 
 @dataclasses.dataclass(frozen=True)
 class Programs:
-    """Functions of the state that hold the keys and the data they need."""
+    """Functions of the state that contain the keys and the data they need."""
 
     train: Callable[..., TrainState]  # (state, last iteration) -> state
     answer: Callable[..., Any]  # (state) -> the outputs for a fresh sequence, and the sequence
@@ -32,7 +32,7 @@ def compile_programs(
 ) -> Programs:
     """The programs of a task, or of one lesson of a `Course`.
 
-    All but `train` are for the first network of a population, and take its state.
+    All except `train` are for the first network of a population and take its state.
     """
     alone, episodes = task, 1
     if isinstance(task, Course):
@@ -45,8 +45,8 @@ def compile_programs(
     draws = draw
     if len(population.seeds) > 1:
         draws = place(jnp.stack([stream(seed, DATA) for seed in population.seeds]))
-    # A restored state is committed to its device, a fresh one is not: as shapes with a device both
-    # give the same program, and a resumed run finds the one that its first start compiled.
+    # A restored state is committed to its device, a new one is not. As shapes with a device, both
+    # give the same program, so a resumed run finds the program compiled at its first start.
     state, one = jax.tree.map(_on_its_device, (state, one))
     train = make_train(config, task).lower(state, draws, place(jnp.int32(0)), data).compile()
     devices = config.gradient.devices

@@ -22,7 +22,7 @@ class Devices(NamedTuple):
 
     @property
     def everywhere(self) -> NamedSharding:
-        """The sharding of an array that every device holds completely."""
+        """The sharding of an array that is replicated on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     def place(self, tree: Any) -> Any:
@@ -38,7 +38,7 @@ class Devices(NamedTuple):
         return jax.tree.map(put, tree)
 
     def spread(self, batch: Any) -> Any:
-        """A batch made inside jit, of which each row of devices makes its part."""
+        """A batch drawn inside jit, with each row of devices drawing its part."""
         return jax.lax.with_sharding_constraint(
             batch, NamedSharding(self.mesh, PartitionSpec(BATCH))
         )
@@ -56,7 +56,7 @@ class Devices(NamedTuple):
         return shared
 
     def over_seeds(self, train: Callable[..., Any]) -> Callable[..., Any]:
-        """A function (states, keys, ...) of a population, for which each row takes some seeds."""
+        """A function (states, keys, ...) of a population, with the seeds divided among the rows."""
         seeds, whole = PartitionSpec(BATCH), PartitionSpec()
 
         def shared(states: Any, keys: Any, *rest: Any) -> Any:
@@ -66,7 +66,7 @@ class Devices(NamedTuple):
         return shared
 
     def share_memory(self, state: Any) -> Any:
-        """A first state whose slots are shared, and with it the states that follow from it."""
+        """An initial state whose slots are divided; the division carries over to later states."""
         if self.mesh.shape[MEMORY] == 1 or not isinstance(state, DNCState):
             return state
         here = jax.sharding.get_abstract_mesh()  # inside shard_map, which has divided the batch
@@ -96,7 +96,7 @@ def check_devices() -> None:
     """Refuses a platform that JAX cannot use, before anything is computed.
 
     Raises:
-      UsageError: if JAX_PLATFORMS asks for it, or its plugin fails; the message names what to do.
+      UsageError: if JAX_PLATFORMS selects it, or its plugin fails; the message names the remedy.
     """
     log = logging.getLogger("jax._src.xla_bridge")
     log.addFilter(_one_line)
@@ -121,11 +121,11 @@ def _platforms() -> str | None:
 
 
 def _no_device(asked: str | None, error: str) -> str:
-    """What to do about JAX's error, on one line.
+    """The remedy for JAX's error, on one line.
 
     Args:
       asked: JAX_PLATFORMS.
-      error: what JAX says.
+      error: JAX's message.
     """
     reason = error.partition("\n")[0].partition(" (set JAX")[0].partition(" (you may")[0]
     reason = reason.partition("': ")[2] or reason
@@ -142,7 +142,7 @@ def _no_device(asked: str | None, error: str) -> str:
 
 
 def _one_line(record: logging.LogRecord) -> bool:
-    """Lets JAX's log say that a plugin failed, and why, without its stack trace."""
+    """Shortens JAX's log of a failed plugin to its reason, without the stack trace."""
     if record.exc_info and record.exc_info[1]:
         error = record.exc_info[1]
         record.msg = f"{record.getMessage()}: {type(error).__name__}: {error}".partition("\n")[0]
@@ -154,12 +154,12 @@ def find_devices(settings: ScaleSettings, batch_size: int, memory_size: int) -> 
     """The devices that a run uses; None for a single one.
 
     Args:
-      settings: how many devices to use.
-      batch_size: of the run.
+      settings: the numbers of devices.
+      batch_size: batch size of the run.
       memory_size: slots of its memory.
 
     Raises:
-      UsageError: there are too few devices, or the work cannot be divided among them.
+      UsageError: if there are too few devices, or the work cannot be divided among them.
     """
     shares = _shares(settings, batch_size)
     there, columns = jax.devices(), settings.memory_devices
@@ -168,7 +168,7 @@ def find_devices(settings: ScaleSettings, batch_size: int, memory_size: int) -> 
             f"memory_devices={columns}: must divide memory_size, which is {memory_size}"
         )
     if columns > 1 and settings.num_seeds > 1:
-        raise UsageError(f"memory_devices={columns}: only with num_seeds=1")
+        raise UsageError(f"memory_devices={columns}: needs num_seeds=1")
     for name, number in (("num_devices", settings.num_devices), ("memory_devices", columns)):
         if number > len(there):
             known = "is 1 device" if len(there) == 1 else f"are {len(there)} devices"
@@ -198,7 +198,7 @@ def find_devices(settings: ScaleSettings, batch_size: int, memory_size: int) -> 
 
 
 def in_words(devices: Devices | None) -> str:
-    """The devices of a run in words: "cpu", or "2 of 8 devices (cpu)"."""
+    """A description of the devices of a run: "cpu", or "2 of 8 devices (cpu)"."""
     there, used = jax.devices(), devices.mesh.size if devices else 1
     if len(there) == 1:
         return there[0].platform

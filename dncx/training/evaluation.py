@@ -28,18 +28,18 @@ from dncx.training.scoring import make_answer, make_measure, make_split_evaluato
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What a model scored at one setting.
+    """The scores of a model at one setting.
 
     Attributes:
       swept: the options of the sweep and their values here.
       task: its name and its settings.
       memory_size: slots; None for a network without a memory.
-      scores: by name, shares between 0 (perfect) and 1.
-      loss: mean of all batches; None on a test set.
-      loss_unit: of the loss.
-      num_episodes: measured, in complete batches; None on a test set.
-      warning: if the memory is too small for the task, else "".
-      sample: one episode in print, or "".
+      scores: error rates by name, between 0 (perfect) and 1.
+      loss: mean over all batches; None on a test set.
+      loss_unit: the unit of the loss.
+      num_episodes: number of measured episodes, in complete batches; None on a test set.
+      warning: a warning if the memory is too small for the task, else "".
+      sample: one episode as text, or "".
       results: see `HasEvalSplits.results`; None for a task without a test set.
       report: see `HasEvalSplits.report`, or "".
     """
@@ -61,7 +61,7 @@ def evaluate(settings: EvalSettings[Any]) -> list[Measurement]:
     """Scores of a trained model: one measurement, or one per point of the sweeps.
 
     Raises:
-      UsageError: there is no such run, or it cannot be measured with these settings.
+      UsageError: if there is no such run, or it cannot be measured with these settings.
     """
     settings.check()
     if settings.out:
@@ -69,7 +69,7 @@ def evaluate(settings: EvalSettings[Any]) -> list[Measurement]:
     names = [text.partition("=")[0] for text in settings.sweep]
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"--sweep {name}: given twice; put all values in one, {name}=1,2,3")
+            raise UsageError(f"--sweep {name}: given twice; join all values, as in {name}=1,2,3")
     points = itertools.product(*(_values(text, settings) for text in settings.sweep))
     results = [_measure(settings, dict(point)) for point in points]
     if settings.out:
@@ -78,7 +78,7 @@ def evaluate(settings: EvalSettings[Any]) -> list[Measurement]:
 
 
 def _check_new_file(path: Path) -> None:
-    """Refuses a file that exists, or that cannot be written, before anything is measured."""
+    """Refuses an existing or unwritable file before anything is measured."""
     check_folder(path.parent, "out")
     try:
         exists, folder = path.exists(), path.parent.is_dir()
@@ -106,7 +106,7 @@ def _values(text: str, settings: EvalSettings[Any]) -> list[tuple[str, Any]]:
 
 
 def _can_be_swept(flag: Flag) -> bool:
-    """Whether it is the memory size, or a number, a word or a choice of the task."""
+    """Whether an option can be swept: the memory size, or a number, word or choice of the task."""
     is_single = flag.kind in (int, float, str) or bool(flag.choices)
     return is_single and (flag.section == "task" or flag.name == "memory_size")
 

@@ -1,4 +1,4 @@
-"""What is kept and reported of a run that ends because its updates are not finite."""
+"""The files and the report of a run that ends because of non-finite updates."""
 
 import math
 from pathlib import Path
@@ -32,9 +32,9 @@ def keep_failure(
     config: RunConfig,
     progress: Progress,
 ) -> str:
-    """Saves the state before the first of the updates skipped in a row, and describes them.
+    """Saves the state before the first of the consecutive skipped updates, and describes them.
 
-    It is saved as a checkpoint in failure/ in the run directory of each network.
+    The state is saved as a checkpoint in failure/ in the run directory of each network.
     """
     described = []
     for seed, folder, one in zip(
@@ -49,7 +49,7 @@ def keep_failure(
         described.append(f"{_what(one, seen)}. {_save(folder, before, own, progress, seen)}")
     others = ""
     if len(described) > 1:
-        others = f"; the same holds for all {len(described)} seeds, of which this is the first"
+        others = f"; all {len(described)} seeds failed in this way, and this is the first"
     return (
         f"{described[0]}{others}; {checkpoints.last_saved(run.checkpoints)}. Try a smaller "
         "--learning_rate or --max_grad_norm, a larger --optimizer_epsilon, or another --seed."
@@ -57,7 +57,7 @@ def keep_failure(
 
 
 def seen_of(norms: dict[str, Any]) -> NonFinite:
-    """What `Attempt.norms` gives, as a record."""
+    """The result of `Attempt.norms` as a record."""
 
     def by_name(tree: Any) -> dict[str, float | str]:
         return {name: finite_or_name(float(norm)) for name, norm in flat(tree).items()}
@@ -97,18 +97,18 @@ def _which(seen: NonFinite) -> str:
 def _save(
     run_dir: Path, state: TrainState, config: RunConfig, progress: Progress, seen: NonFinite
 ) -> str:
-    """Saves a state, and says where, or why it could not be saved."""
+    """Saves a state; returns a sentence with the path, or the reason why it was not saved."""
     folder = run_dir.resolve() / FAILURE
     try:
         processes.on_primary(lambda: set_aside(run_dir, [FAILURE]))
         path = checkpoints.save(folder, state, config, progress, checkpoints.ALL, failure=seen)
-    except Exception as error:  # the disk, or a lost process; the description still stands
+    except Exception as error:  # the disk, or a lost process; the description is still valid
         if not (isinstance(error, TrainingError | OSError) or processes.of_a_loss(error)):
             raise
         reason = str(error).partition("\n")[0].partition(";")[0]
         return f"The state before it could not be saved ({reason})"
     command = "dncx" if config.task.name in DEFAULTS else "python your_task.py"
     return (
-        f"The state before it is in {path}; `{command} debug {run_dir}` looks for the operation "
-        "that failed first"
+        f"The state before it is in {path}; to find the operation that failed first, run "
+        f"`{command} debug {run_dir}`"
     )

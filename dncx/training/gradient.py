@@ -15,12 +15,12 @@ from dncx.training.devices import Devices
 
 
 class GradientOptions(NamedTuple):
-    """How the gradient of a given batch is computed. Only truncation changes its value.
+    """Options for computing the gradient of a batch. Only truncation changes its value.
 
     Attributes:
-      accumulation: parts of the batch, one after the other.
-      truncation: steps that the gradient goes back at most; 0: all.
-      devices: that share the work; None: one device.
+      accumulation: number of parts of the batch, computed one after the other.
+      truncation: largest number of steps that the gradient goes back; 0: all.
+      devices: the devices that share the work; None: one device.
     """
 
     accumulation: int = 1
@@ -42,7 +42,7 @@ def respond(
 ) -> tuple[Float[Array, "B T O"], Episode]:
     """The network's outputs for a batch, and the batch that they answer.
 
-    That is the given batch, except for an `Interactive` task: the last part of its batch is made
+    This is the given batch, except for an `Interactive` task: the last part of its batch is made
     while the network answers, with the keys.
     """
     cell, inputs = cell_and_inputs(network, episode.inputs)
@@ -64,7 +64,7 @@ def loss_and_gradient(
     keys: Array,
     options: GradientOptions = DEFAULT,
 ) -> tuple[Float[Array, ""], Any]:
-    """The task's loss of a batch, and its gradient by the parameters."""
+    """The task's loss of a batch, and its gradient with respect to the parameters."""
 
     def gradient(params: Any, episode: Episode, keys: Array) -> tuple[Float[Array, ""], Any]:
         def loss(params: Any) -> Float[Array, ""]:
@@ -125,8 +125,8 @@ def unroll_truncated(
 ) -> tuple[Float[Array, "B T O"], Any]:
     """`dncx.unroll` with the gradient cut every `window` steps; the state is carried over.
 
-    The rest of the sequence after the last complete window is a shorter window. The backward pass
-    needs memory for one window, and for one state per window.
+    The steps after the last complete window form a shorter window. The backward pass needs memory
+    for one window and for one state per window.
     """
     batch, time, features = inputs.shape
     count = time // window

@@ -25,11 +25,11 @@ def exit_code(number: int) -> int:
 class Interruption:
     """Catches signals while it is open; `signal` is the number of the first one.
 
-    A second signal ends the process at once. A hang-up does not: a closed terminal sends one, and
-    the shell in it sends another. Signals that are ignored stay ignored, such as a hang-up under
-    nohup. Only the main thread can receive signals, so in other threads nothing changes.
+    A second signal ends the process at once. A second hang-up does not: a closed terminal sends
+    one, and the shell in it sends another. Ignored signals stay ignored, for example a hang-up
+    under nohup. Only the main thread can receive signals, so other threads are not affected.
 
-    A terminal or a pipe that nobody reads any more counts as a hang-up, in any thread.
+    A terminal or a pipe that is no longer read counts as a hang-up, in any thread.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class Interruption:
             self._before = {n: old for n, old in handlers.items() if old is not signal.SIG_IGN}
         if not self._before:
             return self
-        # Python runs its handlers only between its own instructions, and the main thread may be in
-        # the compiler for minutes. The bytes in this pipe arrive at once, so another thread can
-        # answer the first signal and obey the second.
+        # Python runs its handlers only between its own instructions, and the main thread may spend
+        # minutes in the compiler. The bytes in this pipe arrive at once, so another thread can
+        # report the first signal and obey the second.
         self._reading, self._writing = os.pipe()
         os.set_blocking(self._writing, False)
         self._wakeup = signal.set_wakeup_fd(self._writing)
@@ -70,7 +70,7 @@ class Interruption:
 
     @property
     def signal(self) -> int | None:
-        """The number of the first signal; None before there is one."""
+        """The number of the first signal; None if there was none."""
         hung_up = self._nobody_reads() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
         return self._first or (signal.SIGHUP if hung_up else None)
 
@@ -78,14 +78,14 @@ class Interruption:
         self._first = self._first or number
 
     def _watch(self) -> None:
-        """Answers the first signal, and ends the process at the second; stops with the pipe."""
+        """Reports the first signal, and ends the process at the second; stops with the pipe."""
         answered = False
         while number := os.read(self._reading, 1):
             if number[0] not in self._before:
                 continue
             if not answered:
                 name = SIGNALS[signal.Signals(number[0])]
-                self._say(f"{name}: stopping after this step; again to end at once, unsaved")
+                self._say(f"{name}: stopping after this step; repeat it to end without saving")
             elif number[0] != signal.SIGHUP:
                 os._exit(exit_code(number[0]))
             answered = True

@@ -38,11 +38,11 @@ from dncx.training.scoring import make_split_evaluator
 from dncx.training.setup import Start, check_task, claim_run_dir, prepare
 from dncx.training.update import UpdateConfig
 
-CALL_SECONDS = 1.0  # an interruption waits about this long for the device, at most
+CALL_SECONDS = 1.0  # an interruption waits at most about this long for the device
 VALIDATED_AT_ONCE = 32  # sequences of the validation set in a batch
-PICTURES = 9  # in a whole training, and one at its first report
+PICTURES = 9  # in a complete training, in addition to one at its first report
 
-Picture = Callable[[Any, Any, int], object]  # of the task, the network and the iteration
+Picture = Callable[[Any, Any, int], object]  # (task, network, iteration)
 
 
 def train(
@@ -50,10 +50,10 @@ def train(
     loggers: Sequence[Logger] = (),
     picture: Picture | None = None,
 ) -> Path:
-    """Trains as the settings say, and leaves a run directory (runs/directory.py).
+    """Trains with the given settings and writes a run directory (runs/directory.py).
 
     Args:
-      settings: all of them.
+      settings: the settings of task, network, optimiser and run.
       loggers: functions that are called with each line of metrics.jsonl, a dictionary.
       picture: called at ten of the reports, after the loggers, with the task, the network and the
         iteration; for example `TensorBoard.picture`.
@@ -62,10 +62,11 @@ def train(
       The run directory.
 
     Raises:
-      UsageError: the settings cannot be used; nothing was written.
-      TrainingError: too many updates in a row were not finite, or the disk refused; the message
-        names what is left.
-      Interrupted: by Ctrl-C, SIGTERM or a closed terminal; training resumes from a checkpoint.
+      UsageError: if the settings cannot be used; nothing was written.
+      TrainingError: if too many updates in a row were non-finite, or the disk failed; the message
+        names the last checkpoint.
+      Interrupted: after Ctrl-C, SIGTERM or a closed terminal; training can resume from a
+        checkpoint.
     """
     settings.check()
     processes.join(settings.scale)
@@ -79,7 +80,7 @@ def train(
     check_folder(run.checkpoints, "checkpoint_dir")
     if run.tensorboard and picture is None:
         raise UsageError(
-            "tensorboard: in Python, give train its logger: with TensorBoard(run_dir) as board: "
+            "tensorboard: in Python, pass the logger to train: with TensorBoard(run_dir) as board: "
             "train(settings, loggers=[board], picture=board.picture)"
         )
 
@@ -98,7 +99,7 @@ def train(
         action = next_action(run, start.progress, trained, start.changed)
         if action is NextAction.NOTHING:
             reached = max(start.progress.iteration, trained or 0)
-            reporter.say(f"{run.run_dir} is trained to iteration {reached} already")
+            reporter.say(f"{run.run_dir} is already trained to iteration {reached}")
             return run.run_dir
         _report_start(start, reporter)
         reports = Reports(run, population, task.loss_unit, reporter, loggers)
@@ -120,7 +121,7 @@ def train(
 
 
 def _report_start(start: Start, reporter: Reporter) -> None:
-    """Reports from where the run begins or continues, and which settings differ."""
+    """Reports where the run begins or resumes, and which settings differ."""
     if start.initial:
         reporter.say(start.initial.report(start.config.network))
     if start.checkpoint is None:
@@ -132,7 +133,7 @@ def _report_start(start: Start, reporter: Reporter) -> None:
 
 @contextmanager
 def _disk_errors(run: RunSettings) -> Iterator[None]:
-    """Names what is left when a full or read-only disk ends a run."""
+    """Names the last checkpoint when a full or read-only disk ends a run."""
     try:
         yield
     except OSError as error:
@@ -142,7 +143,7 @@ def _disk_errors(run: RunSettings) -> Iterator[None]:
 
 @dataclasses.dataclass
 class _Loop:
-    """Sends iterations to the device, and reports and saves between them."""
+    """Runs iterations on the device, and reports and saves between them."""
 
     settings: RunSettings
     task: Objective
@@ -159,7 +160,7 @@ class _Loop:
     score: Score | None = None  # the newest validation error or average loss
 
     def compile(self, state: TrainState) -> TrainState:
-        """Compiles the programs, and runs them for no iteration, to see that they fit."""
+        """Compiles the programs and runs them for zero iterations, to check that they fit."""
         start = time.perf_counter()
         devices = in_words(self.update.gradient.devices)
         self.reporter.say(f"compiling for {devices}: 5 to 30 s, about 1 s when started again")
@@ -175,20 +176,20 @@ class _Loop:
         return jax.block_until_ready(self.programs.train(state, state.reached))
 
     def _introduce(self) -> None:
-        """Reports what a reader of the reports must know of the task and the network."""
+        """Prints notes on the task and the network that explain the reports."""
         if about := getattr(self.task, "about", ""):
             self.reporter.say(about)
         if warning := small_memory_warning(self.config.network, self._present_task()):
             self.reporter.say(warning)
 
     def _present_task(self) -> Objective:
-        """The task, or its present lesson."""
+        """The task, or its current lesson."""
         if isinstance(self.task, Course):
             return self.task.at_lesson(self.progress.lesson)
         return self.task
 
     def run(self, state: TrainState, interruption: Interruption) -> TrainState:
-        """All iterations, or those before an interruption; returns the state after the last."""
+        """Runs all iterations, or those before an interruption; returns the last state."""
         settings, iteration = self.settings, state.reached
         clock, done = time.perf_counter(), iteration
         self.reporter.show_bar()
@@ -231,7 +232,7 @@ class _Loop:
             raise Interrupted(f"stopped after iteration {state.reached}; {left}", stopped)
 
     def _advance(self, state: TrainState) -> TrainState:
-        """One call to the device: up to the next stop, or for about a second."""
+        """One call to the device: until the next stop, or for about a second."""
         start, before = time.perf_counter(), state.reached
         state = self.programs.train(state, min(before + self.pace, self._next_stop(before)))
         iteration = state.reached
@@ -264,7 +265,7 @@ class _Loop:
         return min(settings.num_training_iterations, *stops)
 
     def _due(self, iteration: int, interval: int) -> bool:
-        """Whether something with this interval is due; at the very end everything is."""
+        """Whether something with this interval is due; at the end, everything is."""
         return interval > 0 and (iteration % interval == 0 or self._ends(iteration))
 
     def _ends(self, iteration: int) -> bool:
@@ -289,7 +290,7 @@ class _Loop:
         return state
 
     def _next_lesson(self, state: TrainState) -> bool:
-        """Whether the present lesson has just been learned and another one follows."""
+        """Whether the current lesson has just been learned and another one follows."""
         task, iteration, lesson = self.task, state.reached, self.progress.lesson
         if not isinstance(task, Course) or iteration % task.gate.every:
             return False
@@ -315,7 +316,7 @@ class _Loop:
             self.score = Score(f"loss in lesson {lesson}" if lesson else "loss", loss)
 
     def _draw(self, state: TrainState) -> None:
-        """Has a picture drawn now and then, of the network as it is in this report."""
+        """Draws a picture of the current network at some of the reports."""
         before, now = int(state.reported), state.reached
         total = self.settings.num_training_iterations
         due = before == 0 or PICTURES * before // total != PICTURES * now // total

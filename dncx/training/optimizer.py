@@ -18,8 +18,8 @@ def make_optimizer(
     x weight_decay x weight, outside of RMSProp and its momentum.
 
     Args:
-      settings: its numbers.
-      iterations: over which the learning rate follows its schedule.
+      settings: the settings of the optimiser.
+      iterations: the length of the learning rate schedule.
 
     Source: Loshchilov and Hutter 2019, arXiv:1711.05101 (weight decay).
     """
@@ -39,7 +39,7 @@ def make_optimizer(
 def _clipping(settings: OptimizerSettings) -> optax.GradientTransformation:
     """Clips by value and then by norm, in one part of the chain.
 
-    So the state has the same parts with either, and a run may change them.
+    The state therefore has the same parts with either limit, and a run may change the limits.
     """
     by_value, by_norm = optax.identity(), optax.clip_by_global_norm(settings.max_grad_norm)
     if settings.max_grad_value:
@@ -56,9 +56,9 @@ def _clipping(settings: OptimizerSettings) -> optax.GradientTransformation:
 def decayed_weights(params: Any) -> Any:
     """Whether weight decay applies to each parameter: to matrices, except for embeddings.
 
-    A bias or the scale of a layer norm has no product whose size decay could limit. Embeddings are
-    left out as in Csordás and Schmidhuber 2019 (arXiv:1904.10278): a row changes only when its word
-    occurs, so decay would shrink those of rare words.
+    A bias or the scale of a layer norm multiplies nothing whose size decay could limit. Embeddings
+    are left out as in Csordás and Schmidhuber 2019 (arXiv:1904.10278): a row changes only when its
+    word occurs, so decay would shrink the rows of rare words.
     """
 
     def decays(path: Any, array: Any) -> bool:
@@ -68,7 +68,7 @@ def decayed_weights(params: Any) -> Any:
 
 
 def learning_rates(settings: OptimizerSettings, iterations: int) -> optax.Schedule:
-    """The learning rate by the number of updates made."""
+    """The learning rate as a function of the number of updates."""
     rate, warmup = settings.learning_rate, settings.warmup_iterations
     rest = max(1, iterations - warmup)
     schedules = {

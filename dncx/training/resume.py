@@ -1,4 +1,4 @@
-"""Continuing from a checkpoint, and what becomes of files in the way of a run."""
+"""Resuming from a checkpoint, and moving aside files that a run would overwrite."""
 
 import dataclasses
 import enum
@@ -19,23 +19,23 @@ from dncx.settings.training import RunSettings
 
 
 class Resumed(NamedTuple):
-    """A run as it continues."""
+    """A run that continues."""
 
     config: RunConfig
     progress: Progress
-    changed: list[str]  # settings that are not as they were, one line each
+    changed: list[str]  # changed settings, one line each
 
 
 def resumed(checkpoint: Checkpoint, asked: RunConfig, params: Any) -> Resumed:
     """The configuration and the progress of a run that continues from a checkpoint.
 
     Args:
-      checkpoint: from where.
-      asked: the configuration that the flags give.
-      params: the shapes of the parameters that it needs.
+      checkpoint: the checkpoint.
+      asked: the configuration from the flags.
+      params: the shapes of the parameters that the configuration needs.
 
     Raises:
-      UsageError: the flags change what cannot change within a run.
+      UsageError: if the flags change settings that cannot change within a run.
     """
     saved, progress = checkpoint.manifest.config, checkpoint.manifest.progress
     changes = Changes(saved, asked)
@@ -45,8 +45,8 @@ def resumed(checkpoint: Checkpoint, asked: RunConfig, params: Any) -> Resumed:
         lines = "\n  ".join(changes.fixed + shapes)
         raise UsageError(
             f"the checkpoint {checkpoint.path} differs in settings that cannot change within a "
-            f"run:\n  {lines}\nGive the run's own settings, another --run_dir or --checkpoint_dir, "
-            "or --no-resume to start anew (the old files are moved aside, not lost)."
+            f"run:\n  {lines}\nUse the run's own settings, another --run_dir or --checkpoint_dir, "
+            "or --no-resume to start over (the old files are moved aside, not lost)."
         )
     if changes.free:
         resumption = Resumption(iteration=progress.iteration, changed=tuple(changes.free))
@@ -56,13 +56,13 @@ def resumed(checkpoint: Checkpoint, asked: RunConfig, params: Any) -> Resumed:
 
 
 def keeps_validation(checkpoint: Checkpoint, asked: RunConfig) -> bool:
-    """Whether the best model so far is still the best: it was validated on the same task."""
+    """Whether the best model so far still counts as the best: it was validated on this task."""
     saved = checkpoint.manifest
     return saved.progress.validation is not None and saved.config.task == asked.task
 
 
 class NextAction(enum.Enum):
-    """What is left to do of a run."""
+    """The work that remains for a run."""
 
     TRAIN = enum.auto()
     WRITE_MODEL = enum.auto()
@@ -72,23 +72,23 @@ class NextAction(enum.Enum):
 def next_action(
     run: RunSettings, progress: Progress, trained: int | None, changed: list[str]
 ) -> NextAction:
-    """Whether to train, only to write the model, or to do nothing.
+    """Whether to train, to write the model only, or to do nothing.
 
     Args:
       run: the settings.
-      progress: of the checkpoint to continue from, or of a new run.
-      trained: how far the models of the run are trained; None if there are none.
-      changed: settings that are not as they were.
+      progress: the progress of the checkpoint to resume from, or of a new run.
+      trained: the iteration up to which the models of the run are trained; None if there are none.
+      changed: changed settings.
 
     Raises:
-      UsageError: the settings ask for fewer iterations than were made, or for changes in a run
-        that has ended.
+      UsageError: if the settings ask for fewer iterations than are complete, or change a run that
+        has ended.
     """
     reached, total = progress.iteration, run.num_training_iterations
     if reached > total and trained is None:
         raise UsageError(
             f"{run.run_dir} is at iteration {reached}: --num_training_iterations={reached} writes "
-            "its model as it is, a larger number trains further"
+            "its current model, a larger number trains further"
         )
     ended = reached >= total or trained == total or progress.out_of_patience(run.patience)
     if not ended:
@@ -98,8 +98,8 @@ def next_action(
     if changed:
         lines = "\n  ".join(changed)
         raise UsageError(
-            f"{run.run_dir} is trained to iteration {max(reached, trained)} already, with other "
-            f"settings:\n  {lines}\nGive another --run_dir, --no-resume to start anew (the old "
+            f"{run.run_dir} is already trained to iteration {max(reached, trained)} with other "
+            f"settings:\n  {lines}\nUse another --run_dir, --no-resume to start over (the old "
             "files are moved aside, not lost), or a larger --num_training_iterations to train "
             "further."
         )
@@ -107,9 +107,9 @@ def next_action(
 
 
 def own_folders(run: RunSettings) -> list[Path]:
-    """The folders that no other run may use: the run directory, and that of its checkpoints.
+    """The folders that no other run may use: the run directory and the checkpoint folder.
 
-    Checkpoints in another run's directory count as that directory.
+    If the checkpoints are in another run's directory, that directory counts.
     """
     run_dir, folder = run.run_dir.resolve(), run.checkpoints
     in_a_run = folder.parent == run_dir or (folder.parent / CONFIG).exists()
@@ -123,14 +123,14 @@ def make_room(
     iteration: int,
     report: Callable[[str], object],
 ) -> None:
-    """Moves aside whatever a run would overwrite: another run, or later models of this one.
+    """Moves aside the files that a run would overwrite: another run, or later models of this one.
 
     Args:
-      run: where the run writes.
-      folders: of its models.
-      run_id: of the run that continues; None for a new one.
-      iteration: from which it continues.
-      report: is called with what was moved, in words.
+      run: the settings of the run.
+      folders: the folders of its models.
+      run_id: the identity of a run that continues; None for a new run.
+      iteration: the iteration from which it continues.
+      report: is called with a line of text on the moved files.
     """
     if run_id and _id_at(run.run_dir) == run_id:
         for folder in folders:
@@ -147,7 +147,7 @@ def make_room(
         moves.append((run.checkpoints, saved))
     for folder, names in moves:
         if aside := set_aside(folder, names):
-            report(f"{folder} held an earlier run; it is in {aside} now")
+            report(f"moved the earlier run in {folder} to {aside}")
 
 
 def _id_at(run_dir: Path) -> str | None:
@@ -155,7 +155,7 @@ def _id_at(run_dir: Path) -> str | None:
 
 
 def _move_later_model(folder: Path, iteration: int, report: Callable[[str], object]) -> None:
-    """Moves a model aside that is trained beyond the iteration from which the run continues."""
+    """Moves aside a model that is trained beyond the iteration from which the run continues."""
     progress = trained_progress(folder)
     if progress is None or progress.iteration <= iteration:
         return
@@ -163,4 +163,4 @@ def _move_later_model(folder: Path, iteration: int, report: Callable[[str], obje
         for name in (CONFIG, METRICS):  # copied, as the run that continues needs them
             if (folder / name).exists():
                 shutil.copy2(folder / name, aside)
-        report(f"{folder} held a later model; it is in {aside} now")
+        report(f"moved the later model in {folder} to {aside}")

@@ -1,4 +1,4 @@
-"""Scores of a network: on fresh batches, and on whole validation and test sets."""
+"""Scores of a network on fresh batches, and on complete validation and test sets."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -21,8 +21,8 @@ def make_answer(
 ) -> Wrapped:
     """A compiled function (params, key, number, data) -> outputs for a fresh batch, and the batch.
 
-    A task in buckets gives a batch of its first bucket, which has the shortest sequences. The
-    devices, here and below, hold the parameters and share the slots of a memory.
+    For a task in buckets, the batch comes from the first bucket, which has the shortest sequences.
+    The devices, here and below, have copies of the parameters and share the slots of a memory.
     """
 
     def answer(params: Any, key: Array, number: Int[Array, ""], data: Any) -> tuple[Array, Episode]:
@@ -37,7 +37,7 @@ def make_measure(
 ) -> Wrapped:
     """A compiled function (params, key, number, data) -> loss and scores of a fresh batch.
 
-    A task in buckets gives the mean over one batch from each bucket, weighted by the shares.
+    For a task in buckets, this is the mean over one batch from each bucket, weighted by the shares.
     """
     shares = task.shares if isinstance(task, Bucketed) else (1.0,)
 

@@ -32,24 +32,24 @@ from dncx.training.update import UpdateConfig
 
 
 class Start(NamedTuple):
-    """Where a run begins."""
+    """The starting point of a run."""
 
     update: UpdateConfig
     state: TrainState
     config: RunConfig
     progress: Progress
-    checkpoint: Checkpoint | None  # from which it continues
-    changed: list[str]  # settings that differ from the checkpoint's
-    corrupt: dict[Path, str]  # newer checkpoints that are not intact, and why
-    initial: InitialWeights | None = None  # from which a new run begins; None: random ones
+    checkpoint: Checkpoint | None  # the checkpoint from which it resumes
+    changed: list[str]  # settings that have changed since the checkpoint
+    corrupt: dict[Path, str]  # newer, corrupt checkpoints and the reasons
+    initial: InitialWeights | None = None  # initial weights of a new run; None: random
 
 
 def prepare(settings: TrainSettings[Any], task: Objective, network: NetworkConfig) -> Start:
     """The newest intact checkpoint of a run, or a new run. Writes nothing.
 
     Raises:
-      UsageError: all checkpoints are corrupt, or the newest is of another network, or the initial
-        model does not fit the network.
+      UsageError: if all checkpoints are corrupt, the newest belongs to another network, or the
+        initial model does not fit the network.
     """
     run, found, corrupt = settings.run, None, {}
     if run.resume:
@@ -88,10 +88,10 @@ def prepare(settings: TrainSettings[Any], task: Objective, network: NetworkConfi
 
 
 def update_config(config: RunConfig, devices: Devices | None = None) -> UpdateConfig:
-    """How a run updates its networks.
+    """The update rule of a run.
 
     Raises:
-      UsageError: the implementation cannot compute the network.
+      UsageError: if the implementation cannot compute the network.
     """
     updates = config.updates
     try:
@@ -117,12 +117,12 @@ def first_state(
     """The state of a run before its first iteration.
 
     Args:
-      config: of the run.
-      update: its optimiser.
+      config: the configuration of the run.
+      update: its update rule.
       initial: the weights of all seeds; None: each seed draws its own.
 
     Raises:
-      UsageError: the weights are of another network.
+      UsageError: if the weights belong to another network.
     """
     averages = update.weight_average > 0
     given = initial.params(config.network) if initial else None
@@ -148,9 +148,9 @@ def restore(
     """The state in a checkpoint.
 
     Args:
-      checkpoint: intact.
-      template: the shapes of the run's first state.
-      devices: to which the arrays go; None: the first one.
+      checkpoint: an intact checkpoint.
+      template: the shapes of the run's initial state.
+      devices: the devices for the arrays; None: the first device.
     """
     if checkpoint.manifest.progress.validation is not None:
         # The checkpoint also has the best parameters so far, of the same shapes.
@@ -177,7 +177,7 @@ def claim_run_dir(
         make_folder(folder)
     locks.take(own_folders(run))
     for aside in checkpoints.move_aside(start.corrupt):
-        report(f"the corrupt checkpoint is in {aside} now")
+        report(f"moved the corrupt checkpoint to {aside}")
     run_id = start.config.id if start.checkpoint else None
     make_room(run, population.folders, run_id, reached, report)
     population.write_configs(start.config)
@@ -187,16 +187,16 @@ def claim_run_dir(
 def _check_memory_devices(settings: TrainSettings[Any], network: NetworkConfig) -> None:
     columns = settings.scale.memory_devices
     if columns > 1 and network.kind != "dnc":
-        raise UsageError(f"memory_devices={columns}: only with model=dnc, not {network.kind}")
+        raise UsageError(f"memory_devices={columns}: needs model=dnc, not {network.kind}")
     if columns > 1 and settings.implementation == "native":
-        raise UsageError(f"memory_devices={columns}: not with implementation=native")
+        raise UsageError(f"memory_devices={columns}: cannot be used with implementation=native")
 
 
 def _check_lesson(task: Objective, progress: Progress) -> None:
     if isinstance(task, Course) and progress.lesson > task.num_lessons:
         raise UsageError(
-            f"the run is in lesson {progress.lesson} already, and the task ends with lesson "
-            f"{task.num_lessons}; give another --run_dir, or --no-resume to start anew"
+            f"the run is already in lesson {progress.lesson}, but the task ends with lesson "
+            f"{task.num_lessons}; use another --run_dir, or --no-resume to start over"
         )
 
 
@@ -214,6 +214,6 @@ def check_task(settings: TrainSettings[Any], task: Objective) -> None:
         raise UsageError("num_seeds: with validation, train one seed after the other")
     if isinstance(task, Course):
         raise UsageError(
-            f"num_seeds: each seed would end the lessons of {settings.task_name} at another "
+            f"num_seeds: each seed would end the lessons of {settings.task_name} at a different "
             "iteration; train one seed after the other"
         )

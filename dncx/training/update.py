@@ -1,4 +1,4 @@
-"""The compiled part of training: draw a batch, take the gradient, update; many times a call."""
+"""The compiled part of training: draw a batch, compute the gradient, update; repeated per call."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,13 +21,13 @@ _USUAL = 0.99  # decay of the running average of the loss
 
 
 class UpdateConfig(NamedTuple):
-    """How an iteration changes the network.
+    """The update rule of an iteration.
 
     Attributes:
       graph: the network without its parameters.
-      optimizer: makes an update of a gradient.
-      batch_size: sequences an iteration.
-      gradient: how the gradient is computed.
+      optimizer: converts a gradient to an update.
+      batch_size: sequences per iteration.
+      gradient: options for computing the gradient.
       num_seeds: networks trained at once.
       max_skipped_updates: non-finite updates in a row that end a call.
       skip_spikes: an update is skipped if the loss exceeds the usual one this many times; 0: never.
@@ -44,18 +44,18 @@ class UpdateConfig(NamedTuple):
     weight_average: float = 0.0
 
     def of_a_part(self, parts: int) -> "UpdateConfig":
-        """The configuration for each of the parts that a batch is drawn in."""
+        """The configuration for each part of a batch."""
         rest = self.gradient._replace(accumulation=self.gradient.accumulation // parts)
         return self._replace(batch_size=self.batch_size // parts, gradient=rest)
 
 
 class Attempt(NamedTuple):
-    """An update before the decision whether to make it."""
+    """An update before the decision whether to apply it."""
 
     loss: Float[Array, ""]
     gradient: Any
-    change: Any  # of the parameters
-    params: Any  # changed
+    change: Any  # the change of the parameters
+    params: Any  # the changed parameters
     opt_state: Any
 
     def norms(self) -> dict[str, Any]:
@@ -80,11 +80,11 @@ def drawn_gradient(
     """The loss and the gradient of the batch that a key draws.
 
     Args:
-      params: of the network.
-      config: how the gradient is computed.
-      task: of the batch.
+      params: the parameters of the network.
+      config: the update rule.
+      task: the task of the batch.
       data: `data_of` the task.
-      key: of the batch.
+      key: the key of the batch.
     """
     keys = part_keys(task, key, config.gradient.accumulation)
     config = config.of_a_part(len(keys))
@@ -102,7 +102,7 @@ def drawn_gradient(
 def attempt(
     state: TrainState, config: UpdateConfig, loss: Float[Array, ""], gradient: Any
 ) -> Attempt:
-    """The update that a gradient leads to."""
+    """The update for a gradient."""
     change, opt_state = config.optimizer.update(gradient, state.opt_state, state.params)
     return Attempt(loss, gradient, change, optax.apply_updates(state.params, change), opt_state)
 
@@ -112,7 +112,7 @@ def update(
 ) -> TrainState:
     """The state after one iteration with the loss and the gradient of its batch.
 
-    Parameters and optimiser stay as they were if anything is non-finite or the loss is a spike.
+    Parameters and optimiser do not change if anything is non-finite or the loss is a spike.
     """
     _, _, _, params, opt_state = attempt(state, config, loss, gradient)
     norm = optax.tree.norm(gradient)
@@ -150,8 +150,8 @@ def _spike(
 ) -> tuple[Array, Float[Array, ""]]:
     """Whether a loss is more than `limit` times the usual one, and the new usual loss.
 
-    A spike enters the average as the limit, so that a single one changes little: the usual loss
-    grows by a factor of at most 1 + (1 - decay) (limit - 1) an iteration.
+    A spike enters the average as the limit, so that a single spike changes it little: the usual
+    loss grows by a factor of at most 1 + (1 - decay) (limit - 1) per iteration.
     """
     usual = state.usual_loss
     if not limit:
@@ -176,7 +176,7 @@ def _averaged(state: TrainState, params: Any, decay: float) -> Any:
 
 
 def _of_one_seed(config: UpdateConfig) -> UpdateConfig:
-    """The configuration for one seed of a population, which has a device to itself."""
+    """The configuration for one seed of a population, which is computed on a single device."""
     return config._replace(num_seeds=1, gradient=config.gradient._replace(devices=None))
 
 
@@ -185,7 +185,7 @@ def _on_drawn_batch(
 ) -> Callable[..., Any]:
     """A function (state, data key, `data_of` the task) -> `act`(state, config, loss, gradient).
 
-    Loss and gradient are of the batch of the state's iteration.
+    Loss and gradient belong to the batch of the state's iteration.
     """
 
     def step(state: TrainState, key: Array, data: Any) -> Any:
@@ -199,8 +199,8 @@ def make_train(config: UpdateConfig, task: Objective) -> Wrapped:
     """A compiled function (state, data key, last iteration, `data_of` the task) -> state.
 
     One call runs all iterations up to the last one, or until `max_skipped_updates` in a row were
-    skipped. How iterations are divided into calls does not change the result: the batch of an
-    iteration depends on the key and its number alone.
+    skipped. The division of iterations into calls does not change the result, since the batch of an
+    iteration depends only on the key and the iteration.
 
     States and keys of a population have a leading axis of seeds; every seed runs to the last
     iteration.
@@ -240,7 +240,7 @@ def _population(config: UpdateConfig, task: Objective) -> Callable[..., TrainSta
 def make_diagnosis(config: UpdateConfig, task: Objective) -> Wrapped:
     """A compiled function (state, data key, `data_of` the task) -> `Attempt.norms` of the update.
 
-    It takes the state of one network, also of a population.
+    It takes the state of a single network, even in a population.
     """
     alone = _of_one_seed(config) if config.num_seeds > 1 else config
     return jax.jit(_on_drawn_batch(task, alone, lambda *given: attempt(*given).norms()))

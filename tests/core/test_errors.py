@@ -90,7 +90,7 @@ REFUSED = {
     "a config for a cell": (lambda: unroll(CONFIG, X), TypeError, "DNCConfig"),
     "text for lengths": (lambda: unroll(CELL, X, lengths="4"), TypeError, "lengths must be"),
     "one length": (lambda: unroll(CELL, X, lengths=4), ValueError, "shape (2,)"),
-    "broken lengths": (lambda: unroll(CELL, X, lengths=[1.5, 2]), ValueError, "whole numbers"),
+    "broken lengths": (lambda: unroll(CELL, X, lengths=[1.5, 2]), ValueError, "integers"),
     "numbers for resets": (lambda: unroll(CELL, X, resets=np.ones((2, 4))), ValueError, "boolean"),
     "no tree": (lambda: unroll(CELL, X, initial_state=0), ValueError, "like a DNCState"),
     "a tuple for a state": (

@@ -136,12 +136,12 @@ def test_a_state_may_be_donated():
 
 def test_an_access_for_another_controller_is_refused():
     access = MemoryAccess(7, memory_size=5, word_size=3, num_read_heads=2, rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match=r"MemoryAccess does not step on the controller's 6 out"):
+    with pytest.raises(ValueError, match=r"MemoryAccess.* 6 out"):
         DNC(3, 2, SMALL, access=access, rngs=nnx.Rngs(0))
 
 
 def test_a_controller_for_other_inputs_is_refused():
-    with pytest.raises(ValueError, match=r"LSTM does not step on one example of 9 features"):
+    with pytest.raises(ValueError, match=r"LSTM.* 9 features"):
         DNC(3, 2, SMALL, controller=LSTM(3, 6, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0))
 
 

@@ -145,12 +145,12 @@ def test_other_recurrent_cells_unroll_too():
 
 REFUSED = [
     (r"inputs \[\*batch, time, features\], got shape \(3,\)", INPUTS[0, 0], {}),
-    (r"inputs of 3 features, \[\*batch, 3\] at a step; got \(2, 2\)", INPUTS[:, :, :2], {}),
+    (r"inputs.*3 features.*\[\*batch, 3\].*got \(2, 2\)", INPUTS[:, :, :2], {}),
     (r"lengths must lie in 0..6.*got 2..7", INPUTS, {"lengths": np.array([2, 7])}),
     (r"lengths must lie in 0..6.*got -1..3", INPUTS, {"lengths": np.array([-1, 3])}),
-    (r"whole numbers of shape \(2,\).*got int32 of shape \(3,\)", INPUTS,
+    (r"lengths.*of shape \(2,\).*got int32 of shape \(3,\)", INPUTS,
      {"lengths": jnp.array([1, 2, 3])}),
-    (r"lengths must be whole numbers.*got float32", INPUTS, {"lengths": jnp.ones(2)}),
+    (r"lengths must be integers.*got float32", INPUTS, {"lengths": jnp.ones(2)}),
     (r"resets must be booleans of shape \(2, 6\); got bool of shape \(6, 2\)", INPUTS,
      {"resets": jnp.zeros((6, 2), bool)}),
     (r"initial_state.*must have shape \(2, 2, 3\).*got \(1, 2, 3\)", INPUTS,
@@ -160,7 +160,7 @@ REFUSED = [
 
 
 def test_a_step_refuses_a_state_of_another_batch():
-    with pytest.raises(ValueError, match=r"the state is of a batch of shape \(2,\), the inputs"):
+    with pytest.raises(ValueError, match=r"batch shape \(2,\).*inputs"):
         CELL(CELL.initialize_carry((2, 3)), INPUTS)
 
 

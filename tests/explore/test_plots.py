@@ -315,7 +315,7 @@ def test_error_table():
     assert lines["here"][-1] == pytest.approx(np.mean([n for n in range(20) if n != 2]))
     np.testing.assert_allclose(lines["DNC1, paper"][:3], [9, 39.2, 0.4])
     assert len(axes.get_yticklabels()) == 20
-    with pytest.raises(UsageError, match="GPT: must be of LSTM, NTM, DNC1, DNC2"):
+    with pytest.raises(UsageError, match="GPT: must be one of LSTM, NTM, DNC1, DNC2"):
         plots.error_table(found, ["GPT"])
 
 

@@ -212,7 +212,7 @@ def test_no_native_kernel_here(monkeypatch):
     monkeypatch.setattr(library, "load", lambda dtype, heads: "there is no compiler")
     assert select(make()) == ("xla", "there is no compiler")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert "not for gpu" in select(make()).reason
+    assert "not on gpu" in select(make()).reason
 
 
 @pytest.mark.parametrize(

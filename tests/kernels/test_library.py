@@ -153,7 +153,7 @@ def test_a_compiler_that_hangs_is_killed_with_its_children(while_asked, tmp_path
     monkeypatch.setattr(compiler, "_SECONDS_TO_ANSWER", 1)
     monkeypatch.setattr(compiler, "_SECONDS_TO_COMPILE", 1)
     begun = time.monotonic()
-    with pytest.raises(compiler.CompilerError, match="has not ended after 1 s"):
+    with pytest.raises(compiler.CompilerError, match="within 1 s"):
         compiled(tmp_path / "cache")
     assert time.monotonic() - begun < 20
     assert _ends(int(child.read_text()))
@@ -173,7 +173,7 @@ def test_a_compiler_that_makes_no_library(tmp_path, monkeypatch):
     path.write_text('#!/bin/sh\ncase "$*" in *-E*) echo "#define __cplusplus 1";; esac\n')
     path.chmod(0o755)
     monkeypatch.setenv("CXX", str(path))
-    with pytest.raises(compiler.CompilerError, match="without an error or a library"):
+    with pytest.raises(compiler.CompilerError, match=r"no error but .* no library"):
         compiled(tmp_path / "cache")
 
 

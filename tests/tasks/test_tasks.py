@@ -216,9 +216,9 @@ def test_a_custom_task_refuses_settings(tmp_path, capsys):
 def test_a_run_cannot_end_before_the_lesson_it_is_in(grown, tmp_path, capsys):
     run_dir = shutil.copytree(grown, tmp_path / "run")
     assert train(Growing, run_dir, 30, "--last_lesson=2") == 2
-    assert (
-        "the run is in lesson 3 already, and the task ends with lesson 2" in capsys.readouterr().err
-    )
+    message = capsys.readouterr().err
+    assert "in lesson 3" in message
+    assert "ends with lesson 2" in message
 
 
 def test_another_task_of_the_same_sizes_does_not_go_on(grown, tmp_path, capsys):

@@ -240,7 +240,7 @@ def test_a_run_that_stopped_in_its_gradient(fail):
 def test_a_batch_that_is_not_finite(fail):
     printed = fail(f"--fault={Spoiled.INPUTS}")
     assert "batch: NOT finite: 1 of 3 arrays, such as inputs" in printed
-    assert "not finite: inputs in sequence 2, time step 5" in printed
+    assert "inputs in sequence 2, time step 5" in printed
 
 
 def test_gradients_whose_norm_is_too_large(fail):
@@ -383,7 +383,7 @@ def test_parameters_that_were_bad_before(stopped, debug_changed):
 
     printed = debug_changed(stopped, state=spoil)
     assert "parameters: NOT finite: 1 of 4 arrays, such as output_linear.bias\n" in printed
-    assert "The parameters were not finite before this update" in printed
+    assert "non-finite before this update" in printed
 
 
 def test_other_numbers_than_those_seen(stopped, debug_changed):
@@ -411,7 +411,7 @@ def test_all_is_finite_now(stopped, debug_changed):
         init = update.optimizer.init
         return update._replace(optimizer=optax.GradientTransformation(init, still))
 
-    assert "All is finite now" in debug_changed(stopped, update=with_still)
+    assert "All numbers are finite" in debug_changed(stopped, update=with_still)
 
 
 # What it cannot do

@@ -122,7 +122,7 @@ def test_only_the_errors_of_jax_are_lost_processes(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(RuntimeError, match="a logger's"), processes.losses_reported(str):
         raise RuntimeError("a logger's")
-    with pytest.raises(TrainingError, match="was lost, or"), processes.losses_reported(str):
+    with pytest.raises(TrainingError, match="was lost"), processes.losses_reported(str):
         raise jax.errors.JaxRuntimeError
 
 
@@ -134,7 +134,7 @@ def test_a_process_lost_in_a_save_is_no_broken_disk(monkeypatch, tmp_path):
     monkeypatch.setattr(processes, "on_primary", refuse)
     state = initial_state({"w": jnp.zeros(3)}, optax.sgd(0.1))
     config = read_config(SHIPPED / "memory-reuse" / CONFIG)
-    with pytest.raises(TrainingError, match="was lost, or"), processes.losses_reported(str):
+    with pytest.raises(TrainingError, match="was lost"), processes.losses_reported(str):
         checkpoints.save(tmp_path, state, config, Progress(), checkpoints.ALL)
 
 

@@ -360,7 +360,8 @@ def test_no_checkpoint_goes_before_the_next_is_verified(run_dir, monkeypatch, ca
     before = files(run_dir / "checkpoints")
     assert train(run_dir, "--checkpoint_interval=7", "--keep_checkpoints=1") == 1
     error = capsys.readouterr().err
-    assert "what was read back is not what was written; the last good checkpoint is" in error
+    assert "read back" in error
+    assert "the last good checkpoint is" in error
     assert files(run_dir / "checkpoints") == before
 
 
@@ -687,10 +688,8 @@ def test_too_many_in_a_row_stop_with_what_was_seen(tmp_path, capsys):
         assert "the loss is nan; non-finite norms of gradients: " in message
         assert "controller.gates.kernel (nan)" in message
         failure = tmp_path / "run" / "failure"
-        assert (
-            f"The state before it is in {failure / str(first - 1)}; `python your_task.py debug "
-            in message
-        )
+        assert f"in {failure / str(first - 1)};" in message
+        assert "`python your_task.py debug " in message
         assert "; the last good checkpoint is " in message
         assert (tmp_path / "run" / f"earlier-{time - 1}" / "failure").exists() is (time == 2)
     found, broken = checkpoints.newest_intact(failure)

@@ -153,8 +153,8 @@ def test_checkpoint_dir_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
-        ([], 0, "is trained to iteration 14 already"),
-        (["--seed=9"], 2, "already, with other settings:\n  seed: 3 in the checkpoint, 9 asked"),
+        ([], 0, "trained to iteration 14"),
+        (["--seed=9"], 2, "other settings:\n  seed: 3 in the checkpoint, 9 asked"),
     ],
 )
 def test_a_finished_run_is_left_as_it_is(flags, code, message, copy_of_checkpointed, capsys):
@@ -193,7 +193,7 @@ def test_a_finished_run_is_not_trained_again(copy_of_checkpointed, capsys):
     assert train(copy_of_checkpointed, 20) == 0
     before = files(copy_of_checkpointed)
     assert train(copy_of_checkpointed, 20) == 0
-    assert "is trained to iteration 20 already" in capsys.readouterr().out
+    assert "trained to iteration 20" in capsys.readouterr().out
     assert files(copy_of_checkpointed) == before
 
 
@@ -214,7 +214,7 @@ def test_an_earlier_run_is_moved_aside_not_overwritten(straight, tmp_path, capsy
     run_dir = shutil.copytree(straight, tmp_path / "run")
     before = files(run_dir)
     assert train(run_dir, 10) == 0
-    assert "held an earlier run" in capsys.readouterr().out
+    assert f"{run_dir / 'earlier-1'}" in capsys.readouterr().out
     assert files(run_dir / "earlier-1") == before
     assert main(["eval", str(run_dir / "earlier-1"), "--num_episodes=4"]) == 0
 

@@ -5,8 +5,8 @@
     figure = plots.overview(trace[0])
     plots.save(figure, "figures/overview")  # .png, .svg, .pdf
 
-Every function returns a matplotlib figure that is one or two columns of a paper wide (`width`). It
-needs no pyplot, and a notebook shows it.
+Every function returns a matplotlib figure whose `width` is one or two columns of a paper. It does
+not need pyplot, and a notebook displays it.
 """
 
 try:

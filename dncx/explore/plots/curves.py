@@ -19,13 +19,13 @@ from dncx.runs.summary import read_summary
 def learning_curves(
     runs: Mapping[str, Sequence[Path | str]], *, width: Width = "single"
 ) -> Drawing:
-    """Loss against iteration: a line per label, for several runs their median and shaded range.
+    """Loss against iteration: one line per label; for several runs, the median and shaded range.
 
     If a label has one run, dotted lines show where a lesson was learned and the next began.
 
     Args:
-      runs: run directories by label; several that differ in their seeds only.
-      width: of the figure.
+      runs: run directories by label; several runs of a label differ only in their seeds.
+      width: width of the figure.
 
     Raises:
       UsageError: if there is no such run, it has no losses, or their units differ.
@@ -72,10 +72,10 @@ def colours(count: int) -> Sequence[str]:
     """A colour for each line.
 
     Raises:
-      UsageError: if there are no lines, or more than can be told apart.
+      UsageError: if there are no lines, or too many to distinguish.
     """
     if not 0 < count <= len(LINES):
-        raise UsageError(f"{count} lines: a figure has 1 to {len(LINES)}")
+        raise UsageError(f"{count} lines: a figure must have 1 to {len(LINES)}")
     return LINES[:count]
 
 

@@ -27,12 +27,12 @@ SIGNED = "PuOr_r"
 def memory(
     episode: EpisodeTrace, steps: Sequence[int] | None = None, *, width: Width = "double"
 ) -> Drawing:
-    """The memory [N, W] after the writes of some steps, on one scale.
+    """The memory [N, W] after the writes of some steps, on a common scale.
 
     Args:
       episode: the episode.
       steps: the steps, -1 for the last; by default six spread over the episode (three if narrow).
-      width: of the figure.
+      width: width of the figure.
 
     Raises:
       UsageError: if there is no such step.
@@ -62,7 +62,7 @@ def memory(
 
 
 def draw_weightings(episode: EpisodeTrace, panel: Sequence[Axes]) -> None:
-    """A panel for each write head, then for each read head, with a colour bar for each kind."""
+    """A panel per write head, then one per read head, with a colour bar for each kind."""
     kinds = (("write", episode.write_weights, WRITE), ("read", episode.read_weights, READ))
     rest = list(panel)
     for what, weights, colour in kinds:
@@ -76,7 +76,7 @@ def draw_weightings(episode: EpisodeTrace, panel: Sequence[Axes]) -> None:
 
 @styled()
 def weightings(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
-    """Where each head wrote [M x N, T] and read [R x N, T]: slots against time, answers shaded."""
+    """Write weightings [M x N, T] and read weightings [R x N, T] over time, answers shaded."""
     heads = episode.num_write_heads + episode.num_read_heads
     figure, axes = panels.stack([panels.slots(episode)] * heads, width)
     draw_weightings(episode, axes)
@@ -87,7 +87,7 @@ def weightings(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
 
 @styled()
 def usage(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
-    """How much each slot was in use [N, T] when the step chose where to write."""
+    """Usage of each slot [N, T] before the write of each step."""
     figure, (axes,) = panels.stack([1.3 * panels.slots(episode)], width)
     panels.usage(axes, episode, "slot")
     panels.answers(episode, axes)
@@ -96,9 +96,9 @@ def usage(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
 
 @styled()
 def gates(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
-    """Gates [T, M] and [T, R], strengths and read modes [T, R, 3]: a filled strip per head.
+    """Gates [T, M] and [T, R], strengths and read modes [T, R, 3], as a filled strip per head.
 
-    Gates are full at 1, strengths at the number next to them.
+    A full strip is 1 for a gate, and the number next to it for a strength.
     """
     writers, readers = episode.num_write_heads, episode.num_read_heads
     counts = (writers, writers, readers, writers, readers, 1.5 * readers)
@@ -132,10 +132,10 @@ def draw_features(axes: Axes, rows: np.ndarray, name: str) -> None:
 
 @styled()
 def overview(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
-    """One episode: inputs, targets and outputs, where it wrote and read, usage and gates.
+    """One episode: inputs, targets and outputs, write and read weightings, usage and gates.
 
     Outputs are shown at the steps that count in the loss, on their own scale; these steps are
-    shaded. If there are more slots than can be seen, usage is the mean of neighbours.
+    shaded. If there are more slots than pixels, usage is the mean of neighbours.
     """
     sequence = {"input": episode.inputs, "target": episode.targets, "output": episode.outputs}
     sequence = {name: rows for name, rows in sequence.items() if rows is not None}

@@ -37,14 +37,14 @@ def link(
       episode: the episode.
       step: the step, -1 for the last.
       head: the write head.
-      width: of the figure.
+      width: width of the figure.
 
     Raises:
       UsageError: if the trace has no links, or no such step or head.
     """
     following = successors(episode)
     if episode.link is None or following is None:
-        raise UsageError("this trace has no links: trace fewer episodes, steps or slots")
+        raise UsageError("this trace has no links; trace fewer episodes, steps or slots")
     time, heads = following.shape[:2]
     if not (-time <= step < time and 0 <= head < heads):
         raise UsageError(f"step {step}, head {head}: there are {time} steps and {heads} heads")
@@ -71,7 +71,7 @@ def link(
 
 
 def draw_chains(axes: Axes, found: list[list[int]], written: np.ndarray, columns: int) -> None:
-    """Chains below each other, each wrapped like a line of text."""
+    """Chains below one another, each wrapped like a line of text."""
     line = 0
     for chain in found:
         places = [(number % columns, line + number // columns) for number in range(len(chain))]

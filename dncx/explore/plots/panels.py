@@ -1,4 +1,4 @@
-"""The panels of figures: one kind of data on one pair of axes, time to the right."""
+"""The panels of figures: one kind of data on one pair of axes, with time to the right."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -41,7 +41,7 @@ def stack(heights: Sequence[float], width: Width) -> tuple[Drawing, list[Axes]]:
 
 
 def share_time(figure: Drawing, places: Sequence[SubplotSpec]) -> list[Axes]:
-    """Axes below each other, with step numbers below the last one only."""
+    """Axes below one another, with step numbers only below the last one."""
     axes = [figure.add_subplot(places[0])]
     axes += [figure.add_subplot(place, sharex=axes[0]) for place in places[1:]]
     for panel in axes[:-1]:
@@ -70,9 +70,9 @@ def heat(
 ) -> AxesImage:
     """Rows against time, or a matrix.
 
-    If there are more cells than can be seen, each block of neighbours shows its number farthest
-    from 0, so that a sharp write to one slot of many stays dark. With `mean` it shows their mean,
-    so that half of the slots do not look like all of them.
+    If there are more cells than pixels, each block of neighbours shows its number farthest from 0,
+    so that a sharp write to one slot of many stays dark. With `mean` it shows their mean, so that
+    half of the slots do not look like all of them.
     """
     most = np.maximum(1, (inches(axes) * FINEST).astype(int))
     factors = -(-np.array(array.shape) // most)
@@ -97,7 +97,7 @@ def heat(
 
 
 def inches(axes: Axes) -> np.ndarray:
-    """Approximate height and width: labels may still take a part."""
+    """Approximate height and width; labels may take part of it."""
     figure, box = axes.get_figure(root=True), axes.get_window_extent()
     assert figure is not None
     return np.array([box.height, box.width]) / figure.dpi
@@ -132,7 +132,7 @@ def _blocks(
 def strips(
     axes: Axes, layers: Float[np.ndarray, "L T heads"], colours: Sequence[str], label: str
 ) -> None:
-    """A strip per head, the first on top: stacked layers with a sum of at most 1."""
+    """A strip per head, the first at the top: stacked layers with a sum of at most 1."""
     _, steps, heads = layers.shape
     edges = np.arange(steps + 1) - 0.5
     for head in range(heads):
@@ -154,7 +154,7 @@ def strips(
 def gate(
     axes: Axes, values: Float[np.ndarray, "T heads"], label: str, colour: str = NEUTRAL
 ) -> None:
-    """A strip per head, filled up to the value, or to its share of a largest value above 1."""
+    """A strip per head, filled up to the value, or to its share of the largest value above 1."""
     most = max(1.0, float(values.max()))
     name = label if most == 1 else f"{label}\n(full: {most:.3g})"
     strips(axes, values[None] / most, [colour], name)
@@ -178,7 +178,7 @@ def ways_legend(axes: Axes, **place: Any) -> None:
 
 
 def answers(episode: EpisodeTrace, *panels: Axes) -> None:
-    """Shades the steps that count in the loss, unless all do or they are not known."""
+    """Shades the steps that count in the loss, unless all count or they are not known."""
     if episode.mask is None or episode.mask.all():
         return
     ends = np.flatnonzero(np.diff(np.concatenate([[0], episode.mask > 0, [0]])))
@@ -226,6 +226,6 @@ def panel_bar(image: AxesImage, axes: Axes, label: str, ticks: Sequence[float]) 
 
 
 def usage(axes: Axes, episode: EpisodeTrace, label: str) -> None:
-    """How much each slot was in use [N, T]."""
+    """Usage of each slot [N, T]."""
     image = heat(axes, episode.usage.T, ramp(NEUTRAL), label, mean=True)
     share_bar(image, axes, "usage")

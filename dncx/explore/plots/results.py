@@ -1,4 +1,4 @@
-"""Figures of what `dncx eval ... --out FILE.json` measured."""
+"""Figures of measurements by `dncx eval ... --out FILE.json`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,15 +30,15 @@ MARKS = (("0.45", "s"), (VERMILION, "D"), (BLACK, "^"), ("0.7", "v"))
 def evaluation(results: Results, score: str | None = None, *, width: Width = "single") -> Drawing:
     """The share without an error, 1 - score, against the first option swept.
 
-    If two options were swept, there is a line per value of the second.
+    If two options were swept, there is one line per value of the second.
 
     Args:
-      results: of `dncx.training.evaluation.evaluate` with a sweep of one or two options.
-      score: its name, or "loss"; by default sequence_error, or else the first score.
-      width: of the figure.
+      results: results of `dncx.training.evaluation.evaluate` with a sweep of one or two options.
+      score: name of the score, or "loss"; by default sequence_error, or else the first score.
+      width: width of the figure.
 
     Raises:
-      UsageError: if not one or two options were swept, or there is no such score.
+      UsageError: if the sweep does not have one or two options, or there is no such score.
     """
     first, *others = _swept(results, (1, 2))
     label, values = _values(results, score)
@@ -65,12 +65,13 @@ def evaluation(results: Results, score: str | None = None, *, width: Width = "si
 def evaluation_heatmap(
     results: Results, score: str | None = None, *, width: Width = "single"
 ) -> Drawing:
-    """`evaluation` of two options: the first to the right, the second upwards, with numbers.
+    """`evaluation` of two options as a grid with numbers: the first option is the x-axis.
 
     Source figure: Extended Data Fig. 2.
 
     Raises:
-      UsageError: if not two options were swept, a point is missing, or there is no such score.
+      UsageError: if the sweep does not have two options, a point is missing, or there is no such
+        score.
     """
     first, second = _swept(results, (2,))
     label, values = _values(results, score)
@@ -102,18 +103,18 @@ def evaluation_heatmap(
 def error_table(
     results: Results, networks: Sequence[str] = ("DNC1", "LSTM"), *, width: Width = "single"
 ) -> Drawing:
-    """bAbI's errors by task in per cent (blue), compared with published ones.
+    """bAbI's errors by task in per cent (blue), compared with published errors.
 
-    The published ones are the mean and the standard deviation of 20 runs. A task left of the dashed
-    line counts as solved. The data of a task with an asterisk were incomplete.
+    The published errors are the mean and the standard deviation of 20 runs. A task left of the
+    dashed line counts as solved. The data of a task with an asterisk were incomplete.
 
     Args:
-      results: of `dncx eval` on a run of the task babi.
-      networks: the published ones to compare with, some of "LSTM", "NTM", "DNC1", "DNC2".
-      width: of the figure.
+      results: results of `dncx eval` on a run of the task babi.
+      networks: the published networks to compare with, some of "LSTM", "NTM", "DNC1", "DNC2".
+      width: width of the figure.
 
     Raises:
-      UsageError: if the results are not of bAbI, or there is no such network.
+      UsageError: if the results are not from bAbI, or there is no such network.
 
     Source: Extended Data Table 1.
     """
@@ -123,7 +124,7 @@ def error_table(
     published = {column.name: column for column in COLUMNS}
     unknown = set(networks) - set(published)
     if unknown:
-        raise UsageError(f"{', '.join(sorted(unknown))}: must be of {', '.join(published)}")
+        raise UsageError(f"{', '.join(sorted(unknown))}: must be one of {', '.join(published)}")
     rows = np.arange(len(tasks) + 1)
     figure = new(width, 0.17 * len(rows) + 0.6)
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""What all figures share: widths of a paper's columns, colours, fonts, reproducible files."""
+"""The common style of figures: widths of a paper's columns, colours, fonts, reproducible files."""
 
 import functools
 import io
@@ -19,7 +19,7 @@ Width = Literal["single", "double"]
 WIDTHS = {"single": 3.5, "double": 7.2}  # inches: 89 and 183 mm
 DPI = 300
 
-# The colours of Okabe and Ito, which colour-blind people can tell apart.
+# The colours of Okabe and Ito, which colour-blind people can distinguish.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 LINES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
@@ -28,7 +28,7 @@ SHADE = "0.92"
 
 RC = {
     "font.family": "sans-serif",
-    # All have the same widths, except the last, which comes with matplotlib.
+    # All have the same character widths, except the last, which comes with matplotlib.
     "font.sans-serif": ["Arial", "Helvetica", "Liberation Sans", "DejaVu Sans"],
     "font.size": 7,
     "axes.titlesize": 8,
@@ -68,10 +68,10 @@ UNDATED = {
 
 
 class Drawing(Figure):
-    """A figure that keeps its style when it is saved, and that a notebook shows."""
+    """A figure that keeps its style when it is saved, and that a notebook displays."""
 
     def savefig(self, fname: Any, **options: Any) -> None:
-        """As matplotlib's."""
+        """The same as in matplotlib."""
         with styled():
             super().savefig(fname, **options)
 
@@ -82,7 +82,7 @@ class Drawing(Figure):
 
 
 def new(width: Width, height: float) -> Drawing:
-    """An empty figure; the height in inches."""
+    """An empty figure; the height is in inches."""
     return Drawing(figsize=(WIDTHS[width], height), layout="constrained")
 
 
@@ -123,7 +123,7 @@ def save(
         raise UsageError(f"{', '.join(sorted(unknown))}: must be one of {', '.join(UNDATED)}")
     if stem.suffix[1:] in UNDATED:
         raise UsageError(
-            f"{stem}: give it without {stem.suffix}, and formats=({stem.suffix[1:]!r},)"
+            f"{stem}: pass it without {stem.suffix}, with formats=({stem.suffix[1:]!r},)"
         )
     if not stem.parent.is_dir():
         raise UsageError(f"{stem.parent} is not a folder")

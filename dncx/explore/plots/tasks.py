@@ -1,4 +1,4 @@
-"""Figures that the paper shows for two of its tasks."""
+"""Figures from the paper for two of its tasks."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,14 +21,15 @@ from dncx.explore.plots.style import (
 )
 from dncx.explore.record import EpisodeTrace
 
-LABEL = 5  # points of a slot's name: the smallest that journals print
+LABEL = 5  # points of a slot's name, the smallest size that journals print
 ROW = 0.072  # inches that such a name needs
 
 
 @styled()
 def memory_reuse(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
-    """How few slots serve many vectors: weightings as slots against time, with the free gate and
-    the allocation gate below. The steps that count in the loss are shaded.
+    """Memory reuse: weightings over time, with the free gate and the allocation gate below.
+
+    The steps that count in the loss are shaded.
 
     Source figure: Extended Data Fig. 1.
     """
@@ -46,22 +47,22 @@ def memory_reuse(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
 
 @styled()
 def traversal(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
-    """What was written where, and which of it the answers read.
+    """All writes, and the reads of the answers.
 
-    a, all writes: a row per slot, in the order of the last writes, with the input of that step as
-    name. b, the read weightings of the answers (shaded) and of the same number of steps before
-    them: a column per read head in each step. At the right are the slots with a weight above one
+    a, all writes: one row per slot, in the order of the last writes, named by the input of that
+    step. b, the read weightings of the answers (shaded) and of the same number of steps before
+    them: one column per read head in each step. On the right are the slots with a weight above one
     half in an answer, with the steps of the answers and the input of the step that wrote the slot.
     c, write and allocation gates; d, read modes.
 
     A slot's name is the input at the last write with a weight above one half. The paper instead
-    trained a decoder on the contents, which may hold something else, too.
+    trained a decoder on the contents, which may contain additional information.
 
     Source figure: Fig. 3.
 
     Args:
-      episode: of any task whose answers are in `mask`.
-      width: of the figure; one column has no room for names.
+      episode: an episode of any task whose answers are marked in `mask`.
+      width: width of the figure; one column has no room for names.
 
     Raises:
       UsageError: if the episode has no mask, or no write has a weight above one half.
@@ -103,7 +104,7 @@ def traversal(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
 
 
 def _draw_writes(axes: Axes, episode: EpisodeTrace, order: np.ndarray, rows: float) -> None:
-    """The writes of all heads, and both colour bars in the corner that no write can reach."""
+    """The writes of all heads, and both colour bars in the corner without writes."""
     weights = episode.write_weights.sum(axis=1)[:, order]
     panels.heat(axes, weights.T, ramp(WRITE), "")
     axes.set_yticks([])
@@ -128,7 +129,7 @@ def _draw_reads(axes: Axes, episode: EpisodeTrace, order: np.ndarray, start: int
 
 
 def _name_slots(axes: Axes, episode: EpisodeTrace, final: np.ndarray, rows: float) -> None:
-    """Names as many of the rows as there is room for."""
+    """Names as many rows as fit."""
     each = -(-len(final) // int(rows / ROW + 1e-6))
     names = [_name(episode, int(step)) for step in final[::each]]
     axes.set_yticks(range(0, len(final), each), names, fontsize=LABEL)

@@ -142,7 +142,7 @@ class ChainPanel extends Panel {
     context.fillStyle = this.view.colours.muted;
     context.textAlign = "left";
     context.fillText(
-      "no two writes in a row with more than half in a single slot",
+      "no two consecutive writes with more than half in a single slot",
       GUTTER,
       BOX.line / 2,
       this.plot,

@@ -182,7 +182,7 @@ class DifferencePanel extends MemoryPanel {
     return `step ${chosen} minus step ${step}`;
   }
 
-  /** Without weights: a difference of steps has none. */
+  /** Without weights, since a difference of steps has no weights. */
   columns() {
     return { writes: 0, word: this.plot, reads: 0, wordX: GUTTER, readX: this.width + 1 };
   }

@@ -4,7 +4,7 @@
 const TRANSCRIPT_HEIGHT = 236; // pixels
 
 class View {
-  /** `kind` is "whole", or "step" for a column that shows one step only. */
+  /** `kind` is "whole", or "step" for a column that shows only one step. */
   constructor(app, recording, kind) {
     Object.assign(this, { app, recording, kind, panels: [] });
     this.root = element("article", { class: `view ${kind}`, "aria-label": recording.label });
@@ -177,7 +177,7 @@ class Story {
     this.title.textContent = exists ? `Slot ${slot}` : "No slot chosen";
     const hint = "Click a slot in any picture, or press ↑ or ↓, to follow it.";
     const events = exists ? story(recording, slot) : [];
-    const none = exists ? "Never got more than half of a write or a read." : hint;
+    const none = exists ? "This slot never got more than half of a write or a read." : hint;
     this.list.replaceChildren(
       ...events.map((event) => this.item(event)),
       ...(events.length ? [] : [element("li", { class: "hint" }, none)]),

@@ -1,1 +1,1 @@
-"""bAbI: short stories with questions, in twenty tasks; as the paper learned them, jointly."""
+"""bAbI: short stories with questions, in twenty tasks that are learned jointly, as in the paper."""

@@ -1,4 +1,4 @@
-"""Stories of similar length in one bucket, so that little of a batch is padding."""
+"""Buckets of stories with similar lengths, so that batches contain little padding."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -25,9 +25,9 @@ def pad(stories: Sequence[Story], width: int, rows: int = 0) -> Stories:
     """The stories as arrays.
 
     Args:
-      stories: none of them longer than the width.
+      stories: stories that are at most as long as the width.
       width: number of steps.
-      rows: number of rows, if there are fewer stories; the others are empty.
+      rows: number of rows, if there are fewer stories; the remaining rows are empty.
     """
     shape = (max(rows, len(stories)), width)
     padded = Stories(
@@ -45,16 +45,17 @@ def pad(stories: Sequence[Story], width: int, rows: int = 0) -> Stories:
 def best_widths(
     lengths: Sequence[int], count: int, weights: Sequence[float] | None = None
 ) -> tuple[int, ...]:
-    """The widths, at most `count` and the last one the longest, that need the least padding.
+    """The at most `count` widths that need the least padding; the last is the longest length.
 
-    A dynamic programme over the distinct lengths l₁ < l₂ < ..., nⱼ stories being at most lⱼ long:
-    cost(b, j) = minᵢ cost(b - 1, i) + (nⱼ - nᵢ) lⱼ is the least number of steps of the stories up
-    to lⱼ in b buckets. If there are more than MOST_LENGTHS distinct lengths, they are rounded up.
+    This is a dynamic programme over the distinct lengths l₁ < l₂ < ..., where nⱼ stories are at
+    most lⱼ long: cost(b, j) = minᵢ cost(b - 1, i) + (nⱼ - nᵢ) lⱼ is the least number of steps of
+    the stories up to lⱼ in b buckets. If there are more than MOST_LENGTHS distinct lengths, they
+    are rounded up.
 
     Args:
-      lengths: of the stories.
+      lengths: the lengths of the stories.
       count: number of widths.
-      weights: how often each story is drawn; by default all equally often.
+      weights: the relative frequency of each story; by default all are equal.
     """
     sizes = np.asarray(lengths, np.int64)
     coarse = -(-sizes.max() // MOST_LENGTHS)
@@ -79,7 +80,7 @@ def best_widths(
 
 
 def share_out(stories: Sequence[Story], widths: Sequence[int]) -> list[list[Story]]:
-    """The stories of each width in their order: each story gets the least width that holds it."""
+    """The stories of each width, in their order; each story gets the smallest width that fits."""
     where = np.searchsorted(widths, [story.length for story in stories])
     shared: list[list[Story]] = [[] for _ in widths]
     for story, bucket in zip(stories, where, strict=True):

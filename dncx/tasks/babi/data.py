@@ -1,4 +1,4 @@
-"""The data as the paper split them: for training, validation and test."""
+"""The data, split as in the paper into training, validation and test."""
 
 from typing import Literal, NamedTuple, get_args
 
@@ -39,10 +39,10 @@ class Data(NamedTuple):
 
 
 def check(settings: BabiSettings) -> None:
-    """Refuses settings that are wrong whatever the data.
+    """Refuses settings that are invalid for any data.
 
     Raises:
-      ValueError: if one of them is out of its range, or two exclude each other.
+      ValueError: if a setting is out of range, or two settings exclude each other.
     """
     tasks, share = settings.tasks, settings.validation_share
     for name, choices in (
@@ -50,7 +50,8 @@ def check(settings: BabiSettings) -> None:
         ("task_sampling", get_args(TaskSampling)),
     ):
         if getattr(settings, name) not in choices:
-            raise ValueError(f"{name}={getattr(settings, name)}: one of {', '.join(choices)}")
+            value = getattr(settings, name)
+            raise ValueError(f"{name}={value}: must be one of {', '.join(choices)}")
     if not tasks or len(set(tasks)) < len(tasks) or not all(1 <= task <= 20 for task in tasks):
         raise ValueError(f"tasks={tasks}: give each number once, from 1 to 20")
     if share is not None and not 0 <= share < 1:
@@ -60,7 +61,7 @@ def check(settings: BabiSettings) -> None:
         if not least <= value < 2**31:
             raise ValueError(f"{name}={value}: must be at least {least}, below 2^31")
     if settings.vocabulary_words and settings.vocabulary == "paper":
-        raise ValueError("vocabulary_words: given with vocabulary=paper, which has its own")
+        raise ValueError("vocabulary_words: cannot be set with vocabulary=paper")
 
 
 def load(settings: BabiSettings) -> Data:
@@ -98,7 +99,7 @@ def load(settings: BabiSettings) -> Data:
 
 
 def _vocabulary(settings: BabiSettings, files: list[File]) -> tuple[str, ...]:
-    """The paper's words, those of the run, or those of the data."""
+    """The words of the paper, of the run, or of the data."""
     if settings.vocabulary == "paper":
         return PAPER
     if settings.vocabulary_words:
@@ -108,7 +109,8 @@ def _vocabulary(settings: BabiSettings, files: list[File]) -> tuple[str, ...]:
         found |= words_of(read_lines(file.content, file.name))
     if len(found) > LARGEST:
         raise ValueError(
-            f"data_dir={settings.data_dir}: {len(found)} different words, at most {LARGEST}"
+            f"data_dir={settings.data_dir}: {len(found)} different words; at most {LARGEST} are "
+            "supported"
         )
     return tuple(sorted(found))
 
@@ -116,13 +118,13 @@ def _vocabulary(settings: BabiSettings, files: list[File]) -> tuple[str, ...]:
 def _split(
     settings: BabiSettings, stories: dict[tuple[int, FileSplit], list[Story]]
 ) -> dict[Split, list[Story]]:
-    """The stories for each purpose; for validation, those of the files for it or else a share."""
+    """The stories for each purpose; those for validation come from its files or are a share."""
     own = [task for task, split in stories if split == "valid"]
     share = settings.validation_share
     if own and share is not None:
         raise ValueError(
-            f"validation_share={share}: the data have stories for validation (task {own[0]}: "
-            f"{file_name(own[0], 'valid', settings.language)}); leave it out"
+            f"validation_share={share}: the data already have stories for validation (task "
+            f"{own[0]}: {file_name(own[0], 'valid', settings.language)}); leave this option out"
         )
     splits: dict[Split, list[Story]] = {"train": [], "validation": [], "test": []}
     for task in settings.tasks:
@@ -138,10 +140,10 @@ def _split(
 def _gaps(
     settings: BabiSettings, stories: dict[tuple[int, FileSplit], list[Story]]
 ) -> tuple[Gap, ...]:
-    """The files with another number of questions than the official ones.
+    """The files whose number of questions differs from the official one.
 
-    Training and validation count together, as their files have split the official one for
-    training.
+    Training and validation are counted together, because their files divide the official training
+    file.
     """
 
     def count(task: int, *splits: FileSplit) -> int:
@@ -160,13 +162,13 @@ def _gaps(
         raise ValueError(
             f"data_dir={settings.data_dir}: incomplete in {settings.language}:\n  "
             + "\n  ".join(map(str, gaps))
-            + "\nWith --partial these are accepted, and the results will name them"
+            + "\n--partial accepts these files, and the results then name them"
         )
     return tuple(gaps)
 
 
 def _held_out(count: int, task: int, settings: BabiSettings, share: float | None) -> np.ndarray:
-    """True for the stories of a task that are for validation, whatever the other tasks are."""
+    """True for the validation stories of a task, independent of the other tasks."""
     share = VALIDATION_SHARE if share is None else share
     chosen = round(count * share)
     if share and count > 1:

@@ -42,12 +42,12 @@ NAMES = (
     "agents-motivations",
 )
 HOW = (
-    f"give --data_dir the archive {ROOT}.tar.gz of the bAbI project (Facebook AI Research, "
+    f"set --data_dir to the archive {ROOT}.tar.gz of the bAbI project (Facebook AI Research, "
     "https://research.facebook.com/downloads/babi/; a copy: "
     f"https://s3.amazonaws.com/text-datasets/babi_{ROOT}.tar.gz), or the folder unpacked from it"
 )
-# The official files have up to 6 MB, and 60 of them belong together. A forged archive must not
-# fill the memory, so nothing larger is read.
+# The official files have up to 6 MB, and a language has 60 of them. A forged archive must not fill
+# the memory, so larger files are not read.
 MAX_FILE, MAX_FILES, MAX_ARCHIVE = 2**25, 2**28, 2**30  # bytes
 _UNREADABLE = (
     tarfile.TarError,
@@ -94,7 +94,7 @@ class _Name(NamedTuple):
 class _Member(NamedTuple):
     """A file in an archive or a folder."""
 
-    folder: str  # the last one only
+    folder: str  # only the last one
     name: str
     size: int
     read: Callable[[], bytes]
@@ -117,17 +117,17 @@ def read_files(
     """The files of the tasks, in order.
 
     Args:
-      data_dir: an archive, or a folder. The files may stand in a folder of the language's name, at
-        any depth in an archive and up to two folders deep in a folder, or without such a folder.
-      language: that folder's name.
-      tasks: their numbers.
+      data_dir: an archive or a folder. The files can be in a folder with the name of the language,
+        at any depth in an archive and up to two folders deep in a folder, or without such a folder.
+      language: the name of that folder.
+      tasks: the numbers of the tasks.
       partial: accept incomplete files (`<official name>.PARTIAL-<what>.txt`) and missing ones.
 
     Raises:
-      ValueError: if there are no such data, if they are damaged, or if files are missing.
+      ValueError: if the data do not exist or are damaged, or if files are missing.
     """
     if data_dir is None:
-        raise ValueError(f"data_dir is not given: {HOW}")
+        raise ValueError(f"data_dir is missing: {HOW}")
     data_dir = Path(data_dir)
     try:
         found = _files(data_dir, language)
@@ -146,14 +146,14 @@ def read_files(
         raise ValueError(
             f"data_dir={data_dir}: missing in {language}:\n  "
             + "\n  ".join(missing)
-            + f"\nTo get all files, {HOW}. To do without them, choose other --tasks, or add "
-            "--partial, and the results will name what is missing"
+            + f"\nTo use all files, {HOW}. To train without the missing files, choose other "
+            "--tasks, or add --partial; the results then name the missing files"
         )
     return files
 
 
 def _files(data_dir: Path, language: str) -> dict[_Name, File]:
-    """The files of a language by what they are; the names have no compression."""
+    """The files of a language by their parts; the names are without compression."""
     folders: defaultdict[str, dict[_Name, File]] = defaultdict(dict)
     total = 0
     for member in _members(data_dir):
@@ -183,18 +183,18 @@ def _files(data_dir: Path, language: str) -> dict[_Name, File]:
 
 
 def _choose(data_dir: Path, language: str, folders: list[str]) -> str:
-    """The folder with the files: the language's, or else the only one, if it is no language's."""
+    """The folder with the files: that of the language, or the only one if it has another name."""
     if language in folders:
         return language
     if languages := sorted(set(folders) & set(get_args(Language))):
         raise ValueError(
-            f"data_dir={data_dir}: there is no folder {language} in it; for what there is, add "
+            f"data_dir={data_dir}: there is no folder {language} in it; for other folders, add "
             + " or ".join(f"--language={name}" for name in languages)
         )
     if len(folders) > 1:
         raise ValueError(
             f"data_dir={data_dir}: there is no folder {language} in it, and several others have "
-            f"such files: {', '.join(sorted(folders))}; give one of these"
+            f"such files: {', '.join(sorted(folders))}; use one of these"
         )
     if not folders:
         raise ValueError(f"data_dir={data_dir}: there is no folder {language} in it; {HOW}")
@@ -214,19 +214,19 @@ def _parse_name(name: str) -> _Name | None:
 
 
 def _members(path: Path) -> Iterator[_Member]:
-    """All files that may be stories; they are read one by one, while this goes through them."""
+    """All files that may be stories; they are read one at a time during the iteration."""
     if path.is_dir():
         return _in_folder(path.resolve())
     if not path.is_file():
         raise ValueError(f"data_dir={path}: there is no such file or folder; {HOW}")
     if _parse_name(path.name):
-        raise ValueError(f"data_dir={path}: this is a single file of stories; give its folder")
+        raise ValueError(f"data_dir={path}: this is a single file of stories; use its folder")
     with path.open("rb") as file:
         start = file.read(8)
     for magic, kind in _OTHER_ARCHIVES.items():
         if start.startswith(magic):
             raise ValueError(
-                f"data_dir={path}: {kind} archives are not supported; unpack it and give the folder"
+                f"data_dir={path}: {kind} archives are not supported; unpack it and use the folder"
             )
     return _in_archive(path, _in_zip if start.startswith(_ZIP) else _in_tar)
 
@@ -239,7 +239,7 @@ def _in_folder(path: Path) -> Iterator[_Member]:
 
 
 def _in_archive(path: Path, members: Callable[[Path], Iterator[_Member]]) -> Iterator[_Member]:
-    """The members of an archive, which is read only; every error names it."""
+    """The members of an archive; every error names the archive."""
     try:
         yield from members(path)
     except _UNREADABLE as error:
@@ -248,11 +248,11 @@ def _in_archive(path: Path, members: Callable[[Path], Iterator[_Member]]) -> Ite
 
 
 class _Header(tarfile.TarInfo):
-    """A header of a tar archive, refused if its size is."""
+    """A header of a tar archive; refused if its size is too large."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Any:
-        """See `tarfile`, which reads the long name of a file at once, whatever its size."""
+        """See `tarfile`, which reads the long name of a file at once, even if it is huge."""
         header = super().frombuf(buf, encoding, errors)
         largest = MAX_ARCHIVE if header.isreg() else MAX_FILE
         if not 0 <= header.size <= largest:
@@ -286,7 +286,7 @@ def _in_zip(path: Path) -> Iterator[_Member]:
 
 
 def _last_two(name: str) -> tuple[str, str]:
-    """The last folder of a path, or "", and the file."""
+    """The last folder of a path (or ""), and the file name."""
     path = PurePosixPath(name)
     return path.parent.name, path.name
 

@@ -5,11 +5,11 @@ from typing import NamedTuple
 SOURCE = "Graves et al. 2016, Nature 538, Extended Data Table 1"
 NOTES = (
     f"quoted from {SOURCE}: one network for all 20 tasks, en-10k, mean and standard deviation of "
-    "20 runs; '-' is a cell that was not legible in the copy at hand",
+    "20 runs; '-' marks cells that were not legible in our copy",
 )
 NOT_READ = "-"
 
-# A row for each task, then the mean and the number of failed tasks. Errors are in per cent.
+# One row per task, then the mean and the number of failed tasks. Errors are in per cent.
 _TABLE = """
     LSTM       NTM         DNC1        DNC2
     28.4±1.5   40.6±6.7    9.0±12.6    16.2±13.7
@@ -46,7 +46,7 @@ class Column(NamedTuple):
     failed: str  # tasks with an error above 5 %
 
     def error(self, task: int) -> float | None:
-        """The mean error of a task; None if it was not read."""
+        """The mean error of a task; None if it was not legible."""
         cell = self.cells[task - 1]
         return None if cell == NOT_READ else float(cell.partition("±")[0])
 

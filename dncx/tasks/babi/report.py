@@ -15,11 +15,11 @@ FAILED = 5  # per cent; the paper counts a task with a larger error as failed
 
 
 def results(tally: Tally, gaps: Sequence[Gap] = (), notes: Sequence[str] = ()) -> dict[str, Any]:
-    """The errors of a split, in per cent, as JSON can hold them.
+    """The errors of a split, in per cent, as plain JSON.
 
     Args:
-      tally: counts by task, of all stories of a split.
-      gaps: `Babi.data.gaps`: their tasks are marked as incomplete.
+      tally: counts by task, over all stories of a split.
+      gaps: `Babi.data.gaps`; their tasks are marked as incomplete.
       notes: `Babi.notes`.
 
     Returns:
@@ -56,7 +56,7 @@ def results(tally: Tally, gaps: Sequence[Gap] = (), notes: Sequence[str] = ()) -
 
 
 def table(results: dict[str, Any]) -> str:
-    """The results for people."""
+    """The results as text."""
     tasks, rows = results["tasks"], []
     for task in tasks:
         name = f"{task['task']:2} {task['name']}{'' if task['complete'] else ' [incomplete]'}"
@@ -73,12 +73,12 @@ def table(results: dict[str, Any]) -> str:
     heading = "error in per cent".ljust(paper_begins) + "paper: mean of 20 runs"
     notes = [*results["notes"], *NOTES]
     if len(tasks) < len(NAMES):
-        notes.append("mean and failed of the paper's columns are of these tasks only")
+        notes.append("in the paper's columns, mean and failed count only these tasks")
     return "\n".join([heading, lines, *notes])
 
 
 def _mean(column: Column, numbers: Sequence[int]) -> str:
-    """The mean error of some tasks: the printed one for all of them, else computed."""
+    """The mean error of some tasks: as printed if these are all tasks, else computed."""
     if len(numbers) == len(NAMES):
         return column.mean
     errors = [column.error(number) for number in numbers]
@@ -87,7 +87,7 @@ def _mean(column: Column, numbers: Sequence[int]) -> str:
 
 
 def _failed(column: Column, numbers: Sequence[int]) -> str:
-    """The number of failed tasks: the printed one for all of them, else counted."""
+    """The number of failed tasks: as printed if these are all tasks, else counted."""
     if len(numbers) == len(NAMES):
         return column.failed
     errors = [column.error(number) for number in numbers]

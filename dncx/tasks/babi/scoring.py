@@ -1,4 +1,4 @@
-"""Loss, scores and texts of bAbI's episodes, which need no data but the vocabulary."""
+"""Loss, scores and texts of bAbI's episodes, which need only the vocabulary."""
 
 from typing import NamedTuple
 
@@ -18,11 +18,11 @@ class Asked(NamedTuple):
     """`Episode.extra` of bAbI."""
 
     task: Int32[Array, " B"]  # from 1; 0 marks a row without a story
-    question: Int32[Array, "B T"]  # its number within the story where an answer is due; else 0
+    question: Int32[Array, "B T"]  # its number within the story at steps of answers; else 0
 
 
 class Tally(NamedTuple):
-    """Counts by task (the first is task 1) or by story; those of batches are added."""
+    """Counts by task (the first is task 1) or by story; counts of batches can be added."""
 
     questions: Int32[Array, " N"]
     wrong_questions: Int32[Array, " N"]
@@ -35,7 +35,7 @@ class BabiScoring:
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """The signs and words that the inputs and outputs stand for, in order."""
+        """The symbols and words of the inputs and outputs, in order."""
         raise NotImplementedError
 
     @property
@@ -53,8 +53,8 @@ class BabiScoring:
     def loss(self, outputs: Float[Array, "B T O"], episode: Episode) -> Float[Array, ""]:
         """Softmax cross-entropy, summed over the words of a story's answers; the mean of stories.
 
-        Each word weighs the same, however many words its story asks for. Rows without a story
-        count as stories of loss 0.
+        Each word has the same weight, regardless of the number of answers in its story. Rows
+        without a story count as stories of loss 0.
         """
         targets = episode.targets.astype(outputs.dtype)
         nats = optax.losses.softmax_cross_entropy(outputs, targets)
@@ -83,7 +83,7 @@ class BabiScoring:
         return Tally(*map(by_task, _count(outputs, episode)))
 
     def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
-        """The story, a sentence a line, with its answers and the wrong ones of the model."""
+        """The story, one sentence per line, with the right answers and the model's wrong ones."""
         inputs, targets, mask, logits = (
             np.asarray(x[0], np.float32)
             for x in (episode.inputs, episode.targets, episode.mask, outputs)
@@ -112,7 +112,7 @@ class BabiScoring:
         return between.join(self.tokens[token] for token in tokens)
 
     def words(self, outputs: Float[Array, "B T O"], episode: Episode) -> Words:
-        """See `Describable.words`: the words of the story, and the answers where they are due."""
+        """See `Describable.words`: the words of the story, and the answers at their steps."""
         shown = np.any(np.asarray(episode.inputs[0]), axis=-1)
         due = np.asarray(episode.mask[0]) > 0
 

@@ -1,11 +1,11 @@
-"""The settings of bAbI, apart from the task so that `--help` need not load JAX."""
+"""The settings of bAbI, in their own module so that `--help` need not load JAX."""
 
 import dataclasses
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 # The folders of the official archive. Those with 10k have 10,000 training questions for each task,
-# the others 1,000; those with valid have a tenth of them in files of their own for validation.
+# the others 1,000; those with valid have a tenth of these in separate files for validation.
 Language = Literal[
     "en-10k", "en", "en-valid-10k", "en-valid", "hn-10k", "hn", "shuffled-10k", "shuffled"
 ]
@@ -30,22 +30,22 @@ class BabiSettings:
     data_dir: Path | None = None
     """The archive tasks_1-20_v1-2.tar.gz (or .zip), or its folder."""
     language: Language = "en-10k"
-    """Folder of the data; the paper uses en-10k, hn is Hindi."""
+    """Folder of the data (the paper: en-10k; Hindi: hn)."""
     tasks: tuple[int, ...] = tuple(range(1, 21))
     """Numbers of the tasks to learn together."""
     partial: bool = False
-    """Accept missing and incomplete files; results name them."""
+    """Accept missing or incomplete files."""
     vocabulary: Literal["paper", "data"] = "paper"
     """The paper's 156 words, or those of the data."""
     vocabulary_words: Annotated[tuple[str, ...], "hidden"] = ()
-    """The words of vocabulary=data, in order: filled in from the data, kept in config.json."""
+    """The words of vocabulary=data, in order: taken from the data and kept in config.json."""
     validation_share: float | None = None
-    """Share of training stories for validation; default 0.1 or the data's."""
+    """Share for validation; default: the data's own files, or 0.1."""
     validation_seed: int = 0
     """Seed that chooses the stories for validation."""
     task_sampling: TaskSampling = "stories"
-    """Equally likely are all stories, or all tasks (uniform); mixed: in between (docs/tasks.md)."""
+    """Weight of a task: its number of stories, the square root, or 1."""
     longest: int = 0
-    """Leave out training stories with more words than this; 0: keep all."""
+    """Leave out training stories with more words; 0: keep all."""
     num_buckets: int = 8
-    """Number of lengths to pad stories to; each is compiled once."""
+    """Number of padded lengths of stories; each is compiled once."""

@@ -1,4 +1,4 @@
-"""From the lines of a file to stories: one word a step, with slots for the answers.
+"""Conversion of the lines of a file to stories: one word per step, with slots for the answers.
 
 file         1 Mary got the milk.     2 What is Mary carrying?<tab>milk,apple<tab>1
 tokens       mary got the milk .      what is mary carrying ?  -     -
@@ -28,12 +28,12 @@ class Story(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Its steps."""
+        """Its number of steps."""
         return len(self.tokens)
 
     @property
     def questions(self) -> int:
-        """How many are asked."""
+        """Its number of questions."""
         return int((self.tokens == QUESTION).sum())
 
 
@@ -62,17 +62,18 @@ def parse(
       content: the file, as the data's README describes it; blank lines are ignored.
       name: the file's name, for messages.
       task: the number of its task.
-      index: of each token; by default of the paper's vocabulary.
+      index: the index of each token; by default that of the paper's vocabulary.
       advice: ends the message about a word without an index.
 
     Raises:
-      ValueError: if a line is malformed or has a word without an index; file and line are named.
+      ValueError: if a line is malformed or has a word without an index; the message names file and
+        line.
     """
     return [_story(task, lines, name, index, advice) for lines in read_lines(content, name)]
 
 
 def words_of(stories: Iterable[Iterable[Line]]) -> set[str]:
-    """All words of some stories and of their answers."""
+    """All words of the stories and their answers."""
     return {word for lines in stories for line in lines for word in (*line.words, *line.answers)}
 
 
@@ -80,7 +81,8 @@ def read_lines(content: bytes, name: str) -> list[list[Line]]:
     """The lines of each story of a file.
 
     Raises:
-      ValueError: if a line is malformed, or a story asks nothing; file and line are named.
+      ValueError: if a line is malformed, or a story has no question; the message names file and
+        line.
     """
     stories: list[list[Line]] = []
     known: dict[str, _Sentence] = {}  # most sentences occur many times
@@ -92,7 +94,7 @@ def read_lines(content: bytes, name: str) -> list[list[Line]]:
                 stories.append([])
             elif line.number != previous + 1:
                 raise ValueError(
-                    f"number {line.number} after {previous}; numbers go up by 1, or back to 1"
+                    f"number {line.number} after {previous}; numbers must rise by 1 or restart at 1"
                 )
         except ValueError as error:
             raise ValueError(f"{name}:{place}: {error}; the line is {quoted(raw)}") from None
@@ -100,7 +102,7 @@ def read_lines(content: bytes, name: str) -> list[list[Line]]:
         previous = line.number
     for count, story in enumerate(stories, 1):
         if not any(line.answers for line in story):
-            raise ValueError(f"{name}:{story[0].place}: story {count} asks nothing")
+            raise ValueError(f"{name}:{story[0].place}: story {count} has no question")
     return stories
 
 
@@ -114,11 +116,11 @@ def _numbered(text: str) -> Iterator[tuple[int, str]]:
 def _parse_line(place: int, raw: str, known: dict[str, _Sentence]) -> Line:
     match = re.fullmatch(r"([0-9]{1,9})\s+(.+)", raw.strip())
     if match is None:
-        raise ValueError("not a line number, a blank and a sentence")
+        raise ValueError("must be a line number, a blank and a sentence")
     number, rest = int(match[1]), match[2]
     sentence, *fields = rest.split("\t")
     if len(fields) > 2:
-        raise ValueError("not a question, its answer and its facts with tabs between them")
+        raise ValueError("must be a question, its answer and its facts, separated by tabs")
     if len(fields) == 2:
         _check_facts(fields[1], number)
     answer = fields[0] if fields else None
@@ -129,10 +131,10 @@ def _parse_line(place: int, raw: str, known: dict[str, _Sentence]) -> Line:
 
 
 def _check_facts(facts: str, number: int) -> None:
-    """The facts that lead to an answer are numbers of lines before it; nothing else uses them."""
+    """Checks the facts of an answer, which must be numbers of earlier lines; they are not used."""
     for fact in facts.split():
         if not (re.fullmatch("[0-9]{1,9}", fact) and 0 < int(fact) < number):
-            raise ValueError(f"fact {quoted(fact)}: not the number of a line before")
+            raise ValueError(f"fact {quoted(fact)}: must be the number of an earlier line")
 
 
 def _parse_sentence(sentence: str, answer: str | None) -> _Sentence:
@@ -140,7 +142,7 @@ def _parse_sentence(sentence: str, answer: str | None) -> _Sentence:
     sentence = sentence.strip()
     if answer is None:
         if sentence.endswith("?"):
-            raise ValueError("a question without an answer: a tab and the answer must follow")
+            raise ValueError("a question without an answer: add a tab and the answer")
         if not sentence.endswith(ENDS):
             raise ValueError("a statement must end with '.'")
     elif not sentence.endswith("?"):
@@ -159,7 +161,8 @@ def _words(text: str) -> tuple[str, ...]:
     for word in words:
         if word in SIGNS or word.endswith((*ENDS, "?")):
             raise ValueError(
-                f"{quoted(word)} is not a word: a line has one sentence, with one sign at its end"
+                f"{quoted(word)} is not a word: a line must have one sentence "
+                "that ends with one mark"
             )
     return words
 

@@ -1,8 +1,8 @@
 """The question answering task of the paper (Graves et al. 2016, Methods).
 
-A story is one sequence, a word or sign a step, one-hot over the vocabulary (the paper's has 159
-tokens). A question's "?" is followed by one "-" for each word of its answer; an answer is due there
-and nowhere else. `stories` describes the encoding, `files` where the data come from.
+A story is one sequence, with one word or symbol per step, one-hot over the vocabulary (the paper's
+has 159 tokens). A question's "?" is followed by one "-" for each word of its answer; only there the
+network must answer. `stories` describes the encoding, `files` the source of the data.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ from dncx.tasks.babi.stories import Story
 from dncx.tasks.babi.vocabulary import NOTHING, tokens_of
 from dncx.tasks.base import Episode
 
-# The chance of a task is proportional to its number of stories to this power. Of en-10k's tasks 4,
-# 16 and 19 have 9,000 training stories each, most others 1,800. The three together get about half
-# of the draws, 30 % with "mixed", and 15 % with "uniform".
+# The probability of a task is proportional to its number of stories to this power. In en-10k, tasks
+# 4, 16 and 19 have 9,000 training stories each, most others 1,800. These three tasks together get
+# about half of the draws, 30 % with "mixed", and 15 % with "uniform".
 POWERS = {"stories": 1.0, "mixed": 0.5, "uniform": 0.0}
 
 
@@ -38,7 +38,7 @@ class Bucket(BabiScoring):
     Attributes:
       stories: all of one length.
       vocabulary: see `BabiScoring.tokens`.
-      chances: how likely each story is, relative to the others; None: all are equally likely.
+      chances: relative probability of each story; None: all are equally likely.
     """
 
     stories: Stories
@@ -51,7 +51,7 @@ class Bucket(BabiScoring):
         return self.vocabulary
 
     def sample(self, key: Array, batch_size: int) -> Episode:
-        """Stories drawn by their chances, with replacement."""
+        """Stories drawn by their probabilities, with replacement."""
         index = self._drawn(key, batch_size)
         chosen = jax.tree.map(lambda array: array[index], self.stories)
         return episode_of(chosen, self.input_size)
@@ -82,11 +82,10 @@ _episode_of = jax.jit(episode_of, static_argnums=1)
 class Babi(BabiSettings, BabiScoring):
     """The joint task; the arguments are `BabiSettings`. All data are read at once.
 
-    With `vocabulary="data"`, `vocabulary_words` are those of the data unless they are given.
+    With `vocabulary="data"`, `vocabulary_words` are taken from the data unless they are given.
 
     Raises:
-      ValueError: if a setting is out of its range, or the data are missing, incomplete or
-        malformed.
+      ValueError: if a setting is out of range, or the data are missing, incomplete or malformed.
 
     Source: Graves et al. 2016; the data: Weston et al. 2015, arXiv:1502.05698.
     """
@@ -99,7 +98,7 @@ class Babi(BabiSettings, BabiScoring):
 
     @functools.cached_property
     def data(self) -> Data:
-        """The stories, and what is missing."""
+        """The stories, and the missing files."""
         return load(self)
 
     @property
@@ -113,9 +112,9 @@ class Babi(BabiSettings, BabiScoring):
 
     @functools.cached_property
     def widths(self) -> tuple[int, ...]:
-        """Steps of each bucket: those that pad training least, the last as long as any story.
+        """Steps of each bucket, with the least padding in training; the last fits every story.
 
-        With `longest`, the stories that are longer than those of training get one more bucket.
+        With `longest`, stories that are longer than those in training get one more bucket.
         """
         stories = self.data.splits["train"]
         widths = best_widths(
@@ -134,7 +133,7 @@ class Babi(BabiSettings, BabiScoring):
 
     @functools.cached_property
     def _chance_by_task(self) -> dict[int, float]:
-        """How likely each story of a task is: the task has (its stories)^power in total."""
+        """Relative probability of each story of a task; a task has (its stories)^power in total."""
         counts = Counter(story.task for story in self.data.splits["train"])
         power = POWERS[self.task_sampling]
         return {task: count ** (power - 1) for task, count in counts.items()}
@@ -163,7 +162,7 @@ class Babi(BabiSettings, BabiScoring):
 
     @functools.cached_property
     def padding(self) -> float:
-        """Share of the steps of training that come after the end of a story."""
+        """Share of training steps that come after the end of a story."""
         pairs = [
             (width, story, self._chance_by_task[story.task])
             for width, stories in self.in_buckets("train")

@@ -1,7 +1,7 @@
-"""The words and signs that the steps of a story stand for.
+"""The words and symbols of stories.
 
-The paper's vocabulary is the same whichever tasks are chosen: the 156 words of the English tasks,
-without numbers and capitals, and three signs.
+The paper's vocabulary is the same for every choice of tasks: the 156 words of the English tasks,
+without numbers and capitals, and three symbols.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Triples of labels as digits, and phases as steps: the encoding of all graph tasks.
+"""The encoding of all graph tasks: triples of labels as digits, and phases as steps.
 
 A label is an integer from 0 to 999. A triple (source, edge, destination) is nine digits, each
 one-hot over 10: 90 channels. A blank label is zeros. Inputs have two more channels: one is 1 at
@@ -19,8 +19,8 @@ LABELS = 1000
 BLANK = -1
 TRIPLE_SIZE = 90
 INPUT_SIZE = TRIPLE_SIZE + 2
-# The reserved pattern that ends an answer. The paper does not give it. Here source and destination
-# are the same node, so that no edge of any graph can be mistaken for it.
+# The reserved pattern that ends an answer, which the paper does not specify. Here source and
+# destination are the same node, so that no edge of any graph can be mistaken for it.
 END = (LABELS - 1,) * 3
 
 

@@ -1,4 +1,4 @@
-"""Inference: see a graph, then tell where relations lead whose meaning is never shown.
+"""Inference: see a graph, then name the ends of relations whose meaning is never shown.
 
 One episode with E triples, Q queries and P planning steps takes E + Q (P + 2) steps:
 
@@ -6,10 +6,11 @@ One episode with E triples, Q queries and P planning steps takes E + Q (P + 2) s
     inputs    the triples    (node, relation, -)       nothing    nothing
     targets   nothing        nothing                   nothing    (node, relation, node)
 
-A relation is a sequence of edge labels (see relations.py); it leads where these edges lead one
-after the other. An answer is always one triple, so no END follows it. Not every node has every
-relation: first a query's length is drawn from the lesson's lengths that occur in the graph (or
-shorter ones if none does), then a node and a relation of this length. The queries are independent.
+A relation is a sequence of edge labels (see relations.py); its end is reached by following these
+edges one after the other. An answer is always one triple, so no END follows it. Not every node has
+every relation: first the length of a query is drawn from the lesson's lengths that occur in the
+graph (or shorter ones if none occurs), then a node and a relation of this length. The queries are
+independent.
 """
 
 import dataclasses
@@ -41,7 +42,7 @@ MOST_QUERIES = 2**10  # each one makes the compiled program longer
 class Inference(InferenceSettings, GraphTask):
     """The paper's task; the arguments are `InferenceSettings`.
 
-    On the family tree, queries are about relations with a name, of 2 to 4 edges.
+    On the family tree, queries use only named relations, of 2 to 4 edges.
 
     Raises:
       ValueError: if there is no such lesson or graph, if the graph is from a file, if there is no
@@ -57,7 +58,7 @@ class Inference(InferenceSettings, GraphTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.graph_file is not None:
-            raise ValueError("graph_file: inference has random graphs and the family tree only")
+            raise ValueError("graph_file: inference needs random graphs or the family tree")
         lengths = LENGTHS if self.graph == "random" else LENGTHS[:-1]
         if self.path_length not in (0, *lengths):
             raise ValueError(
@@ -65,10 +66,10 @@ class Inference(InferenceSettings, GraphTask):
                 f"{lengths[0]} to {lengths[-1]} edges; 0 means the lesson's"
             )
         if not 1 <= self.queries <= MOST_QUERIES:
-            raise ValueError(f"queries={self.queries}: at least 1, at most {MOST_QUERIES}")
+            raise ValueError(f"queries={self.queries}: must be from 1 to {MOST_QUERIES}")
         if not 0 <= self.planning_steps <= MOST_STEPS:
             raise ValueError(
-                f"planning_steps={self.planning_steps}: at least 0, at most {MOST_STEPS}"
+                f"planning_steps={self.planning_steps}: must be from 0 to {MOST_STEPS}"
             )
 
     def _draw(self, key: Array, bounds: Lesson) -> Episode:

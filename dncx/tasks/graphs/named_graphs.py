@@ -1,4 +1,4 @@
-"""Graphs with names, to test what was learned on random ones: the Underground, a family tree."""
+"""Named graphs, to test models that were trained on random graphs: Underground, family tree."""
 
 import csv
 import functools
@@ -23,7 +23,7 @@ LARGEST = 2**22  # bytes; enough for 10^5 triples with names of 10 letters
 
 
 class NamedGraph(NamedTuple):
-    """A graph with names. The arrays are as in `Graph`, with indices of names instead of labels."""
+    """A named graph. The arrays are as in `Graph`, with indices of names instead of labels."""
 
     nodes: tuple[str, ...]
     edges: tuple[str, ...]
@@ -53,7 +53,7 @@ def named_graph(name: str) -> NamedGraph:
 
 
 def own_graph(path: Path | str) -> NamedGraph:
-    """`read_graph`, once for each file, so that editing a file does not change a running task.
+    """`read_graph`, cached for each file, so that editing a file does not change a running task.
 
     Raises:
       ValueError: if the file cannot be read, or `read_graph` refuses it.
@@ -70,14 +70,14 @@ def own_graph(path: Path | str) -> NamedGraph:
 
 
 def read_graph(path: Path) -> NamedGraph:
-    """A graph from a table of triples, one edge a row, with the heading source,edge,destination.
+    """A graph from a table of triples, one edge per row, with the heading source,edge,destination.
 
-    Commas, semicolons or tabs separate the cells; the columns may stand in any order. Names are
-    compared as `clean` leaves them. Nodes and edges are numbered in the order of their first row.
+    Commas, semicolons or tabs separate the cells; the columns can have any order. Names are
+    compared after `clean`. Nodes and edges are numbered in the order of their first row.
 
     Raises:
-      ValueError: if the file is not text in UTF-8 or not such a table, if an edge name leaves a
-        node twice, if an edge leads from a node to itself, if no edge leaves a node, or if there
+      ValueError: if the file is not text in UTF-8 or not such a table, if two edges of a node have
+        the same name, if an edge leads from a node to itself, if no edge leaves a node, or if there
         are more names than labels; the message names the file and the line.
     """
     if path.stat().st_size > LARGEST:
@@ -103,7 +103,7 @@ _read_once = functools.cache(read_graph)
 
 
 def _triples(text: str, path: Path) -> Iterator[_Triple]:
-    """The rows below the heading, their cells in the order of `HEADING`.
+    """The rows below the heading, with their cells in the order of `HEADING`.
 
     Raises:
       ValueError: if there is no heading or no row, or a row does not have three names.
@@ -130,7 +130,7 @@ def _triples(text: str, path: Path) -> Iterator[_Triple]:
 
 
 def _wrong_heading(columns: list[str]) -> str:
-    """The fault of a heading with these columns, for a message."""
+    """The error in a heading with these columns, for a message."""
     missing = [name for name in HEADING if name not in columns]
     twice = sorted({name for name in columns if columns.count(name) > 1})
     unknown = [quoted(name) for name in columns if name not in HEADING]
@@ -140,7 +140,7 @@ def _wrong_heading(columns: list[str]) -> str:
     elif missing and len(missing) < len(HEADING):
         problem = f"the heading has no column {' or '.join(missing)}"
     elif unknown and not missing:
-        problem = f"the heading has columns of no meaning here: {', '.join(unknown)}"
+        problem = f"the heading has unknown columns: {', '.join(unknown)}"
     else:
         problem = "this is not the heading"
     return f"{problem}; it must be {_example(',')}, not {found}"
@@ -153,8 +153,8 @@ def _example(separator: str) -> str:
 def _table(text: str, path: Path) -> tuple[str, Iterator[_Row]]:
     """The separator of a table's cells, and its rows.
 
-    Excel writes semicolons where the comma is the decimal sign, tabs as "Unicode text", and reads
-    the separator from a line "sep=;" before the heading.
+    Excel writes semicolons if the comma is the decimal separator, and tabs as "Unicode text"; it
+    reads the separator from a line "sep=;" before the heading.
     """
     lines = text.splitlines()
     stated = bool(lines) and lines[0].strip('" ').casefold().startswith("sep=")
@@ -182,7 +182,7 @@ def _rows(text: str, path: Path, separator: str, skip: int) -> Iterator[_Row]:
 
 
 def _as_arrays(path: Path, ways: dict[str, dict[str, str]]) -> NamedGraph:
-    """Names to indices, in rows of the largest degree."""
+    """Converts names to indices, in rows of the largest degree."""
     nodes = tuple(ways)
     edges = tuple(dict.fromkeys(edge for found in ways.values() for edge in found))
     if max(len(nodes), len(edges)) >= LABELS:
@@ -221,8 +221,8 @@ def names_of(graph: Graph, named: NamedGraph | None) -> tuple[dict[int, str], di
     """The names of an episode's node labels and of its edge labels; empty for a random graph.
 
     Args:
-      graph: of one episode, as NumPy arrays.
-      named: the graph that has the names.
+      graph: the graph of one episode, as NumPy arrays.
+      named: the named graph.
     """
     if named is None:
         return {}, {}
@@ -236,7 +236,7 @@ def names_of(graph: Graph, named: NamedGraph | None) -> tuple[dict[int, str], di
 
 
 def diameter(named: NamedGraph) -> int:
-    """The length of the longest shortest path between two nodes that a path connects."""
+    """The length of the longest shortest path between two connected nodes."""
     edge = np.zeros((len(named.nodes),) * 2, bool)
     for node, degree in enumerate(named.degrees):
         edge[node, named.destinations[node, :degree]] = True

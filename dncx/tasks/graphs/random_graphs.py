@@ -1,6 +1,6 @@
 """Random graphs as arrays of fixed size, and walks, distances and choices on a graph.
 
-Every function here handles ONE graph and runs inside jit: bounds may be traced. Source: Nature
+Every function here handles ONE graph and runs inside jit; bounds can be traced. Source: Nature
 2016, Methods.
 """
 
@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Int
 from dncx.tasks.graphs.encoding import LABELS
 from dncx.tasks.graphs.lessons import Lesson
 
-FAR = 10_000  # the distance of a node that cannot be reached; sums of two fit into int32
+FAR = 10_000  # the distance of an unreachable node; the sum of two fits into int32
 EDGE_DIGITS = 10  # in inference edges are labelled 0 to 9
 
 
@@ -50,7 +50,7 @@ def unique_labels(key: Array, count: int) -> Int[Array, " count"]:
 def random_graph(
     key: Array, bounds: Lesson, max_nodes: int, max_degree: int, digit_edges: bool = False
 ) -> Graph:
-    """N points in the unit square, each with edges to its K nearest; K is drawn for each node.
+    """N points in the unit square, each with edges to its K nearest points; each node draws its K.
 
     Nodes have distinct labels. Edges that leave the same node have distinct labels, too: they are
     drawn without replacement from N labels, or with `digit_edges` from 0 to 9.
@@ -77,14 +77,14 @@ def random_graph(
 
 
 def nearest(points: Array, is_node: Bool[Array, " N"], count: int) -> Int[Array, "N {count}"]:
-    """For each node the `count` nearest other nodes, the nearest first."""
+    """The `count` nearest other nodes of each node, nearest first."""
     squares = ((points[:, None] - points[None]) ** 2).sum(axis=-1)
     other = is_node[None] & ~jnp.eye(len(points), dtype=bool)
     return jax.lax.top_k(jnp.where(other, -squares, -jnp.inf), count)[1]
 
 
 def edges_exist(graph: Graph) -> Bool[Array, "N K"]:
-    """Which slots hold an edge."""
+    """Whether each slot contains an edge."""
     return jnp.arange(graph.destinations.shape[1])[None] < graph.degrees[:, None]
 
 
@@ -96,7 +96,7 @@ def triples_from(graph: Graph, node: Int[Array, ""]) -> Int[Array, "K 3"]:
 
 
 def all_triples(graph: Graph) -> tuple[Int[Array, "E 3"], Bool[Array, " E"]]:
-    """The labels of every slot, and which of the slots hold an edge."""
+    """The labels of every slot, and whether the slot contains an edge."""
     triples = jax.vmap(triples_from, (None, 0))(graph, jnp.arange(len(graph.degrees)))
     return triples.reshape(-1, 3), edges_exist(graph).reshape(-1)
 
@@ -114,9 +114,9 @@ def random_walk(key: Array, graph: Graph, steps: int) -> Int[Array, "{steps} 3"]
 
 
 def distances(graph: Graph) -> Int[Array, "N N"]:
-    """Fewest edges from each node (row) to each node (column); FAR if there is no path.
+    """Smallest number of edges from each node (row) to each node (column); FAR without a path.
 
-    The algorithm of Floyd and Warshall: it allows one more node in between at a time.
+    This is the Floyd-Warshall algorithm, which allows one more intermediate node at a time.
     """
     size = len(graph.degrees)
     rows = jnp.arange(size, dtype=jnp.int32)
@@ -140,9 +140,9 @@ def choose_pair(
 ) -> tuple[Int[Array, ""], Int[Array, ""]]:
     """A row and a column of a table of lengths, with a length within the bounds.
 
-    First a length is drawn uniformly from those within the bounds that the table has (or shorter
-    ones if it has none), then a pair of this length. A pair with 0 in the table is never drawn. No
-    bound may be above `most`.
+    First a length is drawn uniformly from the lengths in the table that are within the bounds (or
+    shorter ones if there are none), then a pair of this length. A pair with 0 in the table is never
+    drawn. No bound may exceed `most`.
     """
     length_key, row_key, column_key = jax.random.split(key, 3)
     sizes = jnp.arange(1, most + 1, dtype=jnp.int32)

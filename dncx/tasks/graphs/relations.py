@@ -2,7 +2,7 @@
 
 There are 100 distinct sequences for each length from 2 to 5, numbered 10 to 409. (Single edges are
 0 to 9; the paper says 10 to 410, which is one too many for 400.) The paper does not give its
-sequences. These include all that have a name in the family tree; the others are drawn with a fixed
+sequences. These include all named relations of the family tree; the others are drawn with a fixed
 seed. The order within a length is random, so that a number reveals nothing about its sequence.
 """
 
@@ -61,7 +61,7 @@ def relations() -> Relations:
 def kinship(family: NamedGraph) -> dict[tuple[int, ...], str]:
     """The relations of 2 to 4 edges in the tree that have a readable name, with that name.
 
-    They lead up, down, or up to a mother and down to another child of hers, a brother or sister:
+    They lead up, down, or up to a mother and down to another of her children, a brother or sister:
     (mother, mother, mother, son) is "mother's mother's brother", a great-uncle.
     """
     names: dict[tuple[int, ...], str] = {}
@@ -78,7 +78,7 @@ def kinship(family: NamedGraph) -> dict[tuple[int, ...], str]:
 def family_pairs(family: NamedGraph) -> np.ndarray:
     """[people, 400]: whether a person has such a relative.
 
-    A walk that returns to a person already met does not count: nobody is their own brother.
+    A walk that returns to an earlier person does not count: nobody is their own brother.
     """
     found = relations()
     sequences = zip(found.sequences.tolist(), found.lengths, strict=True)
@@ -93,7 +93,7 @@ def family_pairs(family: NamedGraph) -> np.ndarray:
 def _paths(
     family: NamedGraph, people: tuple[int, ...], edges: tuple[int, ...]
 ) -> list[tuple[int, ...]]:
-    """All paths of 2 to 4 edges that begin with these people and edges and meet nobody twice."""
+    """All paths of 2 to 4 edges that begin with these people and edges and visit nobody twice."""
     found = [edges] if len(edges) >= LENGTHS[0] else []
     here = people[-1]
     for slot in range(family.degrees[here] if len(edges) < 4 else 0):

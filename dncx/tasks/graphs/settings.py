@@ -1,4 +1,4 @@
-"""The settings of the graph tasks, apart from the tasks so that `--help` need not load JAX."""
+"""The settings of the graph tasks, in their own module so that `--help` need not load JAX."""
 
 import dataclasses
 from pathlib import Path
@@ -15,9 +15,9 @@ class TraversalSettings:
     name: ClassVar[str] = "traversal"
 
     last_lesson: int = 14
-    """Last of the paper's 14 lessons to train; evaluation measures it."""
+    """Last of the paper's 14 lessons to train, and to evaluate."""
     graph: AnyGraph = "random"
-    """Random graphs, or one named graph with new numbers each time."""
+    """Random graphs, or one named graph with new labels each time."""
     graph_file: Path | None = None
     """Your graph: a table with the columns source, edge, destination."""
     num_nodes: int = 0
@@ -28,14 +28,14 @@ class TraversalSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InferenceSettings:
-    """Find where a relation leads: a sequence of edges that is never shown."""
+    """Find where a relation leads, whose sequence of edges is never shown."""
 
     name: ClassVar[str] = "inference"
 
     last_lesson: int = 17
-    """Last of the paper's 17 lessons to train; evaluation measures it."""
+    """Last of the paper's 17 lessons to train, and to evaluate."""
     graph: InferenceGraph = "random"
-    """Random graphs, or the family tree with new numbers each time."""
+    """Random graphs, or the family tree with new labels each time."""
     num_nodes: int = 0
     """Nodes of a random graph; 0: as in the lesson."""
     path_length: int = 0
@@ -54,9 +54,9 @@ class ShortestPathSettings:
     training_only: ClassVar[tuple[str, ...]] = ("optimal_share",)
 
     last_lesson: int = 15
-    """Last of the paper's 15 lessons to train; evaluation measures it."""
+    """Last of the paper's 15 lessons to train, and to evaluate."""
     graph: AnyGraph = "random"
-    """Random graphs, or one named graph with new numbers each time."""
+    """Random graphs, or one named graph with new labels each time."""
     graph_file: Path | None = None
     """Your graph: a table with the columns source, edge, destination."""
     num_nodes: int = 0
@@ -68,4 +68,4 @@ class ShortestPathSettings:
     optimal_share: float = 0.8
     """Share of training steps on a shortest path (DAgger's beta)."""
     spare_steps: int = 1
-    """Steps that an answer may be longer than the shortest path."""
+    """Extra steps that an answer may take beyond the shortest path."""

@@ -6,7 +6,7 @@ The opening of one episode with E triples and P planning steps takes E + 1 + P s
     inputs    the triples    (start, -, destination)    nothing
 
 First the length of the shortest path is drawn from the lesson's lengths that occur in the graph (or
-shorter ones if none does), then two nodes with a shortest path of this length.
+shorter ones if none occurs), then two nodes with a shortest path of this length.
 
 The answer follows, whose inputs depend on the network. At each step the network is at a node and
 takes one of the edges that leave it; the triple of this edge is the next input. The answer ends at
@@ -15,7 +15,7 @@ the destination, or `spare_steps` after a shortest path would have reached it. N
 An edge's score is the sum of its triple's nine log p; a softmax over the edges that leave the node
 turns the scores into probabilities. The loss is the cross-entropy to an edge of a shortest path
 from this node; if there are several, one is drawn. A node from which no path leads to the
-destination does not count. In training most steps take the drawn edge, and the others the network's
+destination does not count. In training, most steps take the drawn edge and the others the network's
 own choice, so that it learns to recover from mistakes (DAgger).
 """
 
@@ -40,7 +40,7 @@ from dncx.tasks.graphs.walking import Edges, Query, answer_inputs, edges_from, m
 
 
 class Walk(NamedTuple):
-    """The walk that the network made.
+    """The walk of the network.
 
     Attributes:
       query: the graph and the two nodes.
@@ -74,9 +74,7 @@ class ShortestPath(ShortestPathSettings, GraphTask):
             raise ValueError(f"optimal_share={self.optimal_share}: must be in [0, 1]")
         for name in ("planning_steps", "spare_steps"):
             if not 0 <= getattr(self, name) <= MOST_STEPS:
-                raise ValueError(
-                    f"{name}={getattr(self, name)}: must be at least 0, at most {MOST_STEPS}"
-                )
+                raise ValueError(f"{name}={getattr(self, name)}: must be from 0 to {MOST_STEPS}")
         if self.named is not None and self.path_length > diameter(self.named):
             raise ValueError(
                 f"path_length={self.path_length}: the longest shortest path on "
@@ -85,7 +83,7 @@ class ShortestPath(ShortestPathSettings, GraphTask):
 
     @property
     def gate(self) -> Gate:
-        """80 % of 50 paths are at most one step too long, as the paper's text says.
+        """80 % of 50 paths are at most one step too long, as in the paper's text.
 
         The table's caption says 80 % correct. Lessons are not mixed.
         """
@@ -165,7 +163,7 @@ class ShortestPath(ShortestPathSettings, GraphTask):
     def score(
         self, outputs: Float[Array, "B T O"], episode: Episode
     ) -> dict[str, Float[Array, ""]]:
-        """Errors of the walks, which in training are guided, and of the network's own choices.
+        """Errors of the walks (guided in training), and of the network's own choices.
 
         path_error: share of walks that are longer than a shortest path, or do not arrive.
         detour_error: share of walks that are more than one step longer, or do not arrive.

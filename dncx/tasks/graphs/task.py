@@ -39,7 +39,7 @@ MOST_STEPS = 2**20
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GraphTask:
-    """A course of the paper's lessons. A task adds `_draw`, which makes one episode."""
+    """A course of the paper's lessons. A task adds `_draw`, which draws one episode."""
 
     table: ClassVar[tuple[Lesson, ...]]
     graphs: ClassVar[tuple[str, ...]] = get_args(AnyGraph)
@@ -51,7 +51,7 @@ class GraphTask:
     num_nodes: int = 0
     path_length: int = 0
     lesson: int = 0
-    """The present lesson; 0: the last one."""
+    """The current lesson; 0: the last one."""
     earlier_share: float = 0.0
     """The share of episodes from earlier lessons."""
 
@@ -101,7 +101,7 @@ class GraphTask:
 
     @property
     def gate(self) -> Gate:
-        """Nine in ten episodes solved, of 50: a number that the paper gives for shortest path."""
+        """Nine in ten of 50 episodes are solved; the paper gives the 50 for shortest path."""
         return Gate("sequence_error", at_most=0.1, every=100, episodes=50)
 
     def at_lesson(self, number: int, earlier_share: float = 0.0) -> "GraphTask":
@@ -112,7 +112,7 @@ class GraphTask:
 
     @property
     def lessons(self) -> tuple[Lesson, ...]:
-        """The table up to the present lesson, with `num_nodes` and `path_length` if given."""
+        """The table up to the current lesson, with `num_nodes` and `path_length` if given."""
         given: dict[str, int] = {}
         if self.num_nodes:
             given |= {"min_nodes": self.num_nodes, "max_nodes": self.num_nodes}
@@ -122,7 +122,7 @@ class GraphTask:
 
     @property
     def most(self) -> Lesson:
-        """The largest value of each bound that an episode can have; the shapes follow from it."""
+        """The largest possible value of each bound, which determines the shapes."""
         lessons = self.lessons if self.earlier_share else self.lessons[-1:]
         most = Lesson(*map(max, zip(*lessons, strict=True)))
         return most._replace(max_degree=min(most.max_degree, most.max_nodes - 1))
@@ -180,7 +180,7 @@ class GraphTask:
         return triple_scores(outputs, episode.targets, episode.mask)
 
     def words(self, outputs: Float[Array, "B T O"], episode: Episode) -> Words:
-        """See `Describable.words`: the triples shown, and the answers where they are due."""
+        """See `Describable.words`: the triples shown, and the answers at their steps."""
         graph = first_of(self._graph_of(episode))
         shown, due = episode.inputs[0, :, :TRIPLE_SIZE].any(axis=-1), episode.mask[0] > 0
 
@@ -199,11 +199,11 @@ class GraphTask:
 
     @property
     def _relation_names(self) -> dict[int, str]:
-        """Names of labels that stand for a relation in the place of an edge."""
+        """Names of labels that represent a relation instead of an edge."""
         return {}
 
     def _spell(self, graph: Graph, labels: Any) -> str:
-        """A triple for people: '(Moorgate, Northern-S, Bank)', or its labels without names."""
+        """A triple as text: '(Moorgate, Northern-S, Bank)', or its labels if there are no names."""
         source, edge, destination = (int(label) for label in labels)
         if (source, edge, destination) == END:
             return "end"

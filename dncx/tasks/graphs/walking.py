@@ -1,4 +1,4 @@
-"""One step of a walk to a goal: what the network sees, which edges there are, which one it takes.
+"""One step of a walk to a goal: the network's input, the available edges, and the chosen edge.
 
 Every function here handles ONE walk; `ShortestPath` lifts them over the batch.
 """
@@ -55,7 +55,7 @@ class Move(NamedTuple):
       onward: the row to which it leads.
       aim: the slot of a right edge.
       target: the triple of that right edge.
-      counts: whether any edge is right.
+      counts: whether there is a right edge.
     """
 
     taken: Int[Array, "*B 3"]
@@ -74,7 +74,7 @@ def answer_inputs(
 
 
 def edges_from(query: Query, node: Int[Array, ""], output: Float[Array, " O"]) -> Edges:
-    """The edges that leave a node, with probabilities by a softmax over sums of nine log p."""
+    """The edges that leave a node, with probabilities from a softmax over sums of nine log p."""
     triples = triples_from(query.graph, node)
     exist = edges_exist(query.graph)[node]
     scores = (encode(triples).astype(output.dtype) * digit_log_probs(output)[None]).sum(axis=-1)
@@ -93,7 +93,7 @@ def move(
     output: Float[Array, " O"],
     optimal_share: float | Array,
 ) -> Move:
-    """Takes a right edge with probability `optimal_share`, else the network's most likely one."""
+    """Takes a right edge with probability `optimal_share`, else the network's most likely edge."""
     aim_key, guide_key = jax.random.split(key)
     edges = edges_from(query, node, output)
     counts = edges.right.any()
