@@ -1,5 +1,6 @@
 """The data, split as in the paper into training, validation and test."""
 
+import math
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -60,6 +61,9 @@ def check(settings: BabiSettings) -> None:
         value = getattr(settings, name)
         if not least <= value < 2**31:
             raise ValueError(f"{name}={value}: must be at least {least}, below 2^31")
+    weight = settings.auxiliary_loss
+    if not (math.isfinite(weight) and weight >= 0):
+        raise ValueError(f"auxiliary_loss={weight}: must be a finite number of at least 0")
     if settings.vocabulary_words and settings.vocabulary == "paper":
         raise ValueError("vocabulary_words: cannot be set with vocabulary=paper")
 

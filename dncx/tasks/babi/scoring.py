@@ -31,11 +31,20 @@ class Tally(NamedTuple):
 
 
 class BabiScoring:
-    """The common part of the task and its buckets."""
+    """The common part of the task and its buckets.
+
+    With an auxiliary loss, the network has twice as many outputs: first those for the answers, then
+    those that predict the next word. Only the first are scored and shown.
+    """
 
     @property
     def tokens(self) -> tuple[str, ...]:
         """The symbols and words of the inputs and outputs, in order."""
+        raise NotImplementedError
+
+    @property
+    def auxiliary_weight(self) -> float:
+        """The weight of predicting the next word at every step; 0: the network does not predict."""
         raise NotImplementedError
 
     @property
@@ -44,7 +53,7 @@ class BabiScoring:
 
     @property
     def output_size(self) -> int:
-        return len(self.tokens)
+        return len(self.tokens) * (2 if self.auxiliary_weight else 1)
 
     @property
     def loss_unit(self) -> str:
@@ -54,17 +63,27 @@ class BabiScoring:
         """Softmax cross-entropy, summed over the words of a story's answers; the mean of stories.
 
         Each word has the same weight, regardless of the number of answers in its story. Rows
-        without a story count as stories of loss 0.
+        without a story count as stories of loss 0. The auxiliary loss is added: the cross-entropy
+        of the predictions, summed over the words of the story.
         """
         targets = episode.targets.astype(outputs.dtype)
-        nats = optax.losses.softmax_cross_entropy(outputs, targets)
-        return (nats * episode.mask.astype(outputs.dtype)).sum(axis=-1).mean()
+        nats = optax.losses.softmax_cross_entropy(self._answers(outputs), targets)
+        loss = (nats * episode.mask.astype(outputs.dtype)).sum(axis=-1)
+        if self.auxiliary_weight:
+            next_words = episode.inputs[:, 1:].astype(outputs.dtype)  # all zeros after the story
+            predicted = outputs[:, :-1, len(self.tokens) :]
+            nats = optax.losses.softmax_cross_entropy(predicted, next_words)
+            loss += self.auxiliary_weight * nats.sum(axis=-1)
+        return loss.mean()
+
+    def _answers(self, outputs: Float[Array, "B T O"]) -> Float[Array, "B T words"]:
+        return outputs[..., : len(self.tokens)]
 
     def score(
         self, outputs: Float[Array, "B T O"], episode: Episode
     ) -> dict[str, Float[Array, ""]]:
         """Shares of wrong questions and of wrong words; one wrong word makes a question wrong."""
-        counts = _count(outputs, episode)
+        counts = _count(self._answers(outputs), episode)
         questions, wrong_questions, words, wrong_words = (
             count.sum().astype(jnp.float32) for count in counts
         )
@@ -80,13 +99,13 @@ class BabiScoring:
             task = episode.extra.task
             return jax.ops.segment_sum(counts, task, num_segments=NUM_TASKS + 1)[1:]
 
-        return Tally(*map(by_task, _count(outputs, episode)))
+        return Tally(*map(by_task, _count(self._answers(outputs), episode)))
 
     def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
         """The story, one sentence per line, with the right answers and the model's wrong ones."""
         inputs, targets, mask, logits = (
             np.asarray(x[0], np.float32)
-            for x in (episode.inputs, episode.targets, episode.mask, outputs)
+            for x in (episode.inputs, episode.targets, episode.mask, self._answers(outputs))
         )
         steps = int(inputs.any(axis=-1).sum())
         shown = inputs[:steps].argmax(axis=-1)
@@ -123,10 +142,14 @@ class BabiScoring:
                 for token, here in zip(tokens, where, strict=True)
             )
 
-        return Words(spell(episode.inputs, shown), spell(episode.targets, due), spell(outputs, due))
+        return Words(
+            spell(episode.inputs, shown),
+            spell(episode.targets, due),
+            spell(self._answers(outputs), due),
+        )
 
 
-def _count(outputs: Float[Array, "B T O"], episode: Episode) -> Tally:
+def _count(outputs: Float[Array, "B T words"], episode: Episode) -> Tally:
     """Counts of each story."""
     right = outputs.argmax(axis=-1) == episode.targets.argmax(axis=-1)
     asked = episode.mask > 0

@@ -25,6 +25,7 @@ class BabiSettings:
         "validation_seed",
         "task_sampling",
         "longest",
+        "auxiliary_loss",
     )
 
     data_dir: Path | None = None
@@ -47,5 +48,7 @@ class BabiSettings:
     """Weight of a task: its number of stories, the square root, or 1."""
     longest: int = 0
     """Leave out training stories with more words; 0: keep all."""
+    auxiliary_loss: float = 0.0
+    """Weight of also predicting the next word at every step; 0: off."""
     num_buckets: int = 8
     """Number of padded lengths of stories; each is compiled once."""

@@ -39,16 +39,23 @@ class Bucket(BabiScoring):
       stories: all of one length.
       vocabulary: see `BabiScoring.tokens`.
       chances: relative probability of each story; None: all are equally likely.
+      auxiliary_loss: see `BabiScoring.auxiliary_weight`.
     """
 
     stories: Stories
     vocabulary: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+    auxiliary_loss: float = dataclasses.field(default=0.0, metadata={"static": True})
     chances: Any = None  # Float[Array, " B"] | None; jax.jit also makes trees of other leaves
 
     @property
     def tokens(self) -> tuple[str, ...]:
         """See `BabiScoring.tokens`."""
         return self.vocabulary
+
+    @property
+    def auxiliary_weight(self) -> float:
+        """See `BabiScoring.auxiliary_weight`."""
+        return self.auxiliary_loss
 
     def sample(self, key: Array, batch_size: int) -> Episode:
         """Stories drawn by their probabilities, with replacement."""
@@ -106,6 +113,11 @@ class Babi(BabiSettings, BabiScoring):
         """See `BabiScoring.tokens`."""
         return self._tokens
 
+    @property
+    def auxiliary_weight(self) -> float:
+        """See `BabiScoring.auxiliary_weight`."""
+        return self.auxiliary_loss
+
     @functools.cached_property
     def _tokens(self) -> tuple[str, ...]:
         return tokens_of(self.data.words)
@@ -149,6 +161,7 @@ class Babi(BabiSettings, BabiScoring):
             Bucket(
                 stories=jax.tree.map(jnp.asarray, pad(stories, width)),
                 vocabulary=self.tokens,
+                auxiliary_loss=self.auxiliary_loss,
                 chances=None if equal else jnp.asarray(self._chances(stories), jnp.float32),
             )
             for width, stories in self.in_buckets("train")
