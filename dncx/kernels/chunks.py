@@ -20,7 +20,8 @@ def scan_in_chunks(step: Callable[[Any, Any], Any], state: Any, xs: Any) -> tupl
     more forward pass.
     """
     time = jax.tree.leaves(xs)[0].shape[0]
-    if time < _WORTH_CHUNKS:
+    # In a program for export, `time` is a symbol: the length is not known.
+    if not isinstance(time, int) or time < _WORTH_CHUNKS:
         return jax.lax.scan(step, state, xs)
     length = round(math.sqrt(time))
     whole = time // length * length
