@@ -835,6 +835,37 @@ def test_loss_counts_the_words_of_answers_alone(episode, babi):
     assert babi.loss(elsewhere, episode) == pytest.approx(expected, rel=1e-6)
 
 
+def test_the_auxiliary_loss_is_that_of_the_next_words(episode, babi, folder):
+    """Equal logits cost log 159 nats for each word but the first of a story."""
+    task = of(folder, auxiliary_loss=0.25)
+    assert (task.input_size, task.output_size) == (159, 318)
+    answers = logits(episode, at=[(0, 17)])
+    equal = jnp.concatenate([answers, jnp.zeros_like(answers)], axis=-1)
+    words = int(episode.inputs[:, 1:].any(axis=-1).sum())
+    alone = float(babi.loss(answers, episode))
+    expected = alone + 0.25 * words * np.log(159) / 3
+    assert float(task.loss(equal, episode)) == pytest.approx(expected, rel=1e-6)
+    next_words = jnp.roll(episode.inputs, -1, axis=1)
+    perfect = jnp.concatenate([answers, 100 * next_words], axis=-1)
+    assert float(task.loss(perfect, episode)) == pytest.approx(alone, rel=1e-6)
+
+
+def test_predictions_of_the_next_word_are_neither_scored_nor_shown(episode, babi, folder):
+    task = of(folder, auxiliary_loss=0.25)
+    answers = logits(episode, at=[(0, 17)])
+    with_predictions = jnp.concatenate([answers, 100 + jnp.zeros_like(answers)], axis=-1)
+    for part in ("score", "tally", "words", "render"):
+        found = getattr(task, part)(with_predictions, episode)
+        jax.tree.map(np.testing.assert_array_equal, found, getattr(babi, part)(answers, episode))
+    assert {bucket.auxiliary_loss for bucket in task.buckets} == {0.25}
+
+
+@pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf")])
+def test_the_weight_of_the_auxiliary_loss_is_checked(weight, folder):
+    with pytest.raises(ValueError, match=f"auxiliary_loss={weight}"):
+        of(folder, auxiliary_loss=weight)
+
+
 def test_render(episode, babi):
     assert babi.render(logits(episode, at=[(0, 17)]), episode).splitlines() == [
         "task 8",
@@ -927,7 +958,7 @@ def test_the_tiny_twin_of_its_preset(model, folder, tmp_path, capsys):
         "4",
         "8",
     ]
-    flags += ["--num_buckets=2", "--hidden_size=8"]
+    flags += ["--num_buckets=2", "--hidden_size=8", "--auxiliary_loss=0.1"]
     if model == "dnc":
         flags += ["--memory_size=5", "--word_size=4"]
     flags += ["--num_training_iterations=6", "--report_interval=3", "--validation_interval=2"]
