@@ -28,6 +28,15 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_platforms", "cpu")
 
+
+def later(*cases):
+    """Cases of a parameter for .ci/run's second step: `make test` has others of their kind."""
+    return [
+        pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.second_step)
+        for case in cases
+    ]
+
+
 GOLDENS = Path(__file__).parent / "goldens"
 
 

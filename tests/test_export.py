@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import later
 from flax import nnx
 from jaxtyping import config as jaxtyping_config
 
@@ -153,8 +154,7 @@ FIRST, *OTHERS = NETWORKS
     ("name", "sizes"),
     [
         (FIRST, [(3, 9)]),
-        pytest.param(FIRST, [(1, 5), (4, 8)], marks=pytest.mark.second_step),
-        *(pytest.param(name, [(3, 9)], marks=pytest.mark.second_step) for name in OTHERS),
+        *later((FIRST, [(1, 5), (4, 8)]), *((name, [(3, 9)]) for name in OTHERS)),
     ],
 )
 def test_a_fresh_process_computes_the_same(name, sizes, tmp_path):

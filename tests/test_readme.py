@@ -61,6 +61,7 @@ def test_the_example_learns(tmp_path):
     assert float(last) < 0.8 * float(first)
 
 
+@pytest.mark.second_step
 def test_own_parts(tmp_path):
     example = ROOT / "examples" / "own_parts.py"
     assert "memory (4, 16, 8)" in run([sys.executable, str(example)], tmp_path)

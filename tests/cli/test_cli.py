@@ -261,6 +261,7 @@ def test_eval_refuses(arguments, tmp_path, monkeypatch, capsys):
     assert EVALS[arguments] in capsys.readouterr().err
 
 
+@pytest.mark.second_step
 def test_what_does_not_fit_into_memory(tmp_path, monkeypatch, capsys):
     """No stack trace, and nothing written before it was compiled."""
     monkeypatch.chdir(tmp_path)

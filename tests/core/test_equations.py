@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import later
 from flax import nnx
 from jax.flatten_util import ravel_pytree
 from jax.test_util import check_grads
@@ -168,7 +169,10 @@ EDGES = {  # equation, and arrays at which each entry of its gradient is checked
 }
 
 
-@pytest.mark.parametrize("name", EDGES)
+LATER = ("content", "updated_link", "allocation of two heads")  # the slow ones
+
+
+@pytest.mark.parametrize("name", [*(name for name in EDGES if name not in LATER), *later(*LATER)])
 def test_gradients_at_the_edges(name, x64):
     """At usage, weights and gates of exactly 0 and 1, zero keys and zero memory.
 

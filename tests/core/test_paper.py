@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from conftest import assert_relative
 from flax import nnx
 
@@ -107,6 +108,7 @@ def test_nature_preset(x64):
     assert_relative(outputs, expected, 1e-12)
 
 
+@pytest.mark.second_step
 def test_the_gradient_of_the_controller_is_clipped_as_in_the_paper(x64):
     """With a huge loss, no gradient beyond ±10 leaves a layer's activations."""
     config = DNCConfig.nature(memory_size=N, word_size=W, num_read_heads=R, hidden_size=H)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import later
 from flax import nnx
 
 from dncx import DNC, LSTM, DNCConfig, MemoryAccess, unroll
@@ -55,7 +56,7 @@ def test_own_controller(own_parts):
     trains(DNC(3, 2, SMALL, controller=controller, rngs=rngs))
 
 
-@pytest.mark.parametrize("kind", [nnx.LSTMCell, nnx.GRUCell, nnx.SimpleCell])
+@pytest.mark.parametrize("kind", [nnx.LSTMCell, *later(nnx.GRUCell, nnx.SimpleCell)])
 def test_flax_cells_are_controllers(kind):
     rngs = nnx.Rngs(0)
     trains(DNC(3, 2, SMALL, controller=kind(3 + 2 * 3, 7, rngs=rngs), rngs=rngs))

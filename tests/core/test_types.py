@@ -35,6 +35,7 @@ def test_a_users_program_passes_strict_types(tmp_path):
     assert "LinkageLike" in results[1].stdout
 
 
+@pytest.mark.second_step
 def test_a_users_program_runs(capsys):
     runpy.run_path(str(PROGRAM), run_name="__main__")
     forms = capsys.readouterr().out.splitlines()

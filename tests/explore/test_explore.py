@@ -205,6 +205,7 @@ class TestRuns:
         np.testing.assert_array_equal(again[1].memory, recall[1].memory)
         assert (other[1].inputs != recall[1].inputs).any()
 
+    @pytest.mark.second_step
     def test_stations_by_name(self):
         traced = explore.trace_run("traversal", graph="underground", path_length=2, seed=3)
         words = traced[0].words
@@ -215,6 +216,7 @@ class TestRuns:
         assert words.targets[-1] == "end"
         assert sum(map(bool, words.targets)) == 3
 
+    @pytest.mark.second_step
     def test_it_is_the_lesson_reached(self):
         assert explore.trace_run("traversal", num_episodes=1).about["task"]["last_lesson"] == 8
 

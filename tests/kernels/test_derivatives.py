@@ -71,6 +71,7 @@ def test_forward_mode_names_what_has_it(forward, implementation, preset):
     assert "controller_gradient_clip=None" in str(caught.value)
 
 
+@pytest.mark.second_step
 def test_forward_mode_of_the_plain_equations():
     """Also of the paper's, without the limit of the controller's gradient."""
     config = DNCConfig.nature(**SIZES, controller_gradient_clip=None)

@@ -9,6 +9,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import later
 from flax import nnx
 
 from dncx import DNC, DNCConfig, unroll, unroll_with_trace
@@ -94,11 +95,6 @@ def assert_same(found, expected, tolerance):
         )
 
 
-def later(*names):
-    """Cases for .ci/run's second step: `make test` has others of the kind."""
-    return [pytest.param(name, marks=pytest.mark.second_step) for name in names]
-
-
 @pytest.mark.parametrize(
     "name",
     ["deepmind", "nature", "two write heads", *later("odd sizes, clipped", "least", "feedforward")],
@@ -115,14 +111,15 @@ def test_sequences_agree(name, x64):
         assert_same(found, expected, 1e-10)
 
 
-@pytest.mark.parametrize("name", ["deepmind", *later("nature")])
+@pytest.mark.second_step
+@pytest.mark.parametrize("name", ["deepmind", "nature"])
 def test_sequences_agree_in_float32(name):
     expected = everything(make(name, "plain"), jnp.float32)
     for form in fast_forms(name):
         assert_same(everything(make(name, form), jnp.float32), expected, 2e-4)
 
 
-@pytest.mark.parametrize("name", ["nature", *later("odd sizes, clipped", "feedforward")])
+@pytest.mark.parametrize("name", ["feedforward", *later("odd sizes, clipped", "nature")])
 def test_steps_and_traces_agree(name):
     """One step of one example and of a batch, the whole trace, and gradients through the trace."""
     results = {}
@@ -169,6 +166,7 @@ def test_vmap(form):
     assert_same(over_models(models, inputs), summed, 1e-5)
 
 
+@pytest.mark.second_step
 def test_chunks_of_a_scan():
     """The scan that computes again what the backward pass needs; 33 steps are 5 chunks and 3."""
     inputs = jax.random.normal(jax.random.key(1), (2, 33, INPUTS))
@@ -185,7 +183,7 @@ def test_chunks_of_a_scan():
     assert_same(gradient("xla"), gradient("plain"), 1e-4)
 
 
-@pytest.mark.parametrize(("form", "share"), [("xla", 1 / 2), ("native", 1 / 4)])
+@pytest.mark.parametrize(("form", "share"), [("native", 1 / 4), *later(("xla", 1 / 2))])
 def test_memory_of_the_gradient(form, share):
     """The fast forms keep a link matrix every so often, the plain form several a step."""
     inputs = jnp.zeros((2, 100, INPUTS))
@@ -208,6 +206,7 @@ def test_empty_and_nested_batches(shape):
     np.testing.assert_allclose(outputs, expected, atol=1e-6)
 
 
+@pytest.mark.second_step
 def test_nan_stays_within_its_example():
     inputs = jnp.ones((2, 5, INPUTS)).at[0, 2].set(jnp.nan)
     outputs, _ = jax.jit(unroll)(make("deepmind", "native"), inputs)
@@ -268,6 +267,7 @@ def test_without_a_compiler(compiler, says, tmp_path):
 import logging, sys
 logging.basicConfig()
 import jax.numpy as jnp
+from conftest import later
 from flax import nnx
 import dncx
 cell = dncx.DNC(2, 2, rngs=nnx.Rngs(0))

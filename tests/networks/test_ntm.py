@@ -126,6 +126,7 @@ def test_weightings_sum_to_1_and_gradients_are_finite():
         assert np.any(leaf)
 
 
+@pytest.mark.second_step
 def test_it_is_a_cell_like_the_others(x64):
     """unroll = steps = nnx.RNN; lengths freeze the state; bfloat16 is near float64."""
     cell, inputs = make(), jax.random.normal(jax.random.key(1), (2, 4, 4), jnp.float32)

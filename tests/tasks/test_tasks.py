@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import later
 from flax import nnx
 
 from dncx import DNCConfig, unroll
@@ -96,7 +97,9 @@ def test_every_item_but_the_last_is_asked_for():
     assert all(abs(n / alone.sum() - 1 / 3) < 0.05 for n in asked.values())
 
 
-@pytest.mark.parametrize("task", [Copy(num_bits=3, max_length=2), AssociativeRecall(num_bits=2)])
+@pytest.mark.parametrize(
+    "task", [Copy(num_bits=3, max_length=2), *later(AssociativeRecall(num_bits=2))]
+)
 def test_a_guess_costs_a_bit_a_bit(task):
     episode = task.sample(jax.random.key(0), 5)
     guess = jnp.zeros(episode.targets.shape)
@@ -301,8 +304,7 @@ def test_buckets_train_in_their_shares(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("task", "model"),
     [("copy", "dnc"), ("associative-recall", "lstm"),
-     *(pytest.param(*case, marks=pytest.mark.second_step)
-       for case in (("associative-recall", "dnc"), ("copy", "lstm"), ("copy", "ntm")))],
+     *later(("associative-recall", "dnc"), ("copy", "lstm"), ("copy", "ntm"))],
 )  # fmt: skip
 def test_train_and_eval_at_the_command_line(task, model, tmp_path, capsys):
     run_dir = tmp_path / "run"
@@ -344,6 +346,7 @@ def copied(tmp_path_factory):
     return run_dir
 
 
+@pytest.mark.second_step
 def test_a_memory_too_small_is_said(tmp_path, capsys):
     flags = [*TRAIN, "--num_training_iterations=3", "--batch_size=2"]
     assert main(["train", "copy", *flags, "--max_length=7", f"--run_dir={tmp_path / 'a'}"]) == 0
@@ -426,9 +429,8 @@ QUICK_TWINS = ("memory-reuse", "nature-traversal")
 @pytest.mark.parametrize(
     "preset",
     [
-        pytest.param(name, marks=() if name in QUICK_TWINS else pytest.mark.second_step)
-        for name in PRESETS
-        if name != "nature-babi"
+        *QUICK_TWINS,
+        *later(*(name for name in PRESETS if name not in (*QUICK_TWINS, "nature-babi"))),
     ],
 )
 def test_the_tiny_twin_of_a_preset(preset, tmp_path, capsys):

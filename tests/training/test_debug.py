@@ -230,6 +230,7 @@ def test_a_run_that_stopped_in_its_loss(fail, tmp_path):
     assert "return jnp.log(jnp.where(mark, -1.0, 1.0) + 0 * outputs).mean()" in printed
 
 
+@pytest.mark.second_step
 def test_a_run_that_stopped_in_its_gradient(fail):
     printed = fail(f"--fault={Spoiled.BACKWARD}")
     assert "gradients: NOT finite: " in printed
@@ -243,10 +244,12 @@ def test_a_batch_that_is_not_finite(fail):
     assert "inputs in sequence 2, time step 5" in printed
 
 
+@pytest.mark.second_step
 def test_gradients_whose_norm_is_too_large(fail):
     assert "gradients have no finite norm: finite, at most" in fail(f"--fault={Spoiled.LARGE}")
 
 
+@pytest.mark.second_step
 def test_an_update_of_the_optimiser(fail):
     printed = fail("--learning_rate=1e30", "--max_grad_norm=1e30")
     assert "parameters after the update have no finite norm" in printed
@@ -276,6 +279,7 @@ def test_a_failure_with_invalid_settings(field, value, stopped, tmp_path, capsys
     assert field in capsys.readouterr().err
 
 
+@pytest.mark.second_step
 def test_a_population(tmp_path, capsys):
     """Each seed has its own failure, with its own batches."""
     huge = ["--model=lstm", "--learning_rate=1e30", "--max_grad_norm=1e30"]

@@ -114,6 +114,7 @@ def test_numbers_out_of_range(flag, tmp_path, capsys):
 RUN = ["train", "copy", "--model=lstm", "--hidden_size=4", "--batch_size=2", "--max_length=2"]
 
 
+@pytest.mark.second_step
 def test_a_run_resumes_bit_for_bit(tmp_path, capsys):
     """With the state of the weight decay; the limit may change within a run, the decay not end."""
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import assert_relative
+from conftest import assert_relative, later
 from flax import nnx
 
 from dncx.cli.main import main, train_main
@@ -99,7 +99,9 @@ def small(x64):
     return make
 
 
-@pytest.mark.parametrize("task", [RepeatCopy(max_length=3, max_repeats=2), Copy(max_length=4)])
+@pytest.mark.parametrize(
+    "task", [RepeatCopy(max_length=3, max_repeats=2), *later(Copy(max_length=4))]
+)
 def test_accumulated_gradients_are_those_of_the_batch(task, small):
     graph, params, episode = small(task)
     keys = keys_for(episode, jax.random.key(2))
@@ -195,6 +197,7 @@ def test_a_dialogue_is_truncated_and_accumulated_too():
     )
 
 
+@pytest.mark.second_step
 def test_a_window_longer_than_the_sequence_costs_nothing():
     task, config = RepeatCopy(max_length=2), DNCConfig(memory_size=4, word_size=4, num_read_heads=1)
     graph, params = nnx.split(DNC(task.input_size, task.output_size, config, rngs=nnx.Rngs(0)))
@@ -208,6 +211,7 @@ def test_a_window_longer_than_the_sequence_costs_nothing():
     assert temporary(GradientOptions(truncation=1000)) == temporary(GradientOptions())
 
 
+@pytest.mark.second_step
 def test_the_diagnosis_is_of_the_gradient_that_was_taken():
     task, config = RepeatCopy(max_length=2), DNCConfig(memory_size=4, word_size=4, num_read_heads=1)
     graph, params = nnx.split(DNC(task.input_size, task.output_size, config, rngs=nnx.Rngs(0)))
@@ -221,6 +225,7 @@ def test_the_diagnosis_is_of_the_gradient_that_was_taken():
     assert_relative(norms["loss"], state.loss_sum, 1e-5)
 
 
+@pytest.mark.second_step
 def test_truncation_at_the_command_line(whole, tmp_path):
     assert train(tmp_path / "long", "--truncation=1000") == 0
     assert_same_run(tmp_path / "long", whole)
@@ -260,6 +265,7 @@ def test_what_a_population_says(population, capsys):
     assert "seed-0" in capsys.readouterr().err
 
 
+@pytest.mark.second_step
 def test_a_population_goes_on(population, tmp_path):
     run = shutil.copytree(population, tmp_path / "run")
     shutil.rmtree(run / "checkpoints" / "30")
@@ -388,6 +394,7 @@ def test_no_device_holds_a_whole_link():
     assert not {a for a in arrays if a.endswith("28,28") or a.startswith("28,28")}
 
 
+@pytest.mark.second_step
 def test_devices_share_seeds(population, tmp_path):
     said = on_devices(8, tmp_path / "run", "--num_seeds=3")
     assert "for 3 of 8 devices (cpu)" in said

@@ -676,6 +676,7 @@ def test_a_report_without_any_update(tmp_path):
     assert [line["iteration"] for line in lines if line["loss"] is None] == bad_iterations()
 
 
+@pytest.mark.second_step
 def test_too_many_in_a_row_stop_with_what_was_seen(tmp_path, capsys):
     """The state before the first of them is saved; from there the same happens again."""
     bad = bad_iterations()
