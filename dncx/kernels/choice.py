@@ -67,7 +67,8 @@ def known_to_kernels(role: Role) -> Any:
 def select(cell: Any) -> Form:
     """The form that computes a recurrent cell.
 
-    All code that computes a cell calls this function or `select_for_access`.
+    All code that computes a cell calls this function or `select_for_access`. Within the form "xla",
+    the access also asks `custom_reason` whether the gradient of the links applies.
 
     Args:
       cell: a `dncx.DNC`, whose access may require an implementation, or any other cell.
@@ -111,6 +112,8 @@ def custom_reason(role: Role, part: Any) -> str | None:
     """The reason why the fast forms do not support a part; None if they do."""
     base = _base(part, role)
     name = type(part).__name__
+    if base is None and type(part).__module__.startswith("dncx."):
+        return f"the kernel does not support the {role} {name}"
     if base is None:
         return f"the {role} is custom ({name})"
     changed = [
@@ -176,10 +179,12 @@ def _why_no_sequences(cell: Any) -> str | None:
             return reason
     if len({(layer.forget_bias, layer.gradient_clip) for layer in layers}) > 1:
         return "the layers of the controller differ in forget_bias or gradient_clip"
-    return _other_product("interface", cell.access.interface_linear, cell.dtype) or next(
-        filter(None, (_other_product("controller", layer.gates, cell.dtype) for layer in layers)),
-        None,
-    )
+    linears = [("interface", cell.access.interface_linear)]
+    linears += [("controller", layer.gates) for layer in layers]
+    for name, linear in linears:
+        if reason := _other_product(name, linear, cell.dtype):
+            return reason
+    return None
 
 
 def _other_product(name: str, linear: Any, dtype: Any) -> str | None:

@@ -90,8 +90,9 @@ def _chunk(steps: int) -> int:
 
 
 def _attributes(network: Network, steps: int) -> dict[str, Any]:
-    rest = network._asdict()
-    return rest.pop("options")._asdict() | rest | {"chunk": _chunk(steps)}
+    attributes = network._asdict() | network.options._asdict()
+    del attributes["options"]
+    return attributes | {"chunk": _chunk(steps)}
 
 
 def _call_forward(

@@ -69,7 +69,8 @@ def call(
     dtype, *others = sorted({str(x.dtype) for x in (*arrays, *shapes)} - {"int32"})
     if others:
         raise ValueError(f"the native kernel takes arrays of one dtype, not {dtype} and {others}")
-    read_heads = int(attributes.pop("read_heads"))
+    rest = dict(attributes)
+    read_heads = rest.pop("read_heads")  # part of the handler's name
     function = jax.ffi.ffi_call(
         library.target(handler, dtype, read_heads),
         shapes,
@@ -79,7 +80,7 @@ def call(
         input_output_aliases=aliases,
     )
     kinds = {bool: np.bool_, int: np.int64, float: np.float64}
-    typed = {name: kinds[type(value)](value) for name, value in attributes.items()}
+    typed = {name: kinds[type(value)](value) for name, value in rest.items()}
     made = first_derivative_only(lambda *arrays: function(*arrays, **typed))(*arrays)
     # JAX assumes that the results of C++ are the same on all devices.
     return jax.tree.unflatten(tree, vary_alike(made, arrays))

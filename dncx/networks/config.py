@@ -39,7 +39,7 @@ class NetworkConfig:
 
 
 def network_config(settings: ModelSettings, input_size: int, output_size: int) -> NetworkConfig:
-    """The network that the flags describe. No other function reads `ModelSettings`.
+    """The network that the flags describe; `settings/unused.py` refuses flags without effect.
 
     Raises:
       UsageError: if there is no such network.

@@ -194,7 +194,10 @@ def saved_params(checkpoint: Checkpoint) -> Any:
 
 
 def load(checkpoint: Checkpoint, like: TrainState) -> TrainState:
-    """The state in a checkpoint, which must be of the same model as `like`."""
+    """The state in a checkpoint, which must be of the same model as `like`.
+
+    `training.setup` makes `like`: the shapes and dtypes of the first state.
+    """
     with _one_message(checkpoint.path):
         _check_pieces(_headers(checkpoint))
         state = _read(checkpoint.path, like)
