@@ -31,7 +31,7 @@ class EpisodeTrace:
     """Inputs of the network (before an embedding)."""
     outputs: Float32[np.ndarray, "T O"]
     """Outputs of the network."""
-    targets: Float32[np.ndarray, "T targets"] | None = None
+    targets: Float32[np.ndarray, "T Y"] | None = None
     """Target outputs, if known."""
     mask: Float32[np.ndarray, " T"] | None = None
     """1 at the steps that count in the loss."""

@@ -28,7 +28,7 @@ from dncx.training.batches import keys_for
 from dncx.training.gradient import respond
 
 ROOT = Path(__file__).parents[2]
-SIZES = {"T": 6, "N": 4, "W": 3, "R": 2, "M": 2, "F": 3, "O": 2, "H": 5, "1+2*M": 5}
+SIZES = {"T": 6, "N": 4, "W": 3, "R": 2, "M": 2, "F": 3, "O": 2, "Y": 2, "H": 5, "1+2*M": 5}
 CONFIG = dncx.DNCConfig(
     memory_size=4, word_size=3, num_read_heads=2, num_write_heads=2, hidden_size=5
 )
