@@ -1,5 +1,7 @@
 """What an impatient user tries at the prompt: each error is a sentence that names the way out."""
 
+from pathlib import Path
+
 import jax
 import jax.export
 import jax.numpy as jnp
@@ -236,3 +238,10 @@ def test_a_network_with_an_embedding_is_a_cell():
 @pytest.mark.parametrize("name", dncx.__dir__())
 def test_public_names_load_at_once(name):
     assert getattr(dncx, name) is not None
+
+
+def test_packages_load_alike():
+    """Each folder and `dncx.export`, without an import of its own."""
+    root = Path(dncx.__file__).parent
+    folders = {path.parent.name for path in root.glob("*/__init__.py")}
+    assert folders | {"export"} == set(dncx._PACKAGES)
