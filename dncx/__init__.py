@@ -7,10 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dncx import cli as cli
+    from dncx import debugging as debugging
     from dncx import explore as explore
     from dncx import export as export
     from dncx import interop as interop
+    from dncx import kernels as kernels
     from dncx import networks as networks
+    from dncx import reporting as reporting
     from dncx import runs as runs
     from dncx import settings as settings
     from dncx import tasks as tasks
@@ -42,7 +46,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PACKAGES = (
-    "explore", "export", "interop", "networks", "runs", "settings", "tasks", "training",
+    "cli", "debugging", "explore", "export", "interop", "kernels", "networks", "reporting", "runs",
+    "settings", "tasks", "training",
 )  # fmt: skip
 _HOMES = {
     "access": ("AccessState", "AccessTrace", "MemoryAccess"),

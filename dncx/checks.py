@@ -92,6 +92,26 @@ def check_dtype(name: str, dtype: Any) -> None:
         )
 
 
+def check_features(cell: Any, shape: Any) -> None:
+    """Refuses what is not the shape of one step's inputs of a cell.
+
+    Raises:
+      TypeError: if it is no shape.
+      ValueError: if its last axis is not the cell's input_size.
+    """
+    name, size = type(cell).__name__, cell.input_size
+    if not isinstance(shape, tuple | list):
+        raise TypeError(
+            f"initialize_carry takes the shape of one step's inputs, such as (16, {size}) for a "
+            f"batch of 16; got a {type(shape).__name__}"
+        )
+    if not shape or shape[-1] != size:
+        raise ValueError(
+            f"this {name} takes inputs of {size} features, [*batch, {size}] at a step; "
+            f"got {tuple(shape)}"
+        )
+
+
 def as_array(name: str, value: Any) -> Array:
     """`jnp.asarray` with an error that names the argument.
 

@@ -7,21 +7,25 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import export
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from dncx.access import AccessState, AccessTrace
+from dncx.addressing import TemporalLinkageState
 from dncx.checks import (
     as_array,
     as_state,
     check_config,
     check_dtype,
+    check_features,
     check_instance,
     check_size,
     checked_arguments,
 )
 from dncx.config import DNCConfig
+from dncx.controllers import LSTMState
 from dncx.initializers import RngSource, fan_in_normal
 from dncx.kernels.choice import Implementation, known_to_kernels, select
 from dncx.kernels.meshes import batch_division, by_shards
@@ -152,7 +156,7 @@ class DNC(nnx.RNNCellBase):
           rngs: for a custom controller that draws its initial state.
           carry_init: not used; part of flax's contract.
         """
-        self._check_shape(input_shape)
+        check_features(self, input_shape)
         batch = tuple(input_shape[:-1])
         memory = self.access.initial_state(self.dtype)
         reads = (self.access.num_read_heads, self.access.word_size)
@@ -274,7 +278,7 @@ class DNC(nnx.RNNCellBase):
                 f"got a {type(carry).__name__}"
             )
         inputs = as_array("inputs", inputs)
-        self._check_shape(inputs.shape)
+        check_features(self, inputs.shape)
         batch = jnp.shape(carry.access_output)[:-2]
         if batch != inputs.shape[:-1]:
             raise ValueError(
@@ -291,18 +295,10 @@ class DNC(nnx.RNNCellBase):
         limit = jnp.asarray(self.clip_value, x.dtype)
         return jax.lax.clamp(-limit, x, limit)  # its gradient is one selection
 
-    def _check_shape(self, shape: Any) -> None:
-        """Refuses a shape that does not fit one step's inputs."""
-        if not isinstance(shape, tuple | list):
-            raise TypeError(
-                "initialize_carry takes the shape of one step's inputs, for example "
-                f"(16, {self.input_size}) for a batch of 16; got a {type(shape).__name__}"
-            )
-        if not shape or shape[-1] != self.input_size:
-            raise ValueError(
-                f"the inputs of a step must have {self.input_size} features, shape "
-                f"[*batch, {self.input_size}]; got {tuple(shape)}"
-            )
+
+# So that `jax.export` can write programs whose arguments and results are states.
+for _state in (TemporalLinkageState, AccessState, LSTMState, DNCState):
+    export.register_namedtuple_serialization(_state, serialized_name=f"dncx.{_state.__name__}")
 
 
 def _controller_output_size(

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import dncx
-from dncx.cache import cache_folder
 from dncx.cli import parsing
 from dncx.cli.help import Help
+from dncx.cli.programs import damaged_programs_replaced, keep_programs
 from dncx.errors import TrainingError, UsageError
 from dncx.reporting.logs import log_shown
 from dncx.reporting.output import discard, replace_unprintable
@@ -117,7 +117,8 @@ def _carry_out(asked: Any) -> None:
         DebugSettings: _debug,
         RunsSettings: _runs,
     }
-    commands[type(asked)](asked)
+    with damaged_programs_replaced():
+        commands[type(asked)](asked)
 
 
 def console() -> None:
@@ -227,7 +228,7 @@ def _load_jax(compilation_cache: bool, *, alone: bool = False) -> None:
     Raises:
       UsageError: if JAX rejects an environment variable or finds no device.
     """
-    _cache_compilations(compilation_cache)
+    keep_programs(compilation_cache)
     with _ctrl_c_ends_at_once():
         try:
             from dncx.training.devices import check_devices
@@ -249,25 +250,6 @@ def _ctrl_c_ends_at_once() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _cache_compilations(on: bool) -> None:
-    """Before JAX loads: keeps compiled programs in the user's cache, unless a folder is set."""
-    if not on:
-        os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        with suppress(OSError):  # not even a temporary folder can be written: JAX keeps nothing
-            os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache_folder())
-    # The small programs that draw the initial weights are worth keeping, too.
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    if "jax" in sys.modules:  # a custom task has loaded it, and it has read the environment
-        import jax
-
-        folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-        jax.config.update("jax_compilation_cache_dir", folder)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        if not on:
-            jax.config.update("jax_enable_compilation_cache", False)
 
 
 if __name__ == "__main__":

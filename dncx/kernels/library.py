@@ -108,8 +108,14 @@ def _opened(dtype: str, read_heads: int) -> ctypes.CDLL:
     try:
         return ctypes.CDLL(str(compiled(dtype, read_heads, cache_folder() / "kernels")))
     except OSError as error:
-        _LOG.info("the kernel cannot be cached for the next start: %s", error)
-        return ctypes.CDLL(str(compiled(dtype, read_heads, private_folder())))
+        if "undefined symbol" in str(error):  # no other folder would help
+            raise CompilerError(
+                "the compiler does not link C++'s library; CXX must name a C++ compiler, such as "
+                "g++ instead of gcc"
+            ) from error
+        library = ctypes.CDLL(str(compiled(dtype, read_heads, private_folder())))
+        _LOG.warning("each start builds the CPU kernel again, as it cannot be kept: %s", error)
+        return library
 
 
 def compiled(dtype: str, read_heads: int, folder: Path) -> Path:
@@ -163,9 +169,16 @@ def _compile(compiler: Compiler, dtype: str, read_heads: int, place: Path) -> Pa
 def _intact(place: Path, stem: str) -> Path | None:
     """A library with the checksum in its name, which only this user can change; None if none."""
     for path in sorted(place.glob(f"{stem}-*.so")):
-        if path.name == f"{stem}-{_checksum(path)}.so" and is_safe(path):
+        if _has_its_checksum(path) and is_safe(path):
             return path
     return None
+
+
+def _has_its_checksum(path: Path) -> bool:
+    try:
+        return path.stem.endswith(f"-{_checksum(path)}")
+    except OSError:  # a folder, or a file that cannot be read
+        return False
 
 
 def _checksum(path: Path) -> str:
@@ -188,7 +201,11 @@ def _alone(place: Path) -> Iterator[None]:
 def _tidy(place: Path) -> None:
     """Removes damaged libraries, and the files of killed compilers."""
     for path in place.glob("*.so"):
-        if not path.stem.endswith(f"-{_checksum(path)}"):
+        if _has_its_checksum(path):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
             path.unlink(missing_ok=True)
     for folder in place.glob(f"{_BUILDING}*"):
         # No other process on this machine is compiling here. Another machine may be: some network

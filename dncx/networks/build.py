@@ -3,8 +3,10 @@
 from typing import Any
 
 from flax import nnx
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from dncx.checks import as_array, check_features
 from dncx.dnc import DNC
 from dncx.initializers import RngSource, fan_in_normal
 from dncx.kernels.choice import Implementation
@@ -20,6 +22,7 @@ class Embedded(nnx.RNNCellBase):
     """
 
     def __init__(self, input_size: int, embedding_size: int, cell: Any, rngs: nnx.Rngs):
+        self.input_size = input_size
         self.embedding = nnx.Linear(
             input_size, embedding_size, use_bias=False, kernel_init=fan_in_normal, rngs=rngs
         )
@@ -36,11 +39,16 @@ class Embedded(nnx.RNNCellBase):
         carry_init: object = None,
     ) -> Any:
         """The cell's initial state; the batch shape is `input_shape[:-1]`."""
+        check_features(self, input_shape)
         shape = (*input_shape[:-1], self.embedding.out_features)
         return self.cell.initialize_carry(shape, rngs)
 
-    def __call__(self, carry: Any, inputs: Float[Array, "*batch F"]) -> tuple[Any, Array]:
-        """One step of the cell on the embedded inputs."""
+    def __call__(self, carry: Any, inputs: ArrayLike) -> tuple[Any, Array]:
+        """One step of the cell on the embedded inputs; errors as those of the cell."""
+        if isinstance(inputs, tuple):
+            raise TypeError("the state comes first: cell(state, inputs)")
+        inputs = as_array("inputs", inputs)
+        check_features(self, inputs.shape)
         return self.cell(carry, self.embedding(inputs))
 
 

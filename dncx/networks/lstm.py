@@ -2,11 +2,20 @@
 
 from typing import Any
 
+import jax
 from flax import nnx
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
-from dncx.checks import check_config, check_dtype, check_size, checked_arguments
+from dncx.checks import (
+    as_array,
+    as_state,
+    check_config,
+    check_dtype,
+    check_features,
+    check_size,
+    checked_arguments,
+)
 from dncx.config import DNCConfig
 from dncx.controllers import DeepLSTM, LSTMState
 from dncx.initializers import RngSource, fan_in_normal
@@ -76,11 +85,26 @@ class LSTMNetwork(nnx.RNNCellBase):
         carry_init: object = None,
     ) -> tuple[LSTMState, ...]:
         """Zeros; the batch shape is `input_shape[:-1]`."""
+        check_features(self, input_shape)
         return self.controller.initialize_carry(input_shape)
 
     def __call__(
-        self, carry: tuple[LSTMState, ...], inputs: Float[Array, "*batch F"]
+        self, carry: tuple[LSTMState, ...], inputs: ArrayLike
     ) -> tuple[tuple[LSTMState, ...], Float[Array, "*batch O"]]:
-        """One step: the new state and y_t."""
+        """One step: the new state and y_t.
+
+        Args:
+          carry: the state that the step before left.
+          inputs: x_t, [*batch, F].
+
+        Raises:
+          ValueError: if inputs or state are of another size than the cell, or of two batches.
+          TypeError: if they are in the wrong order or of the wrong kind.
+        """
+        if isinstance(inputs, tuple):
+            raise TypeError("the state comes first: cell(state, inputs)")
+        inputs = as_array("inputs", inputs)
+        like = jax.eval_shape(lambda: self.initialize_carry(inputs.shape))
+        carry = as_state("state", carry, like, cast=False)
         carry, hidden = self.controller(carry, inputs)
         return carry, self.output_linear(hidden)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import export
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -44,6 +45,9 @@ class NTMState(NamedTuple):
     memory: Memory
     read_weights: ReadWeights
     write_weights: WriteWeights
+
+
+export.register_namedtuple_serialization(NTMState, serialized_name="dncx.NTMState")
 
 
 class Addressing(NamedTuple):

@@ -32,6 +32,7 @@ from dncx.runs.files import check_folder, write_whole
 from dncx.runs.paths import CONFIG, MODEL, find_run
 from dncx.runs.progress import Progress
 from dncx.runs.summary import read_finished
+from dncx.settings.paths import as_path
 from dncx.tasks.base import Objective
 from dncx.tasks.registry import TASKS
 
@@ -54,7 +55,7 @@ def load_run(run_dir: Path | str, **changes: Any) -> TrainedRun:
     Raises:
       UsageError: if there is no trained model, or its files do not fit together.
     """
-    run_dir = find_run(Path(run_dir))
+    run_dir = find_run(as_path(run_dir))
     settings = read_finished(run_dir).task.settings
     config = read_config(run_dir / CONFIG)
     memory_size = changes.pop("memory_size", None)

@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Generic
 
+from dncx.settings.fields import CheckedFields
 from dncx.settings.flags import POSITIONAL, REPEATED
-from dncx.settings.paths import PathFields
 from dncx.settings.training import MOST, TaskT, within
 
 
@@ -15,7 +15,7 @@ class NoTask:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvalSettings(PathFields, Generic[TaskT]):
+class EvalSettings(CheckedFields, Generic[TaskT]):
     """Measure a trained model on fresh episodes, optionally longer ones or with more memory.
 
     Defaults come from the run. If you name a run, --help also lists the options of its task.
@@ -51,7 +51,7 @@ class EvalSettings(PathFields, Generic[TaskT]):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExploreSettings(PathFields, Generic[TaskT]):
+class ExploreSettings(CheckedFields, Generic[TaskT]):
     """Show the memory at work: an interactive page, figures, and a trace of all numbers.
 
     Defaults come from the run. If you name a run, --help also lists the options of its task.
@@ -88,7 +88,7 @@ class ExploreSettings(PathFields, Generic[TaskT]):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExportSettings(PathFields):
+class ExportSettings(CheckedFields):
     """Write a trained model as programs that run without dncx (docs/serving.md).
 
     One program computes sequences, another a single step. Both accept batches and sequences of
@@ -108,7 +108,7 @@ class ExportSettings(PathFields):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DebugSettings(PathFields):
+class DebugSettings(CheckedFields):
     """Repeat the update at which a run stopped, and name the operation that failed first.
 
     It reads the folder failure/, which a run writes when --max_skipped_updates stops it.
@@ -121,7 +121,7 @@ class DebugSettings(PathFields):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunsSettings(PathFields):
+class RunsSettings(CheckedFields):
     """List the runs in a folder, the latest report first.
 
     The size of a network is slots x word size of its memory, or layers x width of an LSTM.

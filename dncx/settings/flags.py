@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import inspect
 import itertools
-import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -17,6 +16,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from dncx.errors import UsageError, did_you_mean, one_of, quoted
+from dncx.settings.paths import as_path
 
 # Marks of a field, given by `Annotated`.
 POSITIONAL = "positional"  # the value is given without a flag
@@ -89,17 +89,10 @@ class Flag:
             raise UsageError(f"--{self.name}={quoted(word)}: must be {needed}") from error
 
     def _path(self, word: str) -> Path:
-        """A path, with ~ replaced by the home directory as in a shell."""
-        if not word:
-            raise UsageError(f"--{self.name}: the path is empty")
-        path = os.path.expanduser(word)  # pathlib's own would change ./~, too
-        if word[0] == "~" == path[0]:
-            start = word.partition("/")[0]
-            raise UsageError(
-                f"--{self.name}={quoted(word)}: there is no home directory for {quoted(start)}; "
-                f"write the full path (or ./{quoted(start)} for a folder of this name)"
-            )
-        return Path(path)
+        try:
+            return as_path(word)
+        except UsageError as error:
+            raise UsageError(f"--{self.name}: {error}") from error
 
 
 def flags_of(settings: Any, section: str = "") -> list[Flag]:

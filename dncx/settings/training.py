@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from dncx.errors import UsageError, quoted
-from dncx.settings.paths import PathFields
+from dncx.settings.fields import CheckedFields
 
 Equations = Literal["deepmind", "nature"]
 TaskT = TypeVar("TaskT")
@@ -20,7 +20,7 @@ _NEEDS = {"patience": "validation_interval", "keep_best_checkpoints": "checkpoin
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelSettings:
+class ModelSettings(CheckedFields):
     """The kind and the sizes of the network."""
 
     model: Literal["dnc", "lstm", "ntm"] = "dnc"
@@ -50,7 +50,7 @@ class ModelSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OptimizerSettings:
+class OptimizerSettings(CheckedFields):
     """RMSProp on clipped gradients, and decay of the weights."""
 
     learning_rate: float = 1e-4
@@ -76,7 +76,7 @@ class OptimizerSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunSettings(PathFields):
+class RunSettings(CheckedFields):
     """Length of training, reports, checkpoints, and the folder of the run."""
 
     run_dir: Path = Path("runs/run")
@@ -125,7 +125,7 @@ class RunSettings(PathFields):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ScaleSettings:
+class ScaleSettings(CheckedFields):
     """Division of training into seeds, parts of a batch, time windows, devices and machines."""
 
     num_seeds: int = 1
@@ -178,7 +178,7 @@ class ScaleSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainSettings(Generic[TaskT]):
+class TrainSettings(CheckedFields, Generic[TaskT]):
     """Train a network on a task."""
 
     task: TaskT

@@ -68,6 +68,11 @@ def train(
       Interrupted: after Ctrl-C, SIGTERM or a closed terminal; training can resume from a
         checkpoint.
     """
+    if not isinstance(settings, TrainSettings):
+        raise TypeError(
+            "train takes a TrainSettings, such as dncx.settings.presets.DEFAULTS['copy']; got a "
+            f"{type(settings).__name__}"
+        )
     settings.check()
     processes.join(settings.scale)
     check_devices()

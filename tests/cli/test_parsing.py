@@ -15,7 +15,9 @@ from dncx.errors import UsageError, did_you_mean
 from dncx.runs.paths import SHIPPED
 from dncx.runs.summary import read_finished
 from dncx.settings import presets
+from dncx.settings.commands import EvalSettings, ExploreSettings, ExportSettings
 from dncx.settings.flags import POSITIONAL, changed, flags_of
+from dncx.settings.training import RunSettings
 from dncx.tasks.repeat_copy import RepeatCopy
 
 RUN = {"eval": "memory-reuse", "explore": "memory-reuse", "export": "memory-reuse",
@@ -171,6 +173,16 @@ def test_home_directories(command, word, flag, monkeypatch, tmp_path):
         if flag.mark == POSITIONAL and command in ("eval", "explore"):
             monkeypatch.setattr(parsing, "read_finished", lambda _: SHIPPED_RUN)
         assert values_of(parse(command, *before, *words))[flag.name] == path
+
+
+@pytest.mark.parametrize("settings", [RunSettings, EvalSettings, ExploreSettings, ExportSettings])
+def test_home_directories_in_python(settings, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    more = {"task": None} if settings in (EvalSettings, ExploreSettings) else {}
+    assert settings(run_dir="~/x", **more).run_dir == tmp_path / "x"
+    assert settings(run_dir=Path("~/x"), **more).run_dir == Path("~/x")
+    with pytest.raises(UsageError):
+        settings(run_dir="~nobody-has-this-name/x", **more)
 
 
 @pytest.mark.parametrize("text", ["~nobody-has-this-name/x", ""])

@@ -1,5 +1,7 @@
 """What an impatient user tries at the prompt: each error is a sentence that names the way out."""
 
+from pathlib import Path
+
 import jax
 import jax.export
 import jax.numpy as jnp
@@ -18,6 +20,9 @@ CONFIG = DNCConfig(memory_size=3, word_size=2, num_read_heads=1, hidden_size=4)
 CELL = DNC(3, 5, CONFIG, rngs=nnx.Rngs(0))
 X = jnp.ones((2, 4, 3))
 STATE = CELL.initialize_carry((2, 3))
+XLA_CELL = DNC(3, 5, CONFIG, implementation="xla", rngs=nnx.Rngs(0))
+BASELINE = LSTMNetwork(3, 5, rngs=nnx.Rngs(0))
+EMBEDDED = Embedded(7, 3, CELL, nnx.Rngs(0))
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +84,21 @@ REFUSED = {
     "a state of another dtype": (
         lambda: CELL(jax.tree.map(lambda x: x.astype(jnp.bfloat16), STATE), X[:, 0]), ValueError,
         "must be float32; got bfloat16"),
+    "another width for a baseline": (
+        lambda: unroll(BASELINE, X[..., :2]), ValueError, "inputs of 3 features"),
+    "another width for an embedding": (
+        lambda: unroll(EMBEDDED, X), ValueError, "inputs of 7 features"),
+    "another width at a step": (
+        lambda: EMBEDDED(STATE, X[:, 0]), ValueError, "inputs of 7 features"),
+    "a baseline's order": (
+        lambda: BASELINE(X[:, 0], BASELINE.initialize_carry((2, 3))), TypeError,
+        "cell(state, inputs)"),
+    "an embedding's order": (
+        lambda: EMBEDDED(X[:, 0], STATE), TypeError, "cell(state, inputs)"),
+    "no state for a baseline": (
+        lambda: BASELINE(None, X[:, 0]), ValueError, "state must be like"),
+    "a baseline's state of another batch": (
+        lambda: BASELINE(BASELINE.initialize_carry((4, 3)), X[:, 0]), ValueError, "(2, 64)"),
     "a size for a shape": (lambda: CELL.initialize_carry(16), TypeError, "(16, 3)"),
     "inputs for a shape": (lambda: CELL.initialize_carry(X), TypeError, "(16, 3)"),
     "text for inputs": (lambda: unroll(CELL, ["a", "b"]), TypeError, "inputs must be an array"),
@@ -176,6 +196,16 @@ def test_export_of_the_native_kernel():
         jax.export.export(jax.jit(lambda x: unroll(cell, x)[0]))(X)
 
 
+@pytest.mark.parametrize("cell", [XLA_CELL, neural_turing_machine(3, 5, CONFIG, rngs=nnx.Rngs(0))])
+def test_export_of_one_step(cell):
+    """Its states are types that JAX can write and read."""
+    state = cell.initialize_carry((2, 3))
+    program = jax.export.export(jax.jit(lambda *given: cell(*given)))(state, X[:, 0]).serialize()
+    got, outputs = jax.export.deserialize(program).call(state, X[:, 0])
+    assert jax.tree.structure(got) == jax.tree.structure(state)
+    np.testing.assert_allclose(outputs, cell(state, X[:, 0])[1], atol=1e-6)
+
+
 def test_numpy_numbers_become_pythons():
     config = DNCConfig(
         memory_size=np.int64(4), clip_value=np.float32(3), output_bias=np.True_, forget_bias=1
@@ -208,3 +238,10 @@ def test_a_network_with_an_embedding_is_a_cell():
 @pytest.mark.parametrize("name", dncx.__dir__())
 def test_public_names_load_at_once(name):
     assert getattr(dncx, name) is not None
+
+
+def test_packages_load_alike():
+    """Each folder and `dncx.export`, without an import of its own."""
+    root = Path(dncx.__file__).parent
+    folders = {path.parent.name for path in root.glob("*/__init__.py")}
+    assert folders | {"export"} == set(dncx._PACKAGES)

@@ -224,6 +224,17 @@ def test_a_damaged_library_is_compiled_again(name, fake, tmp_path):
     assert [p for p in path.parent.glob("*.so") if library._checksum(p) not in p.name] == []
 
 
+def test_a_folder_in_the_place_of_a_library_gives_way(fake, tmp_path):
+    fake()
+    path = compiled(tmp_path)
+    path.unlink()
+    path.mkdir()
+    (path / "something").touch()
+    again = compiled(tmp_path)
+    assert again.is_file()
+    assert compiled(tmp_path) == again
+
+
 @pytest.mark.parametrize("mode", [0o666, 0o620])
 def test_a_library_that_others_may_change_is_compiled_again(mode, fake, tmp_path):
     fake()
