@@ -83,6 +83,7 @@ def step(cell, state, x):
     return cell(state, x)[1]
 
 
+@pytest.mark.second_step
 def test_another_process():
     """It gets a cell and a state, and gives back the same numbers."""
     cell = MODULES["DNC, bfloat16"]()

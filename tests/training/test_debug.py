@@ -238,6 +238,7 @@ def test_a_run_that_stopped_in_its_gradient(fail):
     assert "return jnp.sqrt(jnp.where(mark, 0.0, 1.0) * outputs**2).mean()" in printed
 
 
+@pytest.mark.second_step
 def test_a_batch_that_is_not_finite(fail):
     printed = fail(f"--fault={Spoiled.INPUTS}")
     assert "batch: NOT finite: 1 of 3 arrays, such as inputs" in printed
@@ -262,6 +263,7 @@ def stopped(tmp_path_factory):
     return run_dir
 
 
+@pytest.mark.second_step
 @pytest.mark.parametrize(
     ("field", "value"),
     [("truncation", None), ("batch_size", "16"), ("batch_size", 0), ("seed", "remove")],
@@ -390,11 +392,13 @@ def test_parameters_that_were_bad_before(stopped, debug_changed):
     assert "non-finite before this update" in printed
 
 
+@pytest.mark.second_step
 def test_other_numbers_than_those_seen(stopped, debug_changed):
     printed = debug_changed(stopped, seen=lambda seen: dataclasses.replace(seen, loss=3.25))
     assert "NOT as when the run stopped" in printed
 
 
+@pytest.mark.second_step
 def test_an_implementation_at_fault(stopped, monkeypatch, capsys):
     """The network of the run gives NaN; the plain implementation does not."""
     compute = step.loss_and_gradient

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import later
 
 from dncx.cli.main import train_main
 from dncx.errors import TrainingError
@@ -297,7 +298,7 @@ leave(train_main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize("number", [0, 1])
-@pytest.mark.parametrize("way", ["flags", "Slurm"])
+@pytest.mark.parametrize("way", ["Slurm", *later("flags")])
 def test_others_that_do_not_come(number, way, tmp_path):
     """It says at once for whom it waits, and ends by itself, not by JAX's signal."""
     flags, variables = by_flags()(number) if way == "flags" else by_slurm()(number)

@@ -493,12 +493,14 @@ def test_the_average_is_the_model(whole, tmp_path):
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
 
 
+@pytest.mark.second_step
 def test_spikes_at_the_command_line(tmp_path):
     assert train(tmp_path / "run", "--skip_spikes=1.05") == 0
     lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert sum(line["spikes"] for line in lines) > 0
 
 
+@pytest.mark.second_step
 def test_a_schedule_at_the_command_line(whole, tmp_path, monkeypatch):
     made, make = [], beginning.make_optimizer
     monkeypatch.setattr(beginning, "make_optimizer", lambda *x: made.append(x) or make(*x))
@@ -526,6 +528,7 @@ def test_the_best_checkpoints_stay(tmp_path, monkeypatch):
     assert checkpoints.saved_iterations(tmp_path / "run" / "checkpoints") == [20, 25, 30]
 
 
+@pytest.mark.second_step
 def test_a_checkpoint_has_the_loss_reported_last(tmp_path):
     """Also where a run goes on, and no report came since."""
     more = ["--checkpoint_interval=15", "--keep_checkpoints=2"]
