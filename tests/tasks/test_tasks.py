@@ -483,8 +483,8 @@ def test_the_baseline_is_the_papers_deep_lstm():
 
 @pytest.mark.second_step
 def test_repeat_copy_with_the_baseline_and_a_feedforward_controller(tmp_path):
-    for flag in ("--model=lstm", "--controller=feedforward"):
-        flags = [*TRAIN, flag, f"--run_dir={tmp_path / flag}", "--num_training_iterations=5"]
+    for flag, sizes in (("--model=lstm", of_model("lstm")), ("--controller=feedforward", TRAIN)):
+        flags = [*sizes, flag, f"--run_dir={tmp_path / flag}", "--num_training_iterations=5"]
         assert main(["train", "repeat-copy", *flags]) == 0
         task, cell, config = runs.load_run(tmp_path / flag)
         assert isinstance(task, RepeatCopy)
