@@ -61,6 +61,8 @@ def network_config(settings: ModelSettings, input_size: int, output_size: int) -
     )
     if settings.controller != "default":
         fields["controller"] = settings.controller
+    elif settings.model == "lstm" and settings.num_layers > 1:  # always a deep LSTM
+        fields["controller"] = "deep_lstm"
     if settings.controller_dtype != "float32":  # None: the dtype of the weights
         fields["controller_dtype"] = settings.controller_dtype
     if settings.clip_value is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from dncx.errors import UsageError
 from dncx.settings.commands import EvalSettings, ExploreSettings, ExportSettings
 from dncx.settings.training import TrainSettings
+from dncx.tasks.babi.settings import BabiSettings
 
 _MEMORY = ("memory_size", "word_size", "num_read_heads", "num_write_heads")
 
@@ -32,8 +33,8 @@ def refuse_unused(settings: Any, given: Collection[str], kind: str | None = None
 def unused_flags(settings: Any, kind: str | None = None) -> Mapping[str, str]:
     """The flags that have no effect with these settings, and why; see `refuse_unused`."""
     if isinstance(settings, TrainSettings):
-        return _in_training(settings)
-    found: dict[str, str] = {}
+        return _in_training(settings) | _by_task(settings.task)
+    found = _by_task(settings.task) if isinstance(settings, EvalSettings | ExploreSettings) else {}
     if isinstance(settings, EvalSettings | ExploreSettings | ExportSettings) and kind == "lstm":
         found["memory_size"] = "this model is an LSTM without a memory"
     if isinstance(settings, EvalSettings):
@@ -57,4 +58,20 @@ def _in_training(settings: TrainSettings[Any]) -> dict[str, str]:
         found["clip_value"] = "model=lstm does not clip"
     if model.model != "dnc":
         found["implementation"] = f"model={model.model} has a single implementation"
+    return found
+
+
+def _by_task(task: Any) -> dict[str, str]:
+    """Flags of a task that others of its flags make useless."""
+    found = {}
+    fixed = getattr(task, "graph", "random") != "random" or getattr(task, "graph_file", None)
+    if fixed and getattr(task, "path_length", 0):
+        found["last_lesson"] = "the graph and path_length are fixed, so lessons change nothing"
+    if isinstance(task, BabiSettings):
+        if "valid" in task.language:
+            found["validation_seed"] = "these data have files for validation"
+        if task.validation_share == 0:
+            found["validation_seed"] = "validation_share is 0"
+        if len(task.tasks) == 1:
+            found["task_sampling"] = "there is one task"
     return found

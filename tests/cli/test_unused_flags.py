@@ -39,6 +39,13 @@ def computed(model):
     return repr(graph), repr(jax.tree.map(lambda x: x.shape, nnx.to_pure_dict(state)))
 
 
+@pytest.mark.parametrize("equations", ["deepmind", "nature"])
+def test_an_lstm_has_layers(equations):
+    """Of any equations, as its controller cannot be chosen."""
+    one, two = (ModelSettings(model="lstm", equations=equations, num_layers=n) for n in (1, 2))
+    assert computed(one) != computed(two)
+
+
 def test_every_flag_of_the_network_is_tried():
     fields = {field.name for field in dataclasses.fields(ModelSettings)}
     assert set(OTHER) == fields - {"model"}
@@ -76,6 +83,12 @@ def settings_of(**model):
         ["train", "copy", "--model=ntm", "--implementation=native"],
         ["train", "copy", "--preset=ntm-copy", "--implementation=fastest"],
         ["explore", "trace.npz", "--seed=1"],
+        ["train", "traversal", "--graph=underground", "--path_length=3", "--last_lesson=14"],
+        ["train", "inference", "--graph=family-tree", "--path_length=3", "--last_lesson=1"],
+        ["eval", "traversal", "--graph=underground", "--path_length=3", "--last_lesson=3"],
+        ["train", "babi", "--data_dir=x", "--language=en-valid-10k", "--validation_seed=1"],
+        ["train", "babi", "--data_dir=x", "--validation_share=0", "--validation_seed=1"],
+        ["train", "babi", "--data_dir=x", "--tasks=1", "--task_sampling=uniform"],
     ],
 )
 def test_a_given_flag_without_effect_is_refused(line, tmp_path, monkeypatch, capsys):
