@@ -88,7 +88,9 @@ def parse(tasks: Tasks, arguments: Sequence[str], program: str) -> Any:
         return helping.overview(program, COMMANDS)
     if command not in COMMANDS:
         if command.startswith("-"):
-            raise UsageError(f"{quoted(command)}: give a command first: {one_of([*COMMANDS])}")
+            hint = did_you_mean(command, ["--help", "--version"])
+            commands = one_of([*COMMANDS])
+            raise UsageError(f"{quoted(command)}: a command comes first: {commands}{hint}")
         raise UsageError(
             f"{quoted(command)} is not a command{did_you_mean(command, COMMANDS)}\n"
             f"The commands are {one_of([*COMMANDS])}; {program} --help describes them."
@@ -315,10 +317,11 @@ def _complaint(error: argparse.ArgumentError) -> str:
 
 def _unknown(word: str, flags: Sequence[Flag]) -> str:
     """The error for a word that is not a known flag."""
-    if not word.startswith("-"):
+    typed, equals, _ = word.partition("=")
+    if not word.startswith("-") and not equals:
         return f"{quoted(word)}: unexpected word"
-    typed = word.partition("=")[0]
     names = [flag.name for flag in flags if flag.mark != POSITIONAL]
     names += [f"no_{flag.name}" for flag in flags if flag.kind is bool]
     known = [f"--{name}" for name in names]
-    return f"{quoted(typed)}: there is no such option{did_you_mean(typed, known)}"
+    what = "there is no such option" if word.startswith("-") else "options begin with --"
+    return f"{quoted(typed)}: {what}{did_you_mean(typed, known)}"

@@ -19,8 +19,9 @@ from dncx.runs import checkpoints
 from dncx.runs.codec import to_plain
 from dncx.runs.directory import task_of
 from dncx.runs.integrity import NonFinite
-from dncx.runs.paths import FAILURE
+from dncx.runs.paths import CONFIG, FAILURE
 from dncx.runs.state import DATA, TrainState, stream
+from dncx.runs.summary import check_exists, why_no_run
 from dncx.settings.commands import DebugSettings
 from dncx.tasks.base import Episode
 from dncx.tasks.curriculum import Course
@@ -95,6 +96,9 @@ def _load_case(run_dir: Path) -> Case:
     if checkpoint is None or checkpoint.manifest.failure is None:
         seeds = sorted(run_dir.glob(f"seed-*/{FAILURE}"))
         hint = f"; name one of its networks, such as {seeds[0].parent}" if seeds else ""
+        check_exists(run_dir)
+        if not (seeds or (run_dir / CONFIG).is_file()):
+            raise UsageError(why_no_run(run_dir))
         raise UsageError(
             f"there is no {run_dir / FAILURE}; a run writes it when --max_skipped_updates stops "
             f"it{hint}"

@@ -223,6 +223,16 @@ def content_hashes(task: Any) -> dict[str, str]:
     return {name: _content_hash(path) for name, path in paths.items() if path.exists()}
 
 
+def edited_files(config: RunConfig, task: Any) -> list[str]:
+    """The settings of a task that name the file of a run, with another content than then."""
+    now, settings = content_hashes(task), to_plain(task)
+    return [
+        name
+        for name, digest in config.files.items()
+        if settings.get(name) == config.task.settings.get(name) and now.get(name, digest) != digest
+    ]
+
+
 def _content_hash(path: Path) -> str:
     """The SHA-256 of a file's bytes, or of the names and contents of a folder's files."""
     if path.is_file():

@@ -12,6 +12,8 @@ earlier-1/, ...      earlier runs in this directory, moved aside
 """
 
 import dataclasses
+import functools
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +29,7 @@ from dncx.errors import UsageError
 from dncx.networks.build import Network, make_network
 from dncx.networks.config import NetworkConfig
 from dncx.runs.codec import from_plain, to_plain
-from dncx.runs.config import RunConfig, TaskConfig, read_config
+from dncx.runs.config import RunConfig, TaskConfig, edited_files, read_config
 from dncx.runs.files import check_folder, write_whole
 from dncx.runs.paths import CONFIG, MODEL, find_run
 from dncx.runs.progress import Progress
@@ -35,6 +37,8 @@ from dncx.runs.summary import read_finished
 from dncx.settings.paths import as_path
 from dncx.tasks.base import Objective
 from dncx.tasks.registry import TASKS
+
+_LOG = logging.getLogger("dncx")
 
 
 class TrainedRun(NamedTuple):
@@ -64,6 +68,8 @@ def load_run(run_dir: Path | str, **changes: Any) -> TrainedRun:
         network_config = _resized(network_config, memory_size)
     task = task_of(run_dir, config.task.name, settings, changes)
     _check_sizes(run_dir, network_config, task)
+    for name in edited_files(config, task):
+        _warn_once(f"{name}: the content has changed since {run_dir} was trained")
     network = nnx.eval_shape(lambda: make_network(network_config, nnx.Rngs(0)))
     graph, state = nnx.split(network)
     arrays = load_model(run_dir / MODEL)
@@ -74,6 +80,12 @@ def load_run(run_dir: Path | str, **changes: Any) -> TrainedRun:
     used = TaskConfig(name=config.task.name, settings=settings | to_plain(changes))
     config = dataclasses.replace(config, task=used, network=network_config)
     return TrainedRun(task, nnx.merge(graph, nested(arrays)), config)
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """For a sweep, which loads a run many times."""
+    _LOG.warning(message)
 
 
 def task_of(

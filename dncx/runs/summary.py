@@ -92,11 +92,11 @@ def read_summary(run_dir: Path) -> RunSummary:
     return from_plain(read_json(path), RunSummary, path, partial=True)
 
 
-def read_finished(run_dir: Path) -> RunSummary:
-    """The summary of a run that has a trained model; its last lesson is the one it has reached.
+def check_exists(run_dir: Path) -> None:
+    """Refuses a path at which there is nothing.
 
     Raises:
-      UsageError: if there is no run, it has no model yet, or it is a population.
+      UsageError: the message has the models that ship, and names that are alike.
     """
     if not run_dir.exists():
         models, siblings = shipped_models(), map(str, run_dir.parent.glob("*"))
@@ -104,13 +104,22 @@ def read_finished(run_dir: Path) -> RunSummary:
             f"there is no run {run_dir}, and no model of this name ships with dncx (there are "
             f"{', '.join(models)}){did_you_mean(str(run_dir), [*models, *siblings])}"
         )
+
+
+def read_finished(run_dir: Path) -> RunSummary:
+    """The summary of a run that has a trained model; its last lesson is the one it has reached.
+
+    Raises:
+      UsageError: if there is no run, it has no model yet, or it is a population.
+    """
+    check_exists(run_dir)
     seeds = sorted(path.parent.name for path in run_dir.glob(f"seed-*/{MODEL}"))
     if seeds:
         more = ", ..." if len(seeds) > _NAMED_SEEDS else ""
         named = ", ".join(str(run_dir / seed) for seed in seeds[:_NAMED_SEEDS])
         raise UsageError(f"{run_dir} has one network per seed; name one of them: {named}{more}")
     if not (run_dir / CONFIG).is_file():
-        raise UsageError(_why_no_run(run_dir))
+        raise UsageError(why_no_run(run_dir))
     summary = read_summary(run_dir)
     progress = trained_progress(run_dir)
     if progress is None:
@@ -122,7 +131,7 @@ def read_finished(run_dir: Path) -> RunSummary:
     return summary
 
 
-def _why_no_run(path: Path) -> str:
+def why_no_run(path: Path) -> str:
     """The reason why a path is not a run directory."""
     if not path.is_dir():
         return f"{path} is not a run directory: it is a file"

@@ -132,7 +132,9 @@ def _no_device(asked: str | None, error: str) -> str:
     detail = f" ({reason[:200].rstrip('.')})" if reason else ""
     if not asked:
         return f"JAX cannot use a device of this machine{detail}; JAX_PLATFORMS=cpu uses the CPU"
-    names = asked.lower().replace("gpu", "cuda").split(",")
+    if asked != asked.lower():
+        return f"JAX_PLATFORMS={asked}: must be in lower case, JAX_PLATFORMS={asked.lower()}"
+    names = asked.replace("gpu", "cuda").split(",")
     advice = [text for name, text in _INSTALL.items() if name in names]
     unknown = next((name for name in names if name not in _PLATFORMS), "")
     return (

@@ -3,9 +3,11 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
+_TOGETHER = 0.3  # seconds; nobody presses Ctrl-C twice in less
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "hang-up"}
 
 
@@ -25,9 +27,11 @@ def exit_code(number: int) -> int:
 class Interruption:
     """Catches signals while it is open; `signal` is the number of the first one.
 
-    A second signal ends the process at once. A second hang-up does not: a closed terminal sends
-    one, and the shell in it sends another. Ignored signals stay ignored, for example a hang-up
-    under nohup. Only the main thread can receive signals, so other threads are not affected.
+    A second signal ends the process at once, unless it comes together with the first: `timeout` and
+    some schedulers send one to a process and another to its group. A second hang-up does not: a
+    closed terminal sends one, and the shell in it sends another. Ignored signals stay ignored, for
+    example a hang-up under nohup. Only the main thread can receive signals, so other threads are
+    not affected.
 
     A terminal or a pipe that is no longer read counts as a hang-up, in any thread.
     """
@@ -79,13 +83,13 @@ class Interruption:
 
     def _watch(self) -> None:
         """Reports the first signal, and ends the process at the second; stops with the pipe."""
-        answered = False
+        answered = 0.0  # when
         while number := os.read(self._reading, 1):
             if number[0] not in self._before:
                 continue
             if not answered:
                 name = SIGNALS[signal.Signals(number[0])]
                 self._say(f"{name}: stopping after this step; repeat it to end without saving")
-            elif number[0] != signal.SIGHUP:
+                answered = time.monotonic()
+            elif number[0] != signal.SIGHUP and time.monotonic() - answered > _TOGETHER:
                 os._exit(exit_code(number[0]))
-            answered = True

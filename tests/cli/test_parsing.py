@@ -229,6 +229,20 @@ def test_misspelt_words_get_a_suggestion():
         assert right in rest.partition("?")[0].replace(",", "").split(), line
 
 
+@pytest.mark.parametrize(
+    ("line", "right"),
+    [
+        (["--vresion"], "--version"),
+        (["--hlep"], "--help"),
+        (["train", "copy", "seed=3"], "--seed"),
+        (["eval", "memory-reuse", "num_episodes=3"], "--num_episodes"),
+    ],
+)
+def test_suggestions_without_a_command_or_dashes(line, right):
+    with pytest.raises(UsageError, match=f"did you mean {right}"):
+        parse(*line)
+
+
 def test_train_py_and_custom_tasks_suggest_as_well(capsys):
     assert train_main(["--memroy_size=3"]) == 2
     assert "--memory_size" in capsys.readouterr().err

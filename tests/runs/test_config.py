@@ -6,7 +6,14 @@ import pytest
 
 from dncx.networks.config import NetworkConfig
 from dncx.runs.codec import from_plain, to_plain
-from dncx.runs.config import Changes, RunConfig, TaskConfig, UpdatesConfig, content_hashes
+from dncx.runs.config import (
+    Changes,
+    RunConfig,
+    TaskConfig,
+    UpdatesConfig,
+    content_hashes,
+    edited_files,
+)
 from dncx.tasks.babi.settings import BabiSettings
 from dncx.tasks.graphs.settings import TraversalSettings
 
@@ -75,6 +82,12 @@ def test_edited_files_are_named_when_a_run_resumes(make, setting, edit, tmp_path
     changes = Changes(saved, asked)
     assert (len(changes.fixed), len(changes.free)) == (0, 1)
     assert setting in changes.free[0]
+    trained = TaskConfig(name=task.name, settings=to_plain(task))
+    assert edited_files(dataclasses.replace(saved, task=trained), task) == [setting]
+    assert edited_files(dataclasses.replace(asked, task=trained), task) == []
+    elsewhere = dataclasses.replace(task, **{setting: file.parent})
+    if file.parent != named:  # another file was asked for, so it is no surprise that it differs
+        assert edited_files(dataclasses.replace(saved, task=trained), elsewhere) == []
 
 
 def test_settings_without_files_have_no_hashes():

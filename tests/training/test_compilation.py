@@ -42,6 +42,7 @@ FAILURES = {
     "tpu": (RuntimeError("Unable to initialize backend 'tpu': INTERNAL: no libtpu.so"), "jax[tpu]"),
     "cuad": (RuntimeError("Unable to initialize backend 'cuad': it is not in the list"), "cuda?"),
     "cuda,cpu": (RuntimeError("Unable to initialize backend 'cuda': CUDA_ERROR\nmore"), "driver"),
+    "CUDA": (RuntimeError("Backend 'CUDA' is not known"), "JAX_PLATFORMS=cuda"),
     None: (RuntimeError("Unable to initialize backend 'cuda': no memory\n"), "JAX_PLATFORMS=cpu"),
 }
 

@@ -430,8 +430,11 @@ def test_errors(stopped, tmp_path, monkeypatch, capsys):
         assert main(["debug", str(run_dir)]) == 2
         return capsys.readouterr().err
 
-    assert f"no {tmp_path / 'none' / 'failure'}" in error(tmp_path / "none")
+    assert f"no run {tmp_path / 'none'}" in error(tmp_path / "none")
+    assert f"name one: {stopped}" in error(stopped.parent)
     (tmp_path / "fine").mkdir()
+    assert "not a run directory: it has no config.json" in error(tmp_path / "fine")
+    shutil.copy(stopped / "config.json", tmp_path / "fine")
     assert f"no {tmp_path / 'fine' / 'failure'}" in error(tmp_path / "fine")
     monkeypatch.delitem(TASKS, "spoiled")
     assert "spoiled" in error(stopped)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from time import sleep
 from typing import ClassVar
 
 import faults
@@ -153,6 +154,21 @@ def test_a_second_signal_ends_at_once():
             process.wait(timeout=0.5)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 130
+
+
+def test_two_signals_at_once_are_one(untouched, tmp_path, monkeypatch):
+    """As `timeout` sends them: to the process, and to its group."""
+
+    def twice():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            sleep(0.01)  # or the system would send one only
+
+    at_iteration(17, monkeypatch, twice)
+    assert train(tmp_path / "run") == 130
+    monkeypatch.undo()
+    assert train(tmp_path / "run") == 0
+    assert left(tmp_path / "run") == left(untouched)
 
 
 @contextlib.contextmanager
