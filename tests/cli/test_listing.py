@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from dncx.cli.main import main
 from dncx.runs.lock import LOCK
 from dncx.runs.paths import CONFIG, FAILURE, METRICS, MODEL, SHIPPED
+from dncx.text import table
 
 ROOT = Path(__file__).parents[2]
 
@@ -188,3 +190,24 @@ def test_it_needs_no_jax(folder):
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert result.stdout.endswith("\n[]\n"), result.stderr
+
+
+def test_a_table_fits_and_loses_no_sign(monkeypatch):
+    """In 80 columns, whatever the lengths of its cells."""
+    monkeypatch.setenv("COLUMNS", "80")
+    random = Random(0)
+    for _ in range(100):
+        rows = [
+            [
+                "x" * random.randint(1, 40),
+                f"{'y' * random.randint(3, 14)}, lesson {random.randint(1, 14)} (dnc 128x16)",
+                f"interrupted {random.randint(0, 99_999)}/100000",
+                f"{random.random() * 100:.4g} nats per sequence",
+                f"{random.choice([1, 43])} {random.choice(['s', 'min', 'days'])}",
+            ]
+            for _ in range(random.randint(1, 6))
+        ]
+        lines = table(("run", "task", "state", "loss", "age"), rows, left=5, width=None)
+        assert max(map(len, lines.splitlines())) <= 80
+        signs = "".join("".join(row) for row in [("run", "task", "state", "loss", "age"), *rows])
+        assert sorted(lines.replace("\n", "").replace(" ", "")) == sorted(signs.replace(" ", ""))
