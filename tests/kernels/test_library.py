@@ -186,6 +186,19 @@ def test_what_is_no_library_is_not_used(fake, temporary, monkeypatch, caplog):
     assert [r.levelname for r in caplog.records if r.levelname == "WARNING"] == ["WARNING"]
 
 
+def test_a_compiler_of_c_is_named_and_asked_once(fake, temporary, monkeypatch):
+    """As CXX=gcc, which leaves out C++'s library: another folder would not help."""
+    fake()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(temporary / "cache"))
+
+    def load(path):
+        raise OSError(f"{path}: undefined symbol: _ZTVN10__cxxabiv117__class_type_infoE")
+
+    monkeypatch.setattr(library.ctypes, "CDLL", load)
+    assert "CXX" in library._load.__wrapped__("float32", 3)
+    assert [path.name for path in temporary.iterdir()] == ["cache"]
+
+
 # ---- The files -----------------------------------------------------------------------------------
 
 
