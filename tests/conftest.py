@@ -21,8 +21,10 @@ CHECKED = ["glossary", "initializers", "addressing", "interface", "access", "con
            "dnc", "sequence", "kernels", "networks", "tasks"]  # fmt: skip
 install_import_hook([f"dncx.{name}" for name in CHECKED], "beartype.beartype")
 
-# A shell that starts the tests in the background has Ctrl-C ignored, which processes inherit.
+# A shell that starts the tests in the background ignores Ctrl-C, and nohup a closed terminal;
+# processes inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -140,6 +140,31 @@ PRESETS: dict[str, Preset] = {
         f"episodes. {_UNTRAINED}: 15 iterations/s on two cores, 67 minutes in total.",
         _turing(AssociativeRecallSettings()),
     ),
+    "babi": Preset(
+        "All 20 tasks with 64 slots and an auxiliary loss: @@ % mean error after @@ minutes on one "
+        "core (docs/results).",
+        settings_of(
+            BabiSettings(longest=400, task_sampling="mixed", auxiliary_loss=0.1, num_buckets=12),
+            model=ModelSettings(
+                memory_size=64, word_size=32, num_read_heads=4, hidden_size=192, embedding_size=64
+            ),
+            optimizer=OptimizerSettings(
+                learning_rate=3e-4,
+                learning_rate_schedule="cosine",
+                warmup_iterations=1_000,
+                momentum=0.9,
+                max_grad_norm=10.0,
+                weight_average=0.999,
+            ),
+            run=dict(
+                batch_size=4,
+                num_training_iterations=80_000,
+                report_interval=500,
+                validation_interval=10_000,
+                checkpoint_interval=2_000,
+            ),
+        ),
+    ),
     "nature-babi": Preset(
         f"{_TABLE_2}: 16.7 % mean error (20 runs, each with 16 workers on CPUs); its LSTM "
         f"(--model=lstm --hidden_size=512): 27.3 %. {_UNTRAINED}: 30 stories/s on two cores, "

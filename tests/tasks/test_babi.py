@@ -946,11 +946,13 @@ def test_settings_need_no_data():
 
 
 @pytest.mark.second_step
-@pytest.mark.parametrize("model", ["dnc", "lstm"])
-def test_the_tiny_twin_of_its_preset(model, folder, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("preset", "model"), [("nature-babi", "dnc"), ("nature-babi", "lstm"), ("babi", "dnc")]
+)
+def test_the_tiny_twin_of_its_presets(preset, model, folder, tmp_path, capsys):
     """From the files to the table of errors: training, validation, and the best model measured."""
     flags = [
-        "--preset=nature-babi",
+        f"--preset={preset}",
         f"--model={model}",
         f"--data_dir={folder}",
         "--language=en",
@@ -958,7 +960,7 @@ def test_the_tiny_twin_of_its_preset(model, folder, tmp_path, capsys):
         "4",
         "8",
     ]
-    flags += ["--num_buckets=2", "--hidden_size=8", "--auxiliary_loss=0.1"]
+    flags += ["--num_buckets=2", "--hidden_size=8"]
     if model == "dnc":
         flags += ["--memory_size=5", "--word_size=4"]
     flags += ["--num_training_iterations=6", "--report_interval=3", "--validation_interval=2"]
