@@ -141,8 +141,8 @@ PRESETS: dict[str, Preset] = {
         _turing(AssociativeRecallSettings()),
     ),
     "babi": Preset(
-        "All 20 tasks with 64 slots and an auxiliary loss: @@ % mean error after @@ minutes on one "
-        "core (docs/results).",
+        "All 20 tasks with 64 slots and an auxiliary loss. 21.0 % mean error after 70 minutes on "
+        "one core (docs/results).",
         settings_of(
             BabiSettings(longest=400, task_sampling="mixed", auxiliary_loss=0.1, num_buckets=12),
             model=ModelSettings(
