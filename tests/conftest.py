@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
-# LLVM's optimisations and XLA's newer way of making loops take most of the tests' time and change
-# rounding only. CI runs the tests of models and commands with them, too (XLA_FLAGS= make test).
+# These optimisations of XLA and LLVM take most of the tests' time and change rounding only. CI runs
+# the tests of models and commands with them, too (XLA_FLAGS= make test).
 os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
 )
 
 # What computes with arrays. Of the rest, which handles text and files, every call would be slower.

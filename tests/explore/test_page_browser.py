@@ -33,6 +33,7 @@ FLAGS = [
     "--disable-sync",
     "--disable-component-update",
 ]
+pytestmark = pytest.mark.second_step
 HOSTILE = "</script><img src=x onerror=window.hacked=1>{{blob}}"
 
 
@@ -727,7 +728,6 @@ def test_without_words_targets_and_links_and_with_two_write_heads(open_page):
     tab.context.close()
 
 
-@pytest.mark.second_step
 def test_a_long_sequence_of_a_large_memory(open_page, capsys):
     steps, slots = 1000, 256
     link = np.zeros((steps, 1, slots, slots), np.float32)

@@ -320,6 +320,7 @@ def test_error_table():
         plots.error_table(found, ["GPT"])
 
 
+@pytest.mark.second_step
 def test_saved_files(tmp_path):
     """Three formats, the same bytes from two drawings, whatever the user's settings are."""
     first = plots.save(plots.link(episode()), tmp_path / "v1.0")

@@ -60,6 +60,7 @@ def share(found, expected):
     return float(jnp.max(jnp.abs(found - expected)) / jnp.max(jnp.abs(expected)))
 
 
+@pytest.mark.second_step
 def test_only_what_is_multiplied_is_rounded():
     """x W + b of rounded x and W, summed in float32; products for gradients round their sums."""
 

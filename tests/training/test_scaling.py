@@ -479,6 +479,7 @@ def test_the_running_average_of_the_weights():
     assert states[-1].model is states[-1].average
 
 
+@pytest.mark.second_step
 def test_the_average_is_the_model(whole, tmp_path):
     """What is saved; training itself is as without it, and goes on from a checkpoint."""
     more = ["--weight_average=0.9", "--checkpoint_interval=10"]

@@ -460,6 +460,7 @@ def limit():
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.second_step
 def test_a_file_that_cannot_be_written(untouched, tmp_path, limit, monkeypatch, capfd):
     with monkeypatch.context() as patch:
         at_iteration(20, patch, lambda: limit(2**12))
@@ -690,6 +691,7 @@ def test_updates_that_are_not_finite_are_skipped_and_counted(tmp_path, monkeypat
     assert left(tmp_path / "stopped") == left(tmp_path / "run")
 
 
+@pytest.mark.second_step
 def test_a_report_without_any_update(tmp_path):
     """It has no average loss, which is null, and a line of JSON all the same."""
     assert train_poisoned(tmp_path / "run", "--report_interval=1") == 0
