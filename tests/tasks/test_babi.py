@@ -963,6 +963,8 @@ def test_the_tiny_twin_of_its_presets(preset, model, folder, tmp_path, capsys):
     flags += ["--num_buckets=2", "--hidden_size=8"]
     if model == "dnc":
         flags += ["--memory_size=5", "--word_size=4"]
+    if preset == "babi":
+        flags += ["--warmup_iterations=2"]
     flags += ["--num_training_iterations=6", "--report_interval=3", "--validation_interval=2"]
     run_dir = tmp_path / "run"
     assert main(["train", "babi", *flags, f"--run_dir={run_dir}", "--embedding_size=6"]) == 0
