@@ -18,7 +18,7 @@ os.environ.setdefault(
     "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
 )
 
-# What computes with arrays. Of the rest, which handles text and files, every call would be slower.
+# The modules that compute with arrays. The others handle text and files; checks would slow them.
 CHECKED = ["glossary", "initializers", "addressing", "interface", "access", "controllers", "config",
            "dnc", "sequence", "kernels", "networks", "tasks"]  # fmt: skip
 install_import_hook([f"dncx.{name}" for name in CHECKED], "beartype.beartype")

@@ -12,6 +12,15 @@ import jax.numpy as jnp
 _WORTH_CHUNKS = 32
 
 
+def chunk_length(steps: int) -> int:
+    """How many steps a backward pass recomputes at a time, to have their states.
+
+    It keeps the state before each chunk, and those of one chunk while it works on it: steps / chunk
+    + chunk states, which is smallest at the square root.
+    """
+    return max(1, round(math.sqrt(steps)))
+
+
 def scan_in_chunks(step: Callable[[Any, Any], Any], state: Any, xs: Any) -> tuple[Any, Any]:
     """`jax.lax.scan(step, state, xs)`, √time steps at a time.
 
@@ -23,7 +32,7 @@ def scan_in_chunks(step: Callable[[Any, Any], Any], state: Any, xs: Any) -> tupl
     # In a program for export, `time` is a symbol: the length is not known.
     if not isinstance(time, int) or time < _WORTH_CHUNKS:
         return jax.lax.scan(step, state, xs)
-    length = round(math.sqrt(time))
+    length = chunk_length(time)
     whole = time // length * length
 
     def scan(state: Any, xs: Any) -> tuple[Any, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dncx.kernels import library
+from dncx.kernels.chunks import chunk_length
 from dncx.kernels.derivatives import backward_only
 from dncx.kernels.meshes import vary_alike
 from dncx.kernels.step import Options, call, shapes_of
@@ -80,19 +81,10 @@ def _recurrence(network: Network, flags: Any, inputs: Any, start: Any, weights: 
     return _call_forward(network, False, flags, inputs, start, weights)[:2]
 
 
-def _chunk(steps: int) -> int:
-    """The number of steps whose links the backward pass recomputes at a time.
-
-    It keeps the link at the first step of each chunk, and all links of the current chunk: steps /
-    chunk + chunk link matrices, which is smallest for the square root.
-    """
-    return max(1, round(math.sqrt(steps)))
-
-
 def _attributes(network: Network, steps: int) -> dict[str, Any]:
     attributes = network._asdict() | network.options._asdict()
     del attributes["options"]
-    return attributes | {"chunk": _chunk(steps)}
+    return attributes | {"chunk": chunk_length(steps)}
 
 
 def _call_forward(
@@ -111,7 +103,7 @@ def _call_forward(
         layers=layers, hidden=hidden,
     )  # fmt: skip
     kept_steps = steps if keep else 0
-    chunks = math.ceil(kept_steps / _chunk(steps))
+    chunks = math.ceil(kept_steps / chunk_length(steps))
 
     def array(*shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, inputs.dtype)

@@ -69,7 +69,7 @@ Helpers& helpers_of_this_process() {
 // for a thread that never comes. `numbers` is how many numbers a job goes over.
 template <class Run>
 void for_each(ffi::ThreadPool& pool, int64_t jobs, int64_t numbers, Run run) {
-  // Waking a helper takes some microseconds, in which one core goes over about so many numbers.
+  // Waking a helper takes some microseconds, in which one core processes about this many numbers.
   constexpr int64_t kWorthAThread = 1 << 14;
   const int64_t helpers = std::min({pool.num_threads() - 1, jobs - 1, jobs * numbers / kWorthAThread});
   if (helpers < 1) {
