@@ -16,8 +16,10 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -282,13 +284,25 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Orbax logs the stack traces of the errors that it raises, from each of its threads."""
-    before = logging.root.manager.disable
+    """Keeps off the terminal the stack traces of errors that Orbax raises.
+
+    Each of its threads logs them. And after the first error it closes its event loop while other
+    writes still go on; TensorStore reports the end of each to the closed loop, and Python prints
+    that error, from any thread, until long after this context. So it stays muted after an error.
+    """
+    before, hook = logging.root.manager.disable, sys.unraisablehook
     logging.disable()
+    sys.unraisablehook = partial(_unless_loop_closed, hook)
     try:
         yield
     finally:
         logging.disable(before)
+    sys.unraisablehook = hook
+
+
+def _unless_loop_closed(hook: Callable[[Any], Any], error: Any) -> None:
+    if not (error.object is None and str(error.exc_value) == "Event loop is closed"):
+        hook(error)
 
 
 @contextmanager

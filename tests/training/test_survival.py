@@ -1,5 +1,6 @@
 """Training that survives: signals, broken checkpoints, full disks, other processes, bad numbers."""
 
+import asyncio
 import contextlib
 import dataclasses
 import errno
@@ -15,6 +16,7 @@ import sys
 import threading
 from pathlib import Path
 from time import sleep
+from types import SimpleNamespace
 from typing import ClassVar
 
 import faults
@@ -23,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tensorstore
 from conftest import later
 
 from dncx.cli.main import task_main, train_main
@@ -568,6 +571,30 @@ def test_why_a_save_failed(error, free, reason, tmp_path, monkeypatch):
     state = initial_state({"w": jnp.zeros(3)}, optax.sgd(0.1))
     with pytest.raises(TrainingError, match=re.escape(f"checkpoint {tmp_path / '0'}: {reason}")):
         checkpoints.save(tmp_path, state, CONFIG, Progress(), checkpoints.ALL)
+
+
+def test_writes_that_end_after_a_failed_save(tmp_path, monkeypatch):
+    """TensorStore cannot report them: Orbax has closed its event loop. Nobody need read that."""
+    writes, shown = [], []
+
+    async def write():
+        promise, future = tensorstore.Promise.new()
+        writes.append((promise, future.__await__()))
+
+    def refuse(*_):
+        asyncio.run(write())
+        raise ValueError("of Orbax")
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: shown.append(error.exc_value))
+    monkeypatch.setattr(checkpoints.ocp, "save", refuse)
+    state = initial_state({"w": jnp.zeros(3)}, optax.sgd(0.1))
+    for _ in range(2):
+        with pytest.raises(TrainingError):
+            checkpoints.save(tmp_path, state, CONFIG, Progress(), checkpoints.ALL)
+    for promise, _ in writes:
+        promise.set_result(0)
+    sys.unraisablehook(SimpleNamespace(object=None, exc_value=OSError("another")))
+    assert [str(error) for error in shown] == ["another"]
 
 
 def test_a_read_only_disk_is_refused_at_the_start(disk, capsys):
