@@ -8,17 +8,15 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from dncx.addressing import (
-    COSINE_EPSILON,
+    ContentAddressing,
     Freeness,
     TemporalLinkage,
-    content_weights,
     erase_and_write,
 )
 from dncx.checks import check_dtype, check_instance, check_size, checked_arguments
 from dncx.glossary import (
     DirectionalWeights,
     Memory,
-    Number,
     ReadWeights,
     ReadWords,
     Usage,
@@ -42,7 +40,7 @@ from dncx.kernels.choice import (
     select_for_access,
 )
 from dncx.kernels.step import Options, access_step
-from dncx.parts import FreenessLike, LinkageLike
+from dncx.parts import ContentLike, FreenessLike, LinkageLike
 
 
 class AccessState(NamedTuple):
@@ -106,9 +104,10 @@ class MemoryAccess(nnx.Module):
       word_size: W.
       num_read_heads: R.
       num_write_heads: M.
+      content: which slots are similar to a key; by default `ContentAddressing`.
       freeness: which slots are free; by default `Freeness`.
       linkage: the order of writing; by default `TemporalLinkage`.
-      cosine_epsilon, strength_activation, interface_bias, read_mode_order: see `DNCConfig`.
+      strength_activation, interface_bias, read_mode_order: see `DNCConfig`.
       implementation: "plain", "xla" or "native" (dncx/kernels/README.md); None: the fastest
         one available. All give the same results except for rounding.
       rngs: `rngs.params()` draws the weights of the interface.
@@ -124,9 +123,9 @@ class MemoryAccess(nnx.Module):
         word_size: int = 16,
         num_read_heads: int = 4,
         num_write_heads: int = 1,
+        content: ContentLike[Any] | None = None,
         freeness: FreenessLike | None = None,
         linkage: LinkageLike[Any] | None = None,
-        cosine_epsilon: Number = COSINE_EPSILON,
         strength_activation: StrengthActivation = "softplus",
         interface_bias: bool = True,
         read_mode_order: ReadModeOrder = "backward, forward, content",
@@ -139,17 +138,18 @@ class MemoryAccess(nnx.Module):
         self.word_size = word_size = check_size("word_size", word_size)
         self.num_read_heads = num_read_heads = check_size("num_read_heads", num_read_heads)
         self.num_write_heads = num_write_heads = check_size("num_write_heads", num_write_heads)
-        self.cosine_epsilon = cosine_epsilon
         self.strength_activation: StrengthActivation = strength_activation
         self.read_mode_order: ReadModeOrder = read_mode_order
         self.implementation: Implementation | None = implementation
+        check_instance("content", content)
         check_instance("freeness", freeness)
         check_instance("linkage", linkage)
+        self.content: ContentLike[Any] = ContentAddressing() if content is None else content
         self.freeness: FreenessLike = Freeness(memory_size) if freeness is None else freeness
         self.linkage: LinkageLike[Any] = (
             TemporalLinkage(memory_size, num_write_heads) if linkage is None else linkage
         )
-        shapes = interface_shapes(word_size, num_read_heads, num_write_heads)
+        shapes = self.interface_shapes
         self.interface_linear = nnx.Linear(
             check_size("input_size", input_size),
             interface_ends(shapes)[-1],
@@ -169,10 +169,16 @@ class MemoryAccess(nnx.Module):
             usage=self.freeness.initial_state(dtype),
         )
 
+    @property
+    def interface_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every part of ξ by its name, in the order of the vector."""
+        return interface_shapes(
+            self.word_size, self.num_read_heads, self.num_write_heads, self.content.mask_size
+        )
+
     def interface(self, controller_output: Float[Array, " H"]) -> Interface:
         """ξ_t = W_ξ h_t (+ b), split into its parts, each squashed into its range."""
-        shapes = interface_shapes(self.word_size, self.num_read_heads, self.num_write_heads)
-        raw = split(self.interface_linear(controller_output), shapes)
+        raw = split(self.interface_linear(controller_output), self.interface_shapes)
         return squash(raw, self.strength_activation, self.read_mode_order)
 
     def __call__(
@@ -195,10 +201,11 @@ class MemoryAccess(nnx.Module):
 
     @property
     def options(self) -> Options:
-        """The settings for the native kernel, which supports only dncx's own `Freeness`."""
+        """The settings for the native kernel, which supports only dncx's own parts."""
+        content: Any = self.content
         freeness: Any = self.freeness
         return Options(
-            cosine_epsilon=float(self.cosine_epsilon),
+            cosine_epsilon=float(content.epsilon),
             allocation_epsilon=float(freeness.epsilon),
             write_gradient=bool(freeness.write_gradient),
         )
@@ -215,8 +222,8 @@ class MemoryAccess(nnx.Module):
         allocation = self.freeness.write_allocation_weights(
             usage, xi.allocation_gate * xi.write_gate
         )
-        write_content = content_weights(
-            state.memory, xi.write_keys, xi.write_strengths, self.cosine_epsilon
+        write_content = self.content(
+            state.memory, xi.write_keys, xi.write_strengths, xi.write_masks
         )
         write_weights = gated_write_weights(
             allocation, write_content, xi.allocation_gate, xi.write_gate
@@ -224,7 +231,7 @@ class MemoryAccess(nnx.Module):
         memory = write(state.memory, write_weights, xi.erase_vectors, xi.write_vectors)
 
         linkage, forward, backward = follow(state.linkage, write_weights, state.read_weights)
-        read_content = content_weights(memory, xi.read_keys, xi.read_strengths, self.cosine_epsilon)
+        read_content = self.content(memory, xi.read_keys, xi.read_strengths, xi.read_masks)
         read_weights = mixed_read_weights(xi.read_mode, backward, forward, read_content)
         read_words = read_weights @ memory
 

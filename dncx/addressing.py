@@ -1,8 +1,8 @@
 """Addressing of the memory: by content, by free slots, and by the order of writing.
 
 Each of the three mechanisms of Graves et al. (2016) is a few pure functions for one example.
-`Freeness` and `TemporalLinkage` bundle the functions into the parts that `dncx.MemoryAccess`
-takes; custom parts can replace them (dncx/parts.py).
+`ContentAddressing`, `Freeness` and `TemporalLinkage` bundle the functions into the parts that
+`dncx.MemoryAccess` takes; custom parts can replace them (dncx/parts.py).
 """
 
 from functools import reduce
@@ -57,6 +57,32 @@ def content_weights(
     # β times a difference: the difference of two huge products is rounding error and overflows exp.
     highest = jax.lax.stop_gradient(similarity.max(axis=-1, keepdims=True))
     return jax.nn.softmax(strengths[:, None] * (similarity - highest), axis=-1)
+
+
+@known_to_kernels("content")
+class ContentAddressing(nnx.Module):
+    """Finds the slots whose content is similar to a key.
+
+    A custom content addressing is a `dncx.ContentLike`. It has no state.
+
+    Args:
+      epsilon: see `content_weights`; 0 in the paper.
+    """
+
+    mask_size = 0
+
+    def __init__(self, *, epsilon: Number = COSINE_EPSILON):
+        self.epsilon = epsilon
+
+    def __call__(
+        self,
+        memory: Memory,
+        keys: Float[Array, "heads W"],
+        strengths: Float[Array, " heads"],
+        masks: None = None,
+    ) -> Float[Array, "heads N"]:
+        """The content weighting of every head; see `content_weights`."""
+        return content_weights(memory, keys, strengths, self.epsilon)
 
 
 def product_over_heads(factors: Float[Array, "heads ..."]) -> Float[Array, "..."]:

@@ -8,13 +8,13 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from dncx.access import MemoryAccess
-from dncx.addressing import ALLOCATION_EPSILON, COSINE_EPSILON, Freeness
+from dncx.addressing import ALLOCATION_EPSILON, COSINE_EPSILON, ContentAddressing, Freeness
 from dncx.checks import check_flag, check_number, check_size
 from dncx.controllers import LSTM, DeepLSTM, FeedForward
 from dncx.glossary import Number
 from dncx.interface import ReadModeOrder, StrengthActivation
 from dncx.kernels.choice import Implementation
-from dncx.parts import FreenessLike, LinkageLike
+from dncx.parts import ContentLike, FreenessLike, LinkageLike
 
 ControllerName = Literal["lstm", "deep_lstm", "feedforward"]
 ControllerDtype = Literal["float32", "bfloat16", None]
@@ -150,6 +150,7 @@ class DNCConfig:
         self,
         controller_output_size: int | None = None,
         *,
+        content: ContentLike[Any] | None = None,
         freeness: FreenessLike | None = None,
         linkage: LinkageLike[Any] | None = None,
         implementation: Implementation | None = None,
@@ -160,9 +161,11 @@ class DNCConfig:
 
         Args:
           controller_output_size: H; by default that of this config's controller.
-          freeness, linkage, implementation: see `MemoryAccess`.
+          content, freeness, linkage, implementation: see `MemoryAccess`.
           rngs, param_dtype: see `DNC`.
         """
+        if content is None:
+            content = ContentAddressing(epsilon=self.cosine_epsilon)
         if freeness is None:
             freeness = Freeness(
                 self.memory_size,
@@ -175,9 +178,9 @@ class DNCConfig:
             word_size=self.word_size,
             num_read_heads=self.num_read_heads,
             num_write_heads=self.num_write_heads,
+            content=content,
             freeness=freeness,
             linkage=linkage,
-            cosine_epsilon=self.cosine_epsilon,
             strength_activation=self.strength_activation,
             interface_bias=self.interface_bias,
             read_mode_order=self.read_mode_order,

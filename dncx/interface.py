@@ -16,7 +16,8 @@ class Interface(NamedTuple):
     """The parts of ξ, in the paper's order and under the original's names.
 
     `read_mode` is always ordered backward x M, forward x M, content; with one write head
-    the columns are [backward, forward, content].
+    the columns are [backward, forward, content]. The masks exist only if the content addressing
+    has a `mask_size` K.
     """
 
     read_keys: Float[Array, "R W"]
@@ -29,13 +30,16 @@ class Interface(NamedTuple):
     allocation_gate: Float[Array, " M"]
     write_gate: Float[Array, " M"]
     read_mode: Float[Array, "R 1+2*M"]
+    read_masks: Float[Array, "R K"] | None = None
+    write_masks: Float[Array, "M K"] | None = None
 
 
 def interface_shapes(
-    word_size: int, num_read_heads: int, num_write_heads: int
+    word_size: int, num_read_heads: int, num_write_heads: int, mask_size: int = 0
 ) -> dict[str, tuple[int, ...]]:
     """The shape of every part of ξ by its name, in the order of the vector."""
     reads, writes = num_read_heads, num_write_heads
+    masks = {"read_masks": (reads, mask_size), "write_masks": (writes, mask_size)}
     return {
         "read_keys": (reads, word_size),
         "read_strengths": (reads,),
@@ -47,6 +51,7 @@ def interface_shapes(
         "allocation_gate": (writes,),
         "write_gate": (writes,),
         "read_mode": (reads, 1 + 2 * writes),
+        **(masks if mask_size else {}),
     }
 
 
@@ -58,7 +63,13 @@ def interface_ends(shapes: dict[str, tuple[int, ...]]) -> list[int]:
 def split(vector: Float[Array, " xi"], shapes: dict[str, tuple[int, ...]]) -> Interface:
     """Splits ξ into its parts, row by row."""
     parts = jnp.split(vector, interface_ends(shapes)[:-1])
-    return Interface(*(p.reshape(s) for p, s in zip(parts, shapes.values(), strict=True)))
+    named = zip(shapes.items(), parts, strict=True)
+    return Interface(**{name: part.reshape(shape) for (name, shape), part in named})
+
+
+def gates(raw: Array | None) -> Array | None:
+    """σ(raw), in [0, 1]; None for a part that this interface does not have."""
+    return None if raw is None else jax.nn.sigmoid(raw)
 
 
 def strengths(raw: Float[Array, " heads"], activation: StrengthActivation) -> Array:
@@ -69,7 +80,7 @@ def strengths(raw: Float[Array, " heads"], activation: StrengthActivation) -> Ar
 def squash(
     raw: Interface, strength_activation: StrengthActivation, read_mode_order: ReadModeOrder
 ) -> Interface:
-    """Maps every part to its range: gates and erases to [0,1], strengths to ≥ 0 (or ≥ 1).
+    """Maps every part to its range: gates, erases and masks to [0,1], strengths to ≥ 0 (or ≥ 1).
 
     Args:
       raw: the parts as the linear layer returns them.
@@ -91,4 +102,6 @@ def squash(
         allocation_gate=jax.nn.sigmoid(raw.allocation_gate),
         write_gate=jax.nn.sigmoid(raw.write_gate),
         read_mode=read_mode,
+        read_masks=gates(raw.read_masks),
+        write_masks=gates(raw.write_masks),
     )

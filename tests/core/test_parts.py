@@ -50,6 +50,15 @@ def test_own_linkage(own_parts):
     trains(cell)
 
 
+def test_own_content_addressing(own_parts):
+    """Also one for which the controller emits more numbers than a key and a strength."""
+    rngs = nnx.Rngs(0)
+    content = own_parts["DotProductContent"]()
+    access = SMALL.make_access(content=content, rngs=rngs)
+    assert access.interface_linear.kernel.shape[-1] == 2 * (3 + 1 + 1 + 3) + 3 * 3 + 3 + 2 + 1
+    trains(DNC(3, 2, SMALL, access=access, rngs=rngs))
+
+
 def test_own_controller(own_parts):
     rngs = nnx.Rngs(0)
     controller = own_parts["ResidualController"](3 + 2 * 3, 7, rngs=rngs)

@@ -10,7 +10,17 @@ import pytest
 from flax import nnx
 
 import dncx
-from dncx import DNC, LSTM, DeepLSTM, DNCConfig, Freeness, MemoryAccess, TemporalLinkage, unroll
+from dncx import (
+    DNC,
+    LSTM,
+    ContentAddressing,
+    DeepLSTM,
+    DNCConfig,
+    Freeness,
+    MemoryAccess,
+    TemporalLinkage,
+    unroll,
+)
 from dncx.kernels import choice, library
 from dncx.kernels.choice import select, select_for_access
 from dncx.networks.build import Embedded
@@ -65,6 +75,18 @@ class OtherLinkage(TemporalLinkage):
     def __call__(self, state, write_weights, read_weights):
         state, forward, backward = super().__call__(state, write_weights, read_weights)
         return state, 0.5 * forward, backward
+
+
+class OtherContent(ContentAddressing):
+    def __call__(self, memory, keys, strengths, masks=None):
+        return super().__call__(memory, keys, 0.5 * strengths, masks)
+
+
+class FlatContent:
+    mask_size = 0
+
+    def __call__(self, memory, keys, strengths, masks):
+        return jnp.ones((len(keys), len(memory))) / len(memory)
 
 
 class OtherFreeness(Freeness):
@@ -124,6 +146,9 @@ FORMS = {
         lambda: make(controller=nnx.GRUCell(FEATURES, 4, rngs=rngs())), "native step", "GRUCell"),
     "other linkage": (
         lambda: with_parts(linkage=OtherLinkage(3)), "xla", "OtherLinkage overrides __call__"),
+    "other content": (
+        lambda: with_parts(content=OtherContent()), "xla", "OtherContent overrides __call__"),
+    "flat content": (lambda: with_parts(content=FlatContent()), "xla", "FlatContent"),
     "other freeness": (
         lambda: with_parts(freeness=OtherFreeness(3)), "xla",
         "OtherFreeness overrides write_allocation_weights"),
@@ -174,7 +199,15 @@ def test_forms(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["same linkage", "same controller", "other linkage", "other cell", "low-rank layer"]
+    "name",
+    [
+        "same linkage",
+        "same controller",
+        "other linkage",
+        "other content",
+        "other cell",
+        "low-rank layer",
+    ],
 )
 def test_a_form_computes_the_cell_that_it_was_chosen_for(name):
     cell, inputs = FORMS[name][0](), jax.random.normal(jax.random.key(0), (2, 3, 3))
