@@ -40,6 +40,7 @@ from dncx.kernels.choice import (
     select_for_access,
 )
 from dncx.kernels.step import Options, access_step
+from dncx.normalization import LayerNorm
 from dncx.parts import ContentLike, FreenessLike, LinkageLike
 
 
@@ -107,7 +108,7 @@ class MemoryAccess(nnx.Module):
       content: which slots are similar to a key; by default `ContentAddressing`.
       freeness: which slots are free; by default `Freeness`.
       linkage: the order of writing; by default `TemporalLinkage`.
-      strength_activation, interface_bias, read_mode_order: see `DNCConfig`.
+      strength_activation, interface_bias, interface_norm, read_mode_order: see `DNCConfig`.
       implementation: "plain", "xla" or "native" (dncx/kernels/README.md); None: the fastest
         one available. All give the same results except for rounding.
       rngs: `rngs.params()` draws the weights of the interface.
@@ -128,6 +129,7 @@ class MemoryAccess(nnx.Module):
         linkage: LinkageLike[Any] | None = None,
         strength_activation: StrengthActivation = "softplus",
         interface_bias: bool = True,
+        interface_norm: bool = False,
         read_mode_order: ReadModeOrder = "backward, forward, content",
         implementation: Implementation | None = None,
         rngs: nnx.Rngs,
@@ -158,6 +160,11 @@ class MemoryAccess(nnx.Module):
             param_dtype=param_dtype,
             rngs=rngs,
         )
+        self.interface_norm = (
+            LayerNorm(interface_ends(shapes)[-1], rngs=rngs, param_dtype=param_dtype)
+            if interface_norm
+            else None
+        )
 
     def initial_state(self, dtype: DTypeLike) -> AccessState:
         """All zeros, the memory included (reference: the original's initial_state)."""
@@ -177,8 +184,14 @@ class MemoryAccess(nnx.Module):
         )
 
     def interface(self, controller_output: Float[Array, " H"]) -> Interface:
-        """ξ_t = W_ξ h_t (+ b), split into its parts, each squashed into its range."""
-        raw = split(self.interface_linear(controller_output), self.interface_shapes)
+        """ξ_t = W_ξ h_t (+ b), split into its parts, each squashed into its range.
+
+        With `interface_norm`, it is LN(W_ξ h_t + b).
+        """
+        vector = self.interface_linear(controller_output)
+        if self.interface_norm is not None:
+            vector = self.interface_norm(vector)
+        raw = split(vector, self.interface_shapes)
         return squash(raw, self.strength_activation, self.read_mode_order)
 
     def __call__(

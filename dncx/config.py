@@ -42,9 +42,11 @@ class DNCConfig:
       forget_bias: added to the LSTM's forget gate; 1 in the original, 0 in the paper.
       controller_gradient_clip: limit of the gradient of the controller's activations; None
         (off) in the original, 10 in the paper.
+      controller_norm: layer norm in the controller's LSTM, as in the ADNC; see `LSTM`.
       strength_activation: "softplus" in the original, "oneplus" in the paper.
       interface_bias: whether ξ = W h + b (the original) or W h (the paper).
-      output_bias: the same for the output layer.
+      interface_norm: layer norm of ξ before it is split, as in the ADNC.
+      output_bias: the same as `interface_bias`, for the output layer.
       read_mode_order: the order of the read modes in ξ. It changes only which weights produce
         which mode.
       cosine_epsilon: 1e-6 in the original, 0 in the paper; see `content_weights`.
@@ -73,8 +75,10 @@ class DNCConfig:
     controller_dtype: ControllerDtype = None
     forget_bias: Number = 1.0
     controller_gradient_clip: Number | None = None
+    controller_norm: bool = False
     strength_activation: StrengthActivation = "softplus"
     interface_bias: bool = True
+    interface_norm: bool = False
     output_bias: bool = True
     read_mode_order: ReadModeOrder = "backward, forward, content"
     cosine_epsilon: Number = COSINE_EPSILON
@@ -99,6 +103,8 @@ class DNCConfig:
                 f"num_layers={self.num_layers}: controller='lstm' has one layer; "
                 "controller='deep_lstm' takes several"
             )
+        if self.controller == "feedforward" and self.controller_norm:
+            raise ValueError("controller_norm=True: controller='feedforward' has no LSTM layer")
 
     @classmethod
     def deepmind(cls, **changes: Any) -> "DNCConfig":
@@ -139,12 +145,12 @@ class DNCConfig:
             param_dtype=param_dtype,
             rngs=rngs,
         )
+        if self.controller == "feedforward":
+            return FeedForward(features, self.hidden_size, self.num_layers, **common)
+        common |= dict(forget_bias=self.forget_bias, norm=self.controller_norm)
         if self.controller == "lstm":
-            return LSTM(features, self.hidden_size, forget_bias=self.forget_bias, **common)
-        if self.controller == "deep_lstm":
-            common["forget_bias"] = self.forget_bias
-            return DeepLSTM(features, self.hidden_size, self.num_layers, **common)
-        return FeedForward(features, self.hidden_size, self.num_layers, **common)
+            return LSTM(features, self.hidden_size, **common)
+        return DeepLSTM(features, self.hidden_size, self.num_layers, **common)
 
     def make_access(
         self,
@@ -183,6 +189,7 @@ class DNCConfig:
             linkage=linkage,
             strength_activation=self.strength_activation,
             interface_bias=self.interface_bias,
+            interface_norm=self.interface_norm,
             read_mode_order=self.read_mode_order,
             implementation=implementation,
             rngs=rngs,

@@ -126,6 +126,7 @@ def _check_equations(cell: DNC) -> None:
     same = (
         type(cell.controller) is LSTM
         and cell.controller.forget_bias == original.forget_bias
+        and cell.controller.norms is None
         and type(access) is MemoryAccess
         and type(access.content) is ContentAddressing
         and type(access.freeness) is Freeness
@@ -135,6 +136,7 @@ def _check_equations(cell: DNC) -> None:
         and access.strength_activation == original.strength_activation
         and access.read_mode_order == original.read_mode_order
         and access.interface_linear.use_bias
+        and access.interface_norm is None
         and cell.output_linear.use_bias
     )
     if not same:

@@ -175,12 +175,16 @@ def _why_no_sequences(cell: Any) -> str | None:
     )
     if reason:
         return reason
+    if cell.access.interface_norm is not None:
+        return "the kernel does not support layer norm of the interface"
     layers = list(getattr(cell.controller, "layers", [cell.controller]))
     for layer in layers:
         if not hasattr(layer, "gates"):
             return f"a layer of the controller is custom ({type(layer).__name__})"
         if reason := custom_reason("controller", layer):
             return reason
+        if layer.norms is not None:
+            return "the kernel does not support layer norm in the controller"
     if len({(layer.forget_bias, layer.gradient_clip) for layer in layers}) > 1:
         return "the layers of the controller differ in forget_bias or gradient_clip"
     linears = [("interface", cell.access.interface_linear)]

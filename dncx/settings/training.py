@@ -47,6 +47,10 @@ class ModelSettings(CheckedFields):
     """Size of a learned embedding of the inputs; 0: none."""
     controller_dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the controller's products."""
+    controller_norm: bool = False
+    """Layer norm in the controller's LSTM (ADNC)."""
+    interface_norm: bool = False
+    """Layer norm of the interface vector (ADNC)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

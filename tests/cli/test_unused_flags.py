@@ -28,6 +28,8 @@ OTHER = {
     "clip_value": 19.0,
     "embedding_size": 7,
     "controller_dtype": "bfloat16",
+    "controller_norm": True,
+    "interface_norm": True,
 }
 
 
