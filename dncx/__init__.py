@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dncx.access import MemoryAccess as MemoryAccess
     from dncx.addressing import ContentAddressing as ContentAddressing
     from dncx.addressing import Freeness as Freeness
+    from dncx.addressing import MaskedContentAddressing as MaskedContentAddressing
     from dncx.addressing import TemporalLinkage as TemporalLinkage
     from dncx.addressing import TemporalLinkageState as TemporalLinkageState
     from dncx.addressing import content_weights as content_weights
@@ -56,6 +57,7 @@ _HOMES = {
     "addressing": (
         "ContentAddressing",
         "Freeness",
+        "MaskedContentAddressing",
         "TemporalLinkage",
         "TemporalLinkageState",
         "content_weights",

@@ -12,6 +12,8 @@ from dncx.addressing import (
     Freeness,
     TemporalLinkage,
     erase_and_write,
+    retention,
+    sharpened,
 )
 from dncx.checks import check_dtype, check_instance, check_size, checked_arguments
 from dncx.glossary import (
@@ -108,7 +110,8 @@ class MemoryAccess(nnx.Module):
       content: which slots are similar to a key; by default `ContentAddressing`.
       freeness: which slots are free; by default `Freeness`.
       linkage: the order of writing; by default `TemporalLinkage`.
-      strength_activation, interface_bias, interface_norm, read_mode_order: see `DNCConfig`.
+      strength_activation, interface_bias, interface_norm, read_mode_order, wipe_freed,
+        sharpen_links: see `DNCConfig`.
       implementation: "plain", "xla" or "native" (dncx/kernels/README.md); None: the fastest
         one available. All give the same results except for rounding.
       rngs: `rngs.params()` draws the weights of the interface.
@@ -131,6 +134,8 @@ class MemoryAccess(nnx.Module):
         interface_bias: bool = True,
         interface_norm: bool = False,
         read_mode_order: ReadModeOrder = "backward, forward, content",
+        wipe_freed: bool = False,
+        sharpen_links: bool = False,
         implementation: Implementation | None = None,
         rngs: nnx.Rngs,
         param_dtype: DTypeLike = jnp.float32,
@@ -142,6 +147,8 @@ class MemoryAccess(nnx.Module):
         self.num_write_heads = num_write_heads = check_size("num_write_heads", num_write_heads)
         self.strength_activation: StrengthActivation = strength_activation
         self.read_mode_order: ReadModeOrder = read_mode_order
+        self.wipe_freed = wipe_freed
+        self.sharpen_links = sharpen_links
         self.implementation: Implementation | None = implementation
         check_instance("content", content)
         check_instance("freeness", freeness)
@@ -180,7 +187,11 @@ class MemoryAccess(nnx.Module):
     def interface_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every part of ξ by its name, in the order of the vector."""
         return interface_shapes(
-            self.word_size, self.num_read_heads, self.num_write_heads, self.content.mask_size
+            self.word_size,
+            self.num_read_heads,
+            self.num_write_heads,
+            mask_size=self.content.mask_size,
+            sharpen_links=self.sharpen_links,
         )
 
     def interface(self, controller_output: Float[Array, " H"]) -> Interface:
@@ -241,9 +252,15 @@ class MemoryAccess(nnx.Module):
         write_weights = gated_write_weights(
             allocation, write_content, xi.allocation_gate, xi.write_gate
         )
-        memory = write(state.memory, write_weights, xi.erase_vectors, xi.write_vectors)
+        kept = state.memory
+        if self.wipe_freed:  # after the lookup of the write, as in the authors' code
+            kept = retention(xi.free_gate, state.read_weights)[:, None] * kept
+        memory = write(kept, write_weights, xi.erase_vectors, xi.write_vectors)
 
         linkage, forward, backward = follow(state.linkage, write_weights, state.read_weights)
+        if xi.forward_sharpness is not None and xi.backward_sharpness is not None:
+            forward = sharpened(forward, xi.forward_sharpness)
+            backward = sharpened(backward, xi.backward_sharpness)
         read_content = self.content(memory, xi.read_keys, xi.read_strengths, xi.read_masks)
         read_weights = mixed_read_weights(xi.read_mode, backward, forward, read_content)
         read_words = read_weights @ memory

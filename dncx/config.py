@@ -8,7 +8,13 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from dncx.access import MemoryAccess
-from dncx.addressing import ALLOCATION_EPSILON, COSINE_EPSILON, ContentAddressing, Freeness
+from dncx.addressing import (
+    ALLOCATION_EPSILON,
+    COSINE_EPSILON,
+    ContentAddressing,
+    Freeness,
+    MaskedContentAddressing,
+)
 from dncx.checks import check_flag, check_number, check_size
 from dncx.controllers import LSTM, DeepLSTM, FeedForward
 from dncx.glossary import Number
@@ -53,9 +59,16 @@ class DNCConfig:
       allocation_epsilon: 1e-6 in the original, 0 in the paper; see `allocation_weights`.
       usage_write_gradient: whether usage passes gradient to the previous write weights;
         False in the original, True in the paper.
+      content_mask: masked content addressing, as in the DNC-M; see `MaskedContentAddressing`.
+      least_mask: see `MaskedContentAddressing`; below 1.
+      wipe_freed: M_{t-1} ∘ ψ_t instead of M_{t-1} in the write, as in the DNC-D: freeing a slot
+        also wipes its content.
+      sharpen_links: forward and backward weights raised to powers of at least 1 that the
+        controller emits, as in the DNC-S; see `sharpened`.
 
     Raises:
-      ValueError: if a size is below 1, a number is negative, or a name is not one of those above.
+      ValueError: if a size is below 1, a number is negative, a name is not one of those above, or
+        options exclude each other.
 
     Example:
       >>> DNCConfig.nature(memory_size=256, word_size=64).strength_activation
@@ -84,6 +97,10 @@ class DNCConfig:
     cosine_epsilon: Number = COSINE_EPSILON
     allocation_epsilon: Number = ALLOCATION_EPSILON
     usage_write_gradient: bool = False
+    content_mask: bool = False
+    least_mask: Number = 0.0
+    wipe_freed: bool = False
+    sharpen_links: bool = False
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -105,6 +122,10 @@ class DNCConfig:
             )
         if self.controller == "feedforward" and self.controller_norm:
             raise ValueError("controller_norm=True: controller='feedforward' has no LSTM layer")
+        if self.least_mask >= 1:
+            raise ValueError(f"least_mask={self.least_mask}: must be less than 1")
+        if self.least_mask and not self.content_mask:
+            raise ValueError(f"least_mask={self.least_mask}: needs content_mask")
 
     @classmethod
     def deepmind(cls, **changes: Any) -> "DNCConfig":
@@ -128,6 +149,20 @@ class DNCConfig:
             usage_write_gradient=True,
         )
         return cls(**(paper | changes))
+
+    @classmethod
+    def dnc_md(cls, **changes: Any) -> "DNCConfig":
+        """The DNC-MD of Csordás and Schmidhuber 2019 (arXiv:1904.10278): masks and wiping.
+
+        Everything else is as in `deepmind`. Their strengths are those of the paper
+        (`strength_activation="oneplus"`).
+        """
+        return cls(**(dict(content_mask=True, wipe_freed=True) | changes))
+
+    @classmethod
+    def dnc_mds(cls, **changes: Any) -> "DNCConfig":
+        """The DNC-MDS of the same authors: `dnc_md`, and sharpened links."""
+        return cls.dnc_md(**(dict(sharpen_links=True) | changes))
 
     @property
     def controller_output_size(self) -> int:
@@ -170,7 +205,11 @@ class DNCConfig:
           content, freeness, linkage, implementation: see `MemoryAccess`.
           rngs, param_dtype: see `DNC`.
         """
-        if content is None:
+        if content is None and self.content_mask:
+            content = MaskedContentAddressing(
+                self.word_size, least_mask=self.least_mask, epsilon=self.cosine_epsilon
+            )
+        elif content is None:
             content = ContentAddressing(epsilon=self.cosine_epsilon)
         if freeness is None:
             freeness = Freeness(
@@ -191,6 +230,8 @@ class DNCConfig:
             interface_bias=self.interface_bias,
             interface_norm=self.interface_norm,
             read_mode_order=self.read_mode_order,
+            wipe_freed=self.wipe_freed,
+            sharpen_links=self.sharpen_links,
             implementation=implementation,
             rngs=rngs,
             param_dtype=param_dtype,

@@ -1,6 +1,7 @@
 """The interface ξ: the vector by which the controller controls the memory in one step."""
 
 import math
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
@@ -17,7 +18,7 @@ class Interface(NamedTuple):
 
     `read_mode` is always ordered backward x M, forward x M, content; with one write head
     the columns are [backward, forward, content]. The masks exist only if the content addressing
-    has a `mask_size` K.
+    has a `mask_size` K, and the sharpness only with `sharpen_links` (`DNCConfig`).
     """
 
     read_keys: Float[Array, "R W"]
@@ -32,14 +33,22 @@ class Interface(NamedTuple):
     read_mode: Float[Array, "R 1+2*M"]
     read_masks: Float[Array, "R K"] | None = None
     write_masks: Float[Array, "M K"] | None = None
+    forward_sharpness: Float[Array, "R M"] | None = None
+    backward_sharpness: Float[Array, "R M"] | None = None
 
 
 def interface_shapes(
-    word_size: int, num_read_heads: int, num_write_heads: int, mask_size: int = 0
+    word_size: int,
+    num_read_heads: int,
+    num_write_heads: int,
+    *,
+    mask_size: int = 0,
+    sharpen_links: bool = False,
 ) -> dict[str, tuple[int, ...]]:
     """The shape of every part of ξ by its name, in the order of the vector."""
     reads, writes = num_read_heads, num_write_heads
     masks = {"read_masks": (reads, mask_size), "write_masks": (writes, mask_size)}
+    sharpness = dict.fromkeys(("forward_sharpness", "backward_sharpness"), (reads, writes))
     return {
         "read_keys": (reads, word_size),
         "read_strengths": (reads,),
@@ -52,6 +61,7 @@ def interface_shapes(
         "write_gate": (writes,),
         "read_mode": (reads, 1 + 2 * writes),
         **(masks if mask_size else {}),
+        **(sharpness if sharpen_links else {}),
     }
 
 
@@ -67,20 +77,22 @@ def split(vector: Float[Array, " xi"], shapes: dict[str, tuple[int, ...]]) -> In
     return Interface(**{name: part.reshape(shape) for (name, shape), part in named})
 
 
-def gates(raw: Array | None) -> Array | None:
-    """σ(raw), in [0, 1]; None for a part that this interface does not have."""
-    return None if raw is None else jax.nn.sigmoid(raw)
-
-
 def strengths(raw: Float[Array, " heads"], activation: StrengthActivation) -> Array:
     """β = log(1 + eˣ), or with oneplus 1 + log(1 + eˣ) (Methods, "Interface parameters")."""
-    return jax.nn.softplus(raw) + (1 if activation == "oneplus" else 0)
+    return oneplus(raw) if activation == "oneplus" else jax.nn.softplus(raw)
+
+
+def oneplus(raw: Array) -> Array:
+    """1 + log(1 + eˣ), at least 1 (Methods, "Interface parameters")."""
+    return 1 + jax.nn.softplus(raw)
 
 
 def squash(
     raw: Interface, strength_activation: StrengthActivation, read_mode_order: ReadModeOrder
 ) -> Interface:
     """Maps every part to its range: gates, erases and masks to [0,1], strengths to ≥ 0 (or ≥ 1).
+
+    The sharpness of links is at least 1.
 
     Args:
       raw: the parts as the linear layer returns them.
@@ -102,6 +114,13 @@ def squash(
         allocation_gate=jax.nn.sigmoid(raw.allocation_gate),
         write_gate=jax.nn.sigmoid(raw.write_gate),
         read_mode=read_mode,
-        read_masks=gates(raw.read_masks),
-        write_masks=gates(raw.write_masks),
+        read_masks=_if_any(jax.nn.sigmoid, raw.read_masks),
+        write_masks=_if_any(jax.nn.sigmoid, raw.write_masks),
+        forward_sharpness=_if_any(oneplus, raw.forward_sharpness),
+        backward_sharpness=_if_any(oneplus, raw.backward_sharpness),
     )
+
+
+def _if_any(function: Callable[[Array], Array], raw: Array | None) -> Array | None:
+    """The function of a part; None for a part that this interface does not have."""
+    return None if raw is None else function(raw)

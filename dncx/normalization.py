@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -28,7 +28,6 @@ class LayerNorm(nnx.LayerNorm):
         super().__init__(
             features,
             epsilon=EPSILON,
-            dtype=param_dtype if jnp.finfo(param_dtype).bits > 32 else jnp.float32,
             param_dtype=param_dtype,
             use_fast_variance=False,
             rngs=rngs,
@@ -36,4 +35,6 @@ class LayerNorm(nnx.LayerNorm):
 
     def __call__(self, x: Float[Array, "*batch F"], *, mask: Any = None) -> Array:
         """LN(x)."""
-        return super().__call__(x, mask=mask).astype(x.dtype)
+        # flax promotes the dtype of its statistics, which JAX's strict promotion would refuse.
+        with jax.numpy_dtype_promotion("standard"):
+            return super().__call__(x, mask=mask)

@@ -3,7 +3,8 @@
     part        dncx's own                         passed as
     controller  LSTM, DeepLSTM, FeedForward        DNC(..., controller=...)
     access      MemoryAccess                       DNC(..., access=...)
-    content     ContentAddressing                  config.make_access(content=...)
+    content     ContentAddressing,                 config.make_access(content=...)
+                MaskedContentAddressing
     freeness    Freeness                           config.make_access(freeness=...)
     linkage     TemporalLinkage                    config.make_access(linkage=...)
 

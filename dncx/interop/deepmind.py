@@ -137,6 +137,8 @@ def _check_equations(cell: DNC) -> None:
         and access.read_mode_order == original.read_mode_order
         and access.interface_linear.use_bias
         and access.interface_norm is None
+        and not access.wipe_freed
+        and not access.sharpen_links
         and cell.output_linear.use_bias
     )
     if not same:

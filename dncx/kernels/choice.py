@@ -152,6 +152,10 @@ def _why_no_steps(access: Any, dtype: str) -> str | None:
     )
     if reason:
         return reason
+    if access.wipe_freed:
+        return "the kernel does not support wiping of freed content"
+    if access.sharpen_links:
+        return "the kernel does not support sharpened links"
     if access.num_write_heads != 1:
         return f"the native kernel supports 1 write head, not {access.num_write_heads}"
     if access.num_read_heads > MOST_READ_HEADS:

@@ -60,6 +60,10 @@ def network_config(settings: ModelSettings, input_size: int, output_size: int) -
         num_layers=settings.num_layers,
         controller_norm=settings.controller_norm,
         interface_norm=settings.interface_norm,
+        content_mask=settings.content_mask,
+        least_mask=settings.least_mask,
+        wipe_freed=settings.wipe_freed,
+        sharpen_links=settings.sharpen_links,
     )
     if settings.controller != "default":
         fields["controller"] = settings.controller

@@ -12,7 +12,8 @@ from dncx.settings.training import TrainSettings
 from dncx.tasks.babi.settings import BabiSettings
 
 _MEMORY = ("memory_size", "word_size", "num_read_heads", "num_write_heads")
-_VARIANTS = ("interface_norm",)  # options of a DNC's memory
+# Options of a DNC's memory.
+_VARIANTS = ("interface_norm", "content_mask", "least_mask", "wipe_freed", "sharpen_links")
 
 
 def refuse_unused(settings: Any, given: Collection[str], kind: str | None = None) -> None:

@@ -30,6 +30,10 @@ OTHER = {
     "controller_dtype": "bfloat16",
     "controller_norm": True,
     "interface_norm": True,
+    "content_mask": True,
+    "least_mask": 0.1,
+    "wipe_freed": True,
+    "sharpen_links": True,
 }
 
 
