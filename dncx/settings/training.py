@@ -51,7 +51,7 @@ class ModelSettings(CheckedFields):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerSettings(CheckedFields):
-    """RMSProp on clipped gradients, and decay of the weights."""
+    """RMSProp on clipped gradients, decay of the weights, and dropout."""
 
     learning_rate: float = 1e-4
     """Learning rate."""
@@ -73,6 +73,8 @@ class OptimizerSettings(CheckedFields):
     """Decay of matrices except embeddings, as in AdamW; 0: none."""
     weight_average: float = 0.0
     """Decay of an average of the weights, used as the model; 0: off."""
+    output_dropout: float = 0.0
+    """Dropout of the controller's output on its way to the output layer."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -233,7 +235,7 @@ class TrainSettings(CheckedFields, Generic[TaskT]):
                 f"warmup_iterations={optimizer.warmup_iterations}: must lie between 0 and "
                 f"num_training_iterations, which is {run.num_training_iterations}"
             )
-        for name in ("momentum", "rmsprop_decay", "weight_average"):
+        for name in ("momentum", "rmsprop_decay", "weight_average", "output_dropout"):
             if getattr(optimizer, name) >= 1:
                 raise UsageError(f"{name}={getattr(optimizer, name)}: must be less than 1")
         scale.check(run)
