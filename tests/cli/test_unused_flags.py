@@ -89,6 +89,7 @@ def settings_of(**model):
         ["train", "babi", "--data_dir=x", "--language=en-valid-10k", "--validation_seed=1"],
         ["train", "babi", "--data_dir=x", "--validation_share=0", "--validation_seed=1"],
         ["train", "babi", "--data_dir=x", "--tasks=1", "--task_sampling=uniform"],
+        ["eval", "memory-reuse", "--show_errors=3"],
     ],
 )
 def test_a_given_flag_without_effect_is_refused(line, tmp_path, monkeypatch, capsys):
