@@ -171,7 +171,7 @@ function timePanels(view) {
         head,
       ),
     ),
-    modesPanel(view),
+    ...(sizes.directions ? [modesPanel(view)] : []), // without links every read is by content
     rowsPanel(
       view,
       "gates",
