@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dncx.access import AccessTrace as AccessTrace
     from dncx.access import MemoryAccess as MemoryAccess
     from dncx.addressing import Freeness as Freeness
+    from dncx.addressing import NoLinkage as NoLinkage
     from dncx.addressing import TemporalLinkage as TemporalLinkage
     from dncx.addressing import TemporalLinkageState as TemporalLinkageState
     from dncx.addressing import content_weights as content_weights
@@ -51,7 +52,13 @@ _PACKAGES = (
 )  # fmt: skip
 _HOMES = {
     "access": ("AccessState", "AccessTrace", "MemoryAccess"),
-    "addressing": ("Freeness", "TemporalLinkage", "TemporalLinkageState", "content_weights"),
+    "addressing": (
+        "Freeness",
+        "NoLinkage",
+        "TemporalLinkage",
+        "TemporalLinkageState",
+        "content_weights",
+    ),
     "config": ("DNCConfig",),
     "controllers": ("LSTM", "DeepLSTM", "FeedForward", "LSTMState"),
     "dnc": ("DNC", "DNCState", "DNCTrace"),

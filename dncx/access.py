@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from dncx.addressing import (
     COSINE_EPSILON,
     Freeness,
+    NoLinkage,
     TemporalLinkage,
     content_weights,
     erase_and_write,
@@ -51,7 +52,7 @@ class AccessState(NamedTuple):
     memory: Memory
     read_weights: ReadWeights
     write_weights: WriteWeights
-    linkage: Any  # a TemporalLinkageState, or the state of a custom linkage
+    linkage: Any  # a TemporalLinkageState, () without links, or the state of a custom linkage
     usage: Usage
 
 
@@ -107,7 +108,8 @@ class MemoryAccess(nnx.Module):
       num_read_heads: R.
       num_write_heads: M.
       freeness: which slots are free; by default `Freeness`.
-      linkage: the order of writing; by default `TemporalLinkage`.
+      linkage: the order of writing; by default `TemporalLinkage`. With `NoLinkage` all reads are
+        by content.
       cosine_epsilon, strength_activation, interface_bias, read_mode_order: see `DNCConfig`.
       implementation: "plain", "xla" or "native" (dncx/kernels/README.md); None: the fastest
         one available. All give the same results except for rounding.
@@ -149,10 +151,9 @@ class MemoryAccess(nnx.Module):
         self.linkage: LinkageLike[Any] = (
             TemporalLinkage(memory_size, num_write_heads) if linkage is None else linkage
         )
-        shapes = interface_shapes(word_size, num_read_heads, num_write_heads)
         self.interface_linear = nnx.Linear(
             check_size("input_size", input_size),
-            interface_ends(shapes)[-1],
+            interface_ends(self.interface_shapes)[-1],
             use_bias=interface_bias,
             kernel_init=fan_in_normal,
             param_dtype=param_dtype,
@@ -169,10 +170,17 @@ class MemoryAccess(nnx.Module):
             usage=self.freeness.initial_state(dtype),
         )
 
+    @property
+    def interface_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every part of ξ; see `dncx.interface.interface_shapes`."""
+        directions = 0 if isinstance(self.linkage, NoLinkage) else 2 * self.num_write_heads
+        return interface_shapes(
+            self.word_size, self.num_read_heads, self.num_write_heads, directions
+        )
+
     def interface(self, controller_output: Float[Array, " H"]) -> Interface:
         """ξ_t = W_ξ h_t (+ b), split into its parts, each squashed into its range."""
-        shapes = interface_shapes(self.word_size, self.num_read_heads, self.num_write_heads)
-        raw = split(self.interface_linear(controller_output), shapes)
+        raw = split(self.interface_linear(controller_output), self.interface_shapes)
         return squash(raw, self.strength_activation, self.read_mode_order)
 
     def __call__(
@@ -201,6 +209,7 @@ class MemoryAccess(nnx.Module):
             cosine_epsilon=float(self.cosine_epsilon),
             allocation_epsilon=float(freeness.epsilon),
             write_gradient=bool(freeness.write_gradient),
+            links=not isinstance(self.linkage, NoLinkage),
         )
 
     def _equations(
@@ -209,7 +218,8 @@ class MemoryAccess(nnx.Module):
         write, follow = erase_and_write, self.linkage
         if fast_gradients:
             write = gradients.erase_and_write
-            follow = follow if custom_reason("linkage", follow) else gradients.link_step
+            temporal = isinstance(follow, TemporalLinkage) and not custom_reason("linkage", follow)
+            follow = gradients.link_step if temporal else follow
 
         usage = self.freeness(state.usage, state.write_weights, xi.free_gate, state.read_weights)
         allocation = self.freeness.write_allocation_weights(

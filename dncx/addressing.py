@@ -1,8 +1,8 @@
 """Addressing of the memory: by content, by free slots, and by the order of writing.
 
 Each of the three mechanisms of Graves et al. (2016) is a few pure functions for one example.
-`Freeness` and `TemporalLinkage` bundle the functions into the parts that `dncx.MemoryAccess`
-takes; custom parts can replace them (dncx/parts.py).
+`Freeness` and `TemporalLinkage` (or `NoLinkage`) bundle the functions into the parts that
+`dncx.MemoryAccess` takes; custom parts can replace them (dncx/parts.py).
 """
 
 from functools import reduce
@@ -210,6 +210,34 @@ def forward_weights(link: Link, read_weights: ReadWeights) -> DirectionalWeights
 def backward_weights(link: Link, read_weights: ReadWeights) -> DirectionalWeights:
     """b = Lᵀ w^r: the slots written right before those that were read; see `forward_weights`."""
     return jnp.einsum("mij,ri->rmj", link, read_weights)
+
+
+@known_to_kernels("linkage")
+class NoLinkage(nnx.Module):
+    """No links: every read is by content, and a step needs no N x N numbers.
+
+    The state is empty. There are no forward and no backward weights, so content is the only read
+    mode, and ξ has 2 R M numbers less.
+
+    Source: Franke, Niehues, Waibel 2018 (ADNC), "content-based memory unit".
+    """
+
+    def initial_state(self, dtype: DTypeLike) -> tuple[()]:
+        """Nothing."""
+        return ()
+
+    def __call__(
+        self, state: tuple[()], write_weights: WriteWeights, read_weights: ReadWeights
+    ) -> tuple[tuple[()], Float[Array, "R 0 N"], Float[Array, "R 0 N"]]:
+        """The state, and weights of no direction."""
+        none = no_directions(read_weights)
+        return state, none, none
+
+
+def no_directions(read_weights: ReadWeights) -> Float[Array, "R 0 N"]:
+    """The forward or backward weights of a memory without links."""
+    heads, slots = read_weights.shape
+    return jnp.zeros((heads, 0, slots), read_weights.dtype)
 
 
 @known_to_kernels("linkage")

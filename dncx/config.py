@@ -8,7 +8,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from dncx.access import MemoryAccess
-from dncx.addressing import ALLOCATION_EPSILON, COSINE_EPSILON, Freeness
+from dncx.addressing import ALLOCATION_EPSILON, COSINE_EPSILON, Freeness, NoLinkage
 from dncx.checks import check_flag, check_number, check_size
 from dncx.controllers import LSTM, DeepLSTM, FeedForward
 from dncx.glossary import Number
@@ -18,6 +18,7 @@ from dncx.parts import FreenessLike, LinkageLike
 
 ControllerName = Literal["lstm", "deep_lstm", "feedforward"]
 ControllerDtype = Literal["float32", "bfloat16", None]
+LinkageName = Literal["temporal", "none"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,8 @@ class DNCConfig:
       allocation_epsilon: 1e-6 in the original, 0 in the paper; see `allocation_weights`.
       usage_write_gradient: whether usage passes gradient to the previous write weights;
         False in the original, True in the paper.
+      linkage: "temporal" for the links of original and paper, or "none": reads by content only,
+        which is faster; see `NoLinkage`.
 
     Raises:
       ValueError: if a size is below 1, a number is negative, or a name is not one of those above.
@@ -80,6 +83,7 @@ class DNCConfig:
     cosine_epsilon: Number = COSINE_EPSILON
     allocation_epsilon: Number = ALLOCATION_EPSILON
     usage_write_gradient: bool = False
+    linkage: LinkageName = "temporal"
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -169,6 +173,8 @@ class DNCConfig:
                 epsilon=self.allocation_epsilon,
                 write_gradient=self.usage_write_gradient,
             )
+        if linkage is None and self.linkage == "none":
+            linkage = NoLinkage()
         return MemoryAccess(
             controller_output_size or self.controller_output_size,
             memory_size=self.memory_size,

@@ -16,7 +16,7 @@ class Interface(NamedTuple):
     """The parts of ξ, in the paper's order and under the original's names.
 
     `read_mode` is always ordered backward x M, forward x M, content; with one write head
-    the columns are [backward, forward, content].
+    the columns are [backward, forward, content]. Without links there is only content.
     """
 
     read_keys: Float[Array, "R W"]
@@ -28,14 +28,20 @@ class Interface(NamedTuple):
     free_gate: Float[Array, " R"]
     allocation_gate: Float[Array, " M"]
     write_gate: Float[Array, " M"]
-    read_mode: Float[Array, "R 1+2*M"]
+    read_mode: Float[Array, "R modes"]
 
 
 def interface_shapes(
-    word_size: int, num_read_heads: int, num_write_heads: int
+    word_size: int, num_read_heads: int, num_write_heads: int, num_directions: int | None = None
 ) -> dict[str, tuple[int, ...]]:
-    """The shape of every part of ξ by its name, in the order of the vector."""
+    """The shape of every part of ξ by its name, in the order of the vector.
+
+    Args:
+      word_size, num_read_heads, num_write_heads: W, R, M.
+      num_directions: forward and backward weightings of a read head; by default 2 M.
+    """
     reads, writes = num_read_heads, num_write_heads
+    directions = 2 * writes if num_directions is None else num_directions
     return {
         "read_keys": (reads, word_size),
         "read_strengths": (reads,),
@@ -46,7 +52,7 @@ def interface_shapes(
         "free_gate": (reads,),
         "allocation_gate": (writes,),
         "write_gate": (writes,),
-        "read_mode": (reads, 1 + 2 * writes),
+        "read_mode": (reads, directions + 1),
     }
 
 

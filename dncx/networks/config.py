@@ -58,6 +58,7 @@ def network_config(settings: ModelSettings, input_size: int, output_size: int) -
         num_write_heads=settings.num_write_heads,
         hidden_size=settings.hidden_size,
         num_layers=settings.num_layers,
+        linkage=settings.linkage,
     )
     if settings.controller != "default":
         fields["controller"] = settings.controller

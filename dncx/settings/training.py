@@ -43,6 +43,8 @@ class ModelSettings(CheckedFields):
     """The original's or the Nature paper's."""
     clip_value: float | None = None
     """Limit of controller and DNC outputs; 0: none; by default 20."""
+    linkage: Literal["temporal", "none"] = "temporal"
+    """Links in the order of writing; none: reads by content only."""
     embedding_size: int = 0
     """Size of a learned embedding of the inputs; 0: none."""
     controller_dtype: Literal["float32", "bfloat16"] = "float32"

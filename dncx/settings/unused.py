@@ -59,6 +59,7 @@ def _in_training(settings: TrainSettings[Any]) -> dict[str, str]:
         found["controller"] = "model=lstm is a deep LSTM"
         found["clip_value"] = "model=lstm does not clip"
     if model.model != "dnc":
+        found["linkage"] = f"model={model.model} has no links"
         found["implementation"] = f"model={model.model} has a single implementation"
     return found
 

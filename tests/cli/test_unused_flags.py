@@ -27,6 +27,7 @@ OTHER = {
     "equations": "nature",
     "clip_value": 19.0,
     "embedding_size": 7,
+    "linkage": "none",
     "controller_dtype": "bfloat16",
 }
 
@@ -81,6 +82,8 @@ def settings_of(**model):
         ["train", "copy", "--model=lstm", "--memory_size=32"],
         ["train", "copy", "--model=lstm", "--num_read_heads=1"],
         ["train", "copy", "--model=ntm", "--implementation=native"],
+        ["train", "copy", "--model=ntm", "--linkage=none"],
+        ["train", "copy", "--model=lstm", "--linkage=temporal"],
         ["train", "copy", "--preset=ntm-copy", "--implementation=fastest"],
         ["explore", "trace.npz", "--seed=1"],
         ["train", "traversal", "--graph=underground", "--path_length=3", "--last_lesson=14"],

@@ -40,8 +40,8 @@ def allocation(usage):
     return weights
 
 
-def run_paper(gates, w_xi, w_out, inputs):
-    """Methods, in the paper's order, step by step and slot by slot."""
+def run_paper(gates, w_xi, w_out, inputs, links=True):
+    """Methods, in the paper's order, step by step and slot by slot; also without links."""
     hidden, cell = np.zeros((LAYERS, H)), np.zeros((LAYERS, H))
     memory, link, usage = np.zeros((N, W)), np.zeros((N, N)), np.zeros(N)
     precedence, written, read = np.zeros(N), np.zeros(N), np.zeros((R, N))
@@ -63,7 +63,8 @@ def run_paper(gates, w_xi, w_out, inputs):
         write_key, write_strength = take(W), oneplus(take(1))[0]
         erase, vector, free = sigmoid(take(W)), take(W), sigmoid(take(R))
         allocation_gate, write_gate = sigmoid(take(1))[0], sigmoid(take(1))[0]
-        modes = [softmax(take(3)) for _ in range(R)]
+        modes = [softmax(take(3 if links else 1)) for _ in range(R)]
+        assert not xi
 
         retained = np.prod([1 - free[i] * read[i] for i in range(R)], axis=0)
         usage = (usage + written - usage * written) * retained
@@ -83,16 +84,21 @@ def run_paper(gates, w_xi, w_out, inputs):
         for i in range(R):
             backward, forward = link.T @ read[i], link @ read[i]
             lookup = content(memory, read_keys[i], read_strengths[i])
+            if not links:
+                read[i] = lookup
+                continue
             read[i] = modes[i][0] * backward + modes[i][1] * lookup + modes[i][2] * forward
         words = read @ memory
         outputs.append(np.concatenate([hidden.ravel(), words.ravel()]) @ w_out)
     return np.array(outputs)
 
 
-def test_nature_preset(x64):
+@pytest.mark.parametrize("linkage", ["temporal", "none"])
+def test_nature_preset(linkage, x64):
     config = DNCConfig.nature(
-        memory_size=N, word_size=W, num_read_heads=R, hidden_size=H, num_layers=LAYERS
-    )
+        memory_size=N, word_size=W, num_read_heads=R, hidden_size=H, num_layers=LAYERS,
+        linkage=linkage,
+    )  # fmt: skip
     cell = DNC(INPUTS, OUTPUTS, config, rngs=nnx.Rngs(3), param_dtype=np.float64)
     graph, params = nnx.split(cell)
     cell = nnx.merge(graph, jax.tree.map(lambda x: 2 * x, params))
@@ -102,6 +108,7 @@ def test_nature_preset(x64):
         np.array(cell.access.interface_linear.kernel),
         np.array(cell.output_linear.kernel),
         inputs,
+        links=linkage == "temporal",
     )
     outputs, _ = jax.jit(unroll)(cell, inputs)
     assert np.abs(expected).max() > 0.1

@@ -10,7 +10,17 @@ import pytest
 from flax import nnx
 
 import dncx
-from dncx import DNC, LSTM, DeepLSTM, DNCConfig, Freeness, MemoryAccess, TemporalLinkage, unroll
+from dncx import (
+    DNC,
+    LSTM,
+    DeepLSTM,
+    DNCConfig,
+    Freeness,
+    MemoryAccess,
+    NoLinkage,
+    TemporalLinkage,
+    unroll,
+)
 from dncx.kernels import choice, library
 from dncx.kernels.choice import select, select_for_access
 from dncx.networks.build import Embedded
@@ -67,6 +77,11 @@ class OtherLinkage(TemporalLinkage):
         return state, 0.5 * forward, backward
 
 
+class OtherNoLinkage(NoLinkage):
+    def initial_state(self, dtype):
+        return super().initial_state(dtype)
+
+
 class OtherFreeness(Freeness):
     def write_allocation_weights(self, usage, write_gates):
         return 0.5 * super().write_allocation_weights(usage, write_gates)
@@ -105,6 +120,16 @@ FORMS = {
         lambda: make(DNCConfig(**SIZES, controller_dtype="float32")), "native sequence", ""),
     "nature": (lambda: make(DNCConfig.nature(**SIZES, num_layers=2)), "native sequence", ""),
     "same linkage": (lambda: with_parts(linkage=SameLinkage(3, "mine")), "native sequence", ""),
+    "no links": (lambda: make(DNCConfig(**SIZES, linkage="none")), "native sequence", ""),
+    "no links as a part": (lambda: with_parts(linkage=NoLinkage()), "native sequence", ""),
+    "no links, two write heads": (
+        lambda: make(DNCConfig(**SIZES, num_write_heads=2, linkage="none")), "xla", "write head"),
+    "no links, feedforward": (
+        lambda: make(DNCConfig(**SIZES, controller="feedforward", linkage="none")), "native step",
+        "FeedForward"),
+    "other linkage without links": (
+        lambda: with_parts(linkage=OtherNoLinkage()), "xla",
+        "OtherNoLinkage overrides initial_state"),
     "same controller": (
         lambda: make(controller=SameLSTM(FEATURES, 4, rngs=rngs())), "native sequence", ""),
     "same access": (
@@ -174,7 +199,15 @@ def test_forms(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["same linkage", "same controller", "other linkage", "other cell", "low-rank layer"]
+    "name",
+    [
+        "same linkage",
+        "same controller",
+        "other linkage",
+        "other linkage without links",
+        "other cell",
+        "low-rank layer",
+    ],
 )
 def test_a_form_computes_the_cell_that_it_was_chosen_for(name):
     cell, inputs = FORMS[name][0](), jax.random.normal(jax.random.key(0), (2, 3, 3))
