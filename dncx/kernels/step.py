@@ -55,7 +55,7 @@ def access_step(options: Options, state: State, interface: Interface) -> tuple[S
     if options.links:
         return made
     new_state, words, trace = made
-    none = no_directions(given[0].read_weights)
+    none = no_directions(new_state.read_weights)
     return new_state, words, (*trace, none, none)
 
 
