@@ -5,6 +5,7 @@ from pathlib import Path
 
 NAMES = (
     "step_time",
+    "options",
     "memory",
     "compile_time",
     "scaling",
@@ -27,7 +28,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument(
         "--sizes", nargs="+", choices="SML", default="SML",
-        help="for step_time, streaming and controller_dtype",
+        help="for step_time, options, streaming and controller_dtype",
     )  # fmt: skip
     parser.add_argument("--batch", type=int, help="batch size for step_time (default: 16)")
     parser.add_argument(
@@ -55,6 +56,7 @@ def main() -> None:
         figures,
         memory,
         models,
+        options,
         parts,
         sampling,
         scaling,
@@ -71,6 +73,7 @@ def main() -> None:
         timed = {f"{k}, B={asked.batch}": s._replace(batch=asked.batch) for k, s in sizes.items()}
     runs = {
         "step_time": lambda: step_time.run(timed),
+        "options": lambda: options.run(sizes),
         "memory": memory.run,
         "compile_time": lambda: compile_time.run(models.SIZES["S"]),
         "scaling": lambda: scaling.run(models.SIZES["M"]),
@@ -86,6 +89,7 @@ def main() -> None:
         small = models.TINY["tiny"]
         runs |= {
             "step_time": lambda: step_time.run(timed, rounds=1, turn=0),
+            "options": lambda: options.run(sizes, rounds=1, turn=0),
             "memory": lambda: memory.run({"tiny": (small, ("plain", "xla", "native"))}),
             "compile_time": lambda: compile_time.run(small),
             "scaling": lambda: scaling.run(small, {"time": (2, 4, 8)}),

@@ -55,13 +55,14 @@ def operations(size: Size) -> float:
     return size.time * size.batch * (6 * weights + link + memory)
 
 
-def make_cell(size: Size, implementation: Implementation | None = None) -> DNC:
-    """A DNC of this size, with the same weights at every call."""
+def make_cell(size: Size, implementation: Implementation | None = None, **options: Any) -> DNC:
+    """A DNC of this size and with these options, with the same weights at every call."""
     config = DNCConfig(
         memory_size=size.slots,
         word_size=size.word,
         num_read_heads=size.reads,
         hidden_size=size.hidden,
+        **options,
     )
     return DNC(size.inputs, size.outputs, config, implementation=implementation, rngs=nnx.Rngs(0))
 

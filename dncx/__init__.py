@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dncx.addressing import ContentAddressing as ContentAddressing
     from dncx.addressing import Freeness as Freeness
     from dncx.addressing import MaskedContentAddressing as MaskedContentAddressing
+    from dncx.addressing import NoLinkage as NoLinkage
     from dncx.addressing import TemporalLinkage as TemporalLinkage
     from dncx.addressing import TemporalLinkageState as TemporalLinkageState
     from dncx.addressing import content_weights as content_weights
@@ -58,6 +59,7 @@ _HOMES = {
         "ContentAddressing",
         "Freeness",
         "MaskedContentAddressing",
+        "NoLinkage",
         "TemporalLinkage",
         "TemporalLinkageState",
         "content_weights",

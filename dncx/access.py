@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from dncx.addressing import (
     ContentAddressing,
     Freeness,
+    NoLinkage,
     TemporalLinkage,
     erase_and_write,
     retention,
@@ -52,7 +53,7 @@ class AccessState(NamedTuple):
     memory: Memory
     read_weights: ReadWeights
     write_weights: WriteWeights
-    linkage: Any  # a TemporalLinkageState, or the state of a custom linkage
+    linkage: Any  # a TemporalLinkageState, () without links, or the state of a custom linkage
     usage: Usage
 
 
@@ -109,7 +110,8 @@ class MemoryAccess(nnx.Module):
       num_write_heads: M.
       content: which slots are similar to a key; by default `ContentAddressing`.
       freeness: which slots are free; by default `Freeness`.
-      linkage: the order of writing; by default `TemporalLinkage`.
+      linkage: the order of writing; by default `TemporalLinkage`. With `NoLinkage` all reads are
+        by content.
       strength_activation, interface_bias, interface_norm, read_mode_order, wipe_freed,
         sharpen_links: see `DNCConfig`.
       implementation: "plain", "xla" or "native" (dncx/kernels/README.md); None: the fastest
@@ -158,17 +160,16 @@ class MemoryAccess(nnx.Module):
         self.linkage: LinkageLike[Any] = (
             TemporalLinkage(memory_size, num_write_heads) if linkage is None else linkage
         )
-        shapes = self.interface_shapes
         self.interface_linear = nnx.Linear(
             check_size("input_size", input_size),
-            interface_ends(shapes)[-1],
+            interface_ends(self.interface_shapes)[-1],
             use_bias=interface_bias,
             kernel_init=fan_in_normal,
             param_dtype=param_dtype,
             rngs=rngs,
         )
         self.interface_norm = (
-            LayerNorm(interface_ends(shapes)[-1], rngs=rngs, param_dtype=param_dtype)
+            LayerNorm(self.interface_linear.out_features, rngs=rngs, param_dtype=param_dtype)
             if interface_norm
             else None
         )
@@ -185,11 +186,12 @@ class MemoryAccess(nnx.Module):
 
     @property
     def interface_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every part of ξ by its name, in the order of the vector."""
+        """The shape of every part of ξ; see `dncx.interface.interface_shapes`."""
         return interface_shapes(
             self.word_size,
             self.num_read_heads,
             self.num_write_heads,
+            num_directions=0 if isinstance(self.linkage, NoLinkage) else None,
             mask_size=self.content.mask_size,
             sharpen_links=self.sharpen_links,
         )
@@ -232,6 +234,7 @@ class MemoryAccess(nnx.Module):
             cosine_epsilon=float(content.epsilon),
             allocation_epsilon=float(freeness.epsilon),
             write_gradient=bool(freeness.write_gradient),
+            links=not isinstance(self.linkage, NoLinkage),
         )
 
     def _equations(
@@ -240,7 +243,8 @@ class MemoryAccess(nnx.Module):
         write, follow = erase_and_write, self.linkage
         if fast_gradients:
             write = gradients.erase_and_write
-            follow = follow if custom_reason("linkage", follow) else gradients.link_step
+            temporal = isinstance(follow, TemporalLinkage) and not custom_reason("linkage", follow)
+            follow = gradients.link_step if temporal else follow
 
         usage = self.freeness(state.usage, state.write_weights, xi.free_gate, state.read_weights)
         allocation = self.freeness.write_allocation_weights(

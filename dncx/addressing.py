@@ -323,6 +323,34 @@ def sharpened(weights: DirectionalWeights, sharpness: Float[Array, "R M"]) -> Di
 
 
 @known_to_kernels("linkage")
+class NoLinkage(nnx.Module):
+    """No links: every read is by content, and a step needs no N x N numbers.
+
+    The state is empty. There are no forward and no backward weights, so content is the only read
+    mode, and ξ has 2 R M numbers less.
+
+    Source: Franke, Niehues, Waibel 2018 (ADNC), "content-based memory unit".
+    """
+
+    def initial_state(self, dtype: DTypeLike) -> tuple[()]:
+        """Nothing."""
+        return ()
+
+    def __call__(
+        self, state: tuple[()], write_weights: WriteWeights, read_weights: ReadWeights
+    ) -> tuple[tuple[()], Float[Array, "R 0 N"], Float[Array, "R 0 N"]]:
+        """The state, and weights of no direction."""
+        none = no_directions(read_weights)
+        return state, none, none
+
+
+def no_directions(read_weights: ReadWeights) -> Float[Array, "R 0 N"]:
+    """The forward or backward weights of a memory without links."""
+    heads, slots = read_weights.shape
+    return jnp.zeros((heads, 0, slots), read_weights.dtype)
+
+
+@known_to_kernels("linkage")
 class TemporalLinkage(nnx.Module):
     """Keeps the order of writing, and follows it from the slots that were read.
 

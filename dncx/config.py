@@ -14,6 +14,7 @@ from dncx.addressing import (
     ContentAddressing,
     Freeness,
     MaskedContentAddressing,
+    NoLinkage,
 )
 from dncx.checks import check_flag, check_number, check_size
 from dncx.controllers import LSTM, DeepLSTM, FeedForward
@@ -24,6 +25,7 @@ from dncx.parts import ContentLike, FreenessLike, LinkageLike
 
 ControllerName = Literal["lstm", "deep_lstm", "feedforward"]
 ControllerDtype = Literal["float32", "bfloat16", None]
+LinkageName = Literal["temporal", "none"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,8 @@ class DNCConfig:
       allocation_epsilon: 1e-6 in the original, 0 in the paper; see `allocation_weights`.
       usage_write_gradient: whether usage passes gradient to the previous write weights;
         False in the original, True in the paper.
+      linkage: "temporal" for the links of original and paper, or "none": reads by content only,
+        which is faster; see `NoLinkage`.
       content_mask: masked content addressing, as in the DNC-M; see `MaskedContentAddressing`.
       least_mask: see `MaskedContentAddressing`; below 1.
       wipe_freed: M_{t-1} ∘ ψ_t instead of M_{t-1} in the write, as in the DNC-D: freeing a slot
@@ -97,6 +101,7 @@ class DNCConfig:
     cosine_epsilon: Number = COSINE_EPSILON
     allocation_epsilon: Number = ALLOCATION_EPSILON
     usage_write_gradient: bool = False
+    linkage: LinkageName = "temporal"
     content_mask: bool = False
     least_mask: Number = 0.0
     wipe_freed: bool = False
@@ -126,6 +131,8 @@ class DNCConfig:
             raise ValueError(f"least_mask={self.least_mask}: must be less than 1")
         if self.least_mask and not self.content_mask:
             raise ValueError(f"least_mask={self.least_mask}: needs content_mask")
+        if self.sharpen_links and self.linkage == "none":
+            raise ValueError("sharpen_links=True: linkage='none' has no links")
 
     @classmethod
     def deepmind(cls, **changes: Any) -> "DNCConfig":
@@ -163,6 +170,16 @@ class DNCConfig:
     def dnc_mds(cls, **changes: Any) -> "DNCConfig":
         """The DNC-MDS of the same authors: `dnc_md`, and sharpened links."""
         return cls.dnc_md(**(dict(sharpen_links=True) | changes))
+
+    @classmethod
+    def adnc(cls, **changes: Any) -> "DNCConfig":
+        """The ADNC of Franke et al. 2018 (arXiv:1807.02658): layer norms, and no links.
+
+        Everything else is as in `deepmind`. The authors' LSTM has `forget_bias=0.0`, and they train
+        with dropout (`--output_dropout`).
+        """
+        variant = dict(linkage="none", interface_norm=True, controller_norm=True)
+        return cls(**(variant | changes))
 
     @property
     def controller_output_size(self) -> int:
@@ -217,6 +234,8 @@ class DNCConfig:
                 epsilon=self.allocation_epsilon,
                 write_gradient=self.usage_write_gradient,
             )
+        if linkage is None and self.linkage == "none":
+            linkage = NoLinkage()
         return MemoryAccess(
             controller_output_size or self.controller_output_size,
             memory_size=self.memory_size,

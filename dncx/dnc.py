@@ -168,14 +168,20 @@ class DNC(nnx.RNNCellBase):
             ),
         )
 
+    @property
+    def controller_output_size(self) -> int:
+        """H, features of the controller's output."""
+        return self.output_linear.in_features - self.access.num_read_heads * self.access.word_size
+
     def __call__(
-        self, carry: DNCState, inputs: ArrayLike
+        self, carry: DNCState, inputs: ArrayLike, hidden_factors: ArrayLike | None = None
     ) -> tuple[DNCState, Float[Array, "*batch O"]]:
         """One step.
 
         Args:
           carry: the state after the previous step.
           inputs: x_t, [*batch, F].
+          hidden_factors: [*batch, H]; see `dncx.unroll`.
 
         Returns:
           The new state and y_t.
@@ -185,44 +191,64 @@ class DNC(nnx.RNNCellBase):
           TypeError: if they are in the wrong order or have the wrong type.
         """
 
-        def step(cell: DNC, given: tuple[DNCState, Array], _: None) -> Any:
-            carry, inputs = given
+        def step(cell: DNC, given: tuple[DNCState, Array, Array | None], _: None) -> Any:
+            carry, inputs, factors = given
             # For one example a sequence of one step is quicker: the products with the weights are
             # in the kernel, too. For a batch they are better left to XLA.
             one_example = math.prod(inputs.shape[:-1]) == 1
             if one_example and select(cell).name == "native sequence":
-                state, outputs = cell.native_sequence(carry, inputs[None])
+                steps = jax.tree.map(lambda x: x[None], (inputs, factors))
+                state, outputs = cell.native_sequence(carry, steps[0], hidden_factors=steps[1])
                 return (state, outputs[0]), None
-            return cell._step(cell.access, carry, inputs), None
+            return cell._step(cell.access, carry, inputs, factors), None
 
-        return self._by_shards(step, carry, inputs)
+        return self._by_shards(step, carry, inputs, hidden_factors)
 
     def step_with_trace(
         self, carry: DNCState, inputs: ArrayLike
     ) -> tuple[DNCState, Float[Array, "*batch O"], DNCTrace]:
         """One step, with all its intermediate values."""
 
-        def step(cell: DNC, given: tuple[DNCState, Array], _: None) -> Any:
+        def step(cell: DNC, given: tuple[DNCState, Array, None], _: None) -> Any:
             return cell._step(cell.access.step_with_trace, *given), None
 
         return self._by_shards(step, carry, inputs)
 
-    def _step(self, access_step: Callable[..., Any], carry: DNCState, inputs: Array) -> Any:
+    def _step(
+        self,
+        access_step: Callable[..., Any],
+        carry: DNCState,
+        inputs: Array,
+        hidden_factors: Array | None = None,
+    ) -> Any:
         """One step of every example in the batch, with or without the access's trace."""
 
-        def one_example(state: DNCState, inputs: Float[Array, " F"]) -> Any:
+        def one_example(
+            state: DNCState, inputs: Float[Array, " F"], factors: Float[Array, " H"] | None
+        ) -> Any:
             controller_inputs = jnp.concatenate([inputs, state.access_output.ravel()])
             controller_state, h = self.controller(state.controller_state, controller_inputs)
             controller_state, h = jax.tree.map(self.clip, (controller_state, h))
             access_state, read_words, *trace = access_step(state.access_state, h)
-            outputs = self.clip(self.output_linear(jnp.concatenate([h, read_words.ravel()])))
+            outputs = self._outputs(jnp.concatenate([h, read_words.ravel()]), factors)
             new_state = DNCState(read_words, access_state, controller_state)
             return new_state, outputs, *(DNCTrace(new_state, h, t) for t in trace)
 
         step = one_example
         for _ in inputs.shape[:-1]:
             step = jax.vmap(step)
-        return step(carry, inputs.astype(self.dtype))
+        return step(carry, inputs.astype(self.dtype), hidden_factors)
+
+    def _outputs(
+        self,
+        features: Float[Array, "*batch features"],
+        hidden_factors: Float[Array, "*batch H"] | None,
+    ) -> Float[Array, "*batch O"]:
+        """y_t from [h_t; r_t], with h_t multiplied by the factors."""
+        if hidden_factors is not None:
+            hidden, words = jnp.split(features, [self.controller_output_size], axis=-1)
+            features = jnp.concatenate([hidden * hidden_factors, words], axis=-1)
+        return self.clip(self.output_linear(features))
 
     def native_sequence(
         self,
@@ -230,6 +256,7 @@ class DNC(nnx.RNNCellBase):
         inputs: Float[Array, "T *batch F"],
         live: Bool[Array, "T *batch"] | None = None,
         resets: Bool[Array, "T *batch"] | None = None,
+        hidden_factors: Float[Array, "T *batch H"] | None = None,
     ) -> tuple[DNCState, Float[Array, "T *batch O"]]:
         """Computes `dncx.unroll` with the native kernel; only if `select` chooses it.
 
@@ -238,13 +265,15 @@ class DNC(nnx.RNNCellBase):
           inputs: x, with the time axis first.
           live: whether a step lies within its sequence; a prefix of True. None: all steps do.
           resets: whether the state is set to zero before a step. None: never.
+          hidden_factors: see `dncx.unroll`. None: all are 1.
         """
         time, *batch = inputs.shape[:-1]
         examples = math.prod(batch)  # the kernel has one batch axis
         if live is not None:
             inputs = jnp.where(live[..., None], inputs, 0)  # so that padding costs no gradient
         steps = jax.tree.map(
-            lambda x: x.reshape(time, examples, *x.shape[1 + len(batch) :]), (inputs, live, resets)
+            lambda x: x.reshape(time, examples, *x.shape[1 + len(batch) :]),
+            (inputs, live, resets, hidden_factors),
         )
         states = jax.tree.map(lambda x: x.reshape(examples, *x.shape[len(batch) :]), carry)
         features, last = run_recurrence(
@@ -252,22 +281,29 @@ class DNC(nnx.RNNCellBase):
             self.controller,
             self.clip_value,
             steps[0].astype(self.dtype),
-            steps[1:],
+            steps[1:3],
             (states.access_output, states.access_state, states.controller_state),
         )
-        outputs = self.clip(self.output_linear(features))
+        outputs = self._outputs(features, steps[3])
         outputs = outputs.reshape(time, *batch, outputs.shape[-1])
         if live is not None:
             outputs = jnp.where(live[..., None], outputs, 0)
         last = jax.tree.map(lambda x: x.reshape(*batch, *x.shape[1:]), last)
         return DNCState(*last), outputs
 
-    def _by_shards(self, step: Callable[..., Any], carry: Any, inputs: Any) -> Any:
+    def _by_shards(
+        self, step: Callable[..., Any], carry: Any, inputs: Any, hidden_factors: Any = None
+    ) -> Any:
         """A step of what was passed, once that is checked; see `by_shards`."""
         carry, inputs = self._checked_step(carry, inputs)
         batch = slice(inputs.ndim - 1)
+        if hidden_factors is not None:
+            like = jax.ShapeDtypeStruct(
+                (*inputs.shape[batch], self.controller_output_size), self.dtype
+            )
+            hidden_factors = as_state("hidden_factors", hidden_factors, like, cast=True)
         division = batch_division(inputs, batch) or batch_division(carry.access_output, batch)
-        return by_shards(step, division, self, (carry, inputs), None)[0]
+        return by_shards(step, division, self, (carry, inputs, hidden_factors), None)[0]
 
     def _checked_step(self, carry: Any, inputs: Any) -> tuple[DNCState, Array]:
         if isinstance(inputs, DNCState):

@@ -17,8 +17,9 @@ class Interface(NamedTuple):
     """The parts of ξ, in the paper's order and under the original's names.
 
     `read_mode` is always ordered backward x M, forward x M, content; with one write head
-    the columns are [backward, forward, content]. The masks exist only if the content addressing
-    has a `mask_size` K, and the sharpness only with `sharpen_links` (`DNCConfig`).
+    the columns are [backward, forward, content]. Without links there is only content. The masks
+    exist only if the content addressing has a `mask_size` K, and the sharpness only with
+    `sharpen_links` (`DNCConfig`).
     """
 
     read_keys: Float[Array, "R W"]
@@ -30,7 +31,7 @@ class Interface(NamedTuple):
     free_gate: Float[Array, " R"]
     allocation_gate: Float[Array, " M"]
     write_gate: Float[Array, " M"]
-    read_mode: Float[Array, "R 1+2*M"]
+    read_mode: Float[Array, "R modes"]
     read_masks: Float[Array, "R K"] | None = None
     write_masks: Float[Array, "M K"] | None = None
     forward_sharpness: Float[Array, "R M"] | None = None
@@ -42,11 +43,20 @@ def interface_shapes(
     num_read_heads: int,
     num_write_heads: int,
     *,
+    num_directions: int | None = None,
     mask_size: int = 0,
     sharpen_links: bool = False,
 ) -> dict[str, tuple[int, ...]]:
-    """The shape of every part of ξ by its name, in the order of the vector."""
+    """The shape of every part of ξ by its name, in the order of the vector.
+
+    Args:
+      word_size, num_read_heads, num_write_heads: W, R, M.
+      num_directions: forward and backward weightings of a read head; by default 2 M.
+      mask_size: K, numbers of each head's mask; 0: no masks.
+      sharpen_links: whether there is a sharpness for every direction.
+    """
     reads, writes = num_read_heads, num_write_heads
+    directions = 2 * writes if num_directions is None else num_directions
     masks = {"read_masks": (reads, mask_size), "write_masks": (writes, mask_size)}
     sharpness = dict.fromkeys(("forward_sharpness", "backward_sharpness"), (reads, writes))
     return {
@@ -59,7 +69,7 @@ def interface_shapes(
         "free_gate": (reads,),
         "allocation_gate": (writes,),
         "write_gate": (writes,),
-        "read_mode": (reads, 1 + 2 * writes),
+        "read_mode": (reads, directions + 1),
         **(masks if mask_size else {}),
         **(sharpness if sharpen_links else {}),
     }

@@ -74,8 +74,8 @@ def _packed(words: Array, access: AccessState, layers: Layers) -> recurrence.Sta
         memory=access.memory,
         read_weights=access.read_weights,
         write_weights=access.write_weights,
-        link=access.linkage.link,
-        precedence_weights=access.linkage.precedence_weights,
+        link=getattr(access.linkage, "link", None),
+        precedence_weights=getattr(access.linkage, "precedence_weights", None),
         usage=access.usage,
         words=words,
         hidden=jnp.stack([state.hidden for state in states], axis=1),
@@ -86,11 +86,14 @@ def _packed(words: Array, access: AccessState, layers: Layers) -> recurrence.Sta
 def _unpacked(
     state: recurrence.State, single: bool
 ) -> tuple[Float[Array, "B R W"], AccessState, Layers]:
+    linkage: TemporalLinkageState | tuple[()] = ()
+    if state.link is not None and state.precedence_weights is not None:
+        linkage = TemporalLinkageState(state.link, state.precedence_weights)
     access = AccessState(
         memory=state.memory,
         read_weights=state.read_weights,
         write_weights=state.write_weights,
-        linkage=TemporalLinkageState(state.link, state.precedence_weights),
+        linkage=linkage,
         usage=state.usage,
     )
     layers = tuple(

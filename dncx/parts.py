@@ -6,7 +6,7 @@
     content     ContentAddressing,                 config.make_access(content=...)
                 MaskedContentAddressing
     freeness    Freeness                           config.make_access(freeness=...)
-    linkage     TemporalLinkage                    config.make_access(linkage=...)
+    linkage     TemporalLinkage, NoLinkage         config.make_access(linkage=...)
 
 A part needs these methods, but no base class. It is written for one example: the cell adds the
 batch with `jax.vmap`. If it is a `flax.nnx.Module`, its parameters are trained with the others.

@@ -30,6 +30,7 @@ def unroll(
     initial_state: State | None = None,
     lengths: ArrayLike | None = None,
     resets: ArrayLike | None = None,
+    hidden_factors: ArrayLike | None = None,
     time_major: bool = False,
 ) -> tuple[Array, State]:
     """Runs a recurrent cell over sequences. Call it inside `jax.jit` to compile it only once.
@@ -43,16 +44,19 @@ def unroll(
         return zeros. By default all sequences are as long as `inputs`.
       resets: [*batch, time] booleans; if True, the state is reset to `cell.initialize_carry`
         before the step. By default it is never reset.
-      time_major: whether the time axis of inputs, outputs and resets is the first axis; a static
-        argument in `jax.jit(unroll, ...)`.
+      hidden_factors: [*batch, time, H]; the controller's output h_t is multiplied by them on its
+        way to the output layer only, for dropout: 0, or 1 / (1 - rate). H is the cell's
+        `controller_output_size`. By default all are 1.
+      time_major: whether the time axis of inputs, outputs, resets and factors is the first axis; a
+        static argument in `jax.jit(unroll, ...)`.
 
     Returns:
       The outputs [*batch, time, features], and the state after the last step.
 
     Raises:
-      ValueError: if inputs, lengths, resets or a state have the wrong shape, or a length exceeds
-        the number of steps. (Inside jit lengths are unknown; larger ones count as all steps.)
-      TypeError: if an argument has the wrong type.
+      ValueError: if inputs, lengths, resets, factors or a state have the wrong shape, or a length
+        exceeds the number of steps. (Inside jit lengths are unknown; a larger one counts as all.)
+      TypeError: if an argument has the wrong type, or the cell does not accept factors.
 
     Example:
       >>> from flax import nnx
@@ -61,12 +65,14 @@ def unroll(
       >>> outputs.shape
       (16, 9, 5)
     """
-    batch_ndim, states, steps = _prepare(cell, inputs, initial_state, lengths, resets, time_major)
+    batch_ndim, states, steps = _prepare(
+        cell, inputs, initial_state, lengths, resets, hidden_factors, time_major
+    )
     form = select(cell).name
 
     def run(cell: Any, states: _States, steps: _Steps) -> tuple[Any, Array]:
         if form == "native sequence":
-            return cell.native_sequence(states.first, steps.inputs, steps.live, steps.resets)
+            return cell.native_sequence(states.first, *steps)
         if form == "plain":
             return _scan(jax.lax.scan, cell, cell, states, steps)
         # The error for forward mode comes from here: within a scan JAX's own would come first.
@@ -94,7 +100,9 @@ def unroll_with_trace(
       The outputs, the last state, and a `DNCTrace` whose arrays have their time axis in the same
       place as the outputs; after the end of a sequence they are zero.
     """
-    batch_ndim, states, steps = _prepare(cell, inputs, initial_state, lengths, resets, time_major)
+    batch_ndim, states, steps = _prepare(
+        cell, inputs, initial_state, lengths, resets, None, time_major
+    )
 
     if not hasattr(cell, "step_with_trace") or not hasattr(cell.access, "step_with_trace"):
         part = getattr(cell, "access", cell)
@@ -140,6 +148,7 @@ class _Steps(NamedTuple):
     inputs: Array  # [time, *batch, features]
     live: Array | None  # [time, *batch]: whether the step lies within the sequence
     resets: Array | None  # [time, *batch]: whether to start anew before the step
+    hidden_factors: Array | None  # [time, *batch, H]: see `unroll`
 
 
 def _division(states: _States, steps: _Steps) -> NamedSharding | None:
@@ -154,7 +163,7 @@ def _division(states: _States, steps: _Steps) -> NamedSharding | None:
 def _scan(
     scan: Callable[..., Any],
     cell: Any,
-    step: Callable[[Any, Array], Any],
+    step: Callable[..., Any],
     states: _States,
     steps: _Steps,
 ) -> tuple[Any, Any]:
@@ -163,7 +172,7 @@ def _scan(
     Args:
       scan: as `jax.lax.scan`.
       cell: whose arrays the step uses.
-      step: (state, x) -> (new state, outputs).
+      step: (state, x) -> (new state, outputs); if there are factors, they are its third argument.
       states, steps: see there.
     """
     start, first = vary_alike(states, steps, cell)
@@ -174,7 +183,8 @@ def _scan(
             state = _where(given.resets, start, state)
         if given.live is not None:
             x = _where(given.live, x, jnp.zeros_like(x))  # or padding of NaN would cost gradients
-        new_state, outputs = step(state, x)
+        factors = () if given.hidden_factors is None else (given.hidden_factors,)
+        new_state, outputs = step(state, x, *factors)
         if given.live is not None:
             new_state = _where(given.live, new_state, state)
             outputs = _where(given.live, outputs, jax.tree.map(jnp.zeros_like, outputs))
@@ -196,6 +206,7 @@ def _prepare(
     initial_state: Any,
     lengths: ArrayLike | None,
     resets: ArrayLike | None,
+    hidden_factors: ArrayLike | None,
     time_major: bool,
 ) -> tuple[int, _States, _Steps]:
     """The checked arguments of `unroll`, and the number of batch axes."""
@@ -224,6 +235,7 @@ def _prepare(
         inputs=inputs,
         live=None if lengths is None else _live_steps(lengths, batch, time),
         resets=None if resets is None else _checked_resets(resets, batch, time, time_major),
+        hidden_factors=_checked_factors(hidden_factors, cell, inputs, time_major),
     )
     steps = jax.tree.map(lambda x: gathered(x, axis=0), steps)
     return len(batch), _States(start, first), steps
@@ -270,6 +282,22 @@ def _checked_resets(
             f"resets must be booleans of shape {wanted}; got {resets.dtype} of shape {resets.shape}"
         )
     return resets if time_major else jnp.moveaxis(resets, -1, 0)
+
+
+def _checked_factors(
+    factors: ArrayLike | None, cell: Any, inputs: Array, time_major: bool
+) -> Array | None:
+    """[time, *batch, H] in the dtype of the cell; `inputs` are time-major."""
+    if factors is None:
+        return None
+    if not hasattr(cell, "controller_output_size"):
+        raise TypeError(f"hidden_factors: a {type(cell).__name__} does not accept them")
+    shape = (*inputs.shape[:-1], cell.controller_output_size)
+    if not time_major:
+        shape = (*shape[1:-1], shape[0], shape[-1])
+    like = jax.ShapeDtypeStruct(shape, cell.output_linear.kernel.dtype)
+    checked = as_state("hidden_factors", factors, like, cast=True)
+    return checked if time_major else jnp.moveaxis(checked, -2, 0)
 
 
 def _check_cell(cell: Any) -> None:

@@ -38,6 +38,7 @@ NETWORKS = {
     "embedded": {"embedding_size": 3},
     "lstm": {"model": "lstm", "controller": "deep_lstm", "num_layers": 2},
     "feedforward": {"controller": "feedforward"},
+    "no links": {"linkage": "none"},
 }
 # What a server does: whole sequences from the first state, then the same step by step, then the
 # second half of the sequences from the state after the first.

@@ -114,6 +114,7 @@ def _draw(trace: Trace, metrics: Path, folder: Path) -> str:
     episode, task = trace[0], trace.about.get("task", {})
     draw = [plots.overview, plots.memory, plots.weightings, plots.usage, plots.gates]
     draw += [plots.link] if episode.link is not None else []
+    draw += [plots.answer_origins] if task.get("name") == "babi" else []
     draw += [plots.traversal] if task.get("name") == "traversal" else []
     several = task.get("num_sequences")
     draw += [plots.memory_reuse] if isinstance(several, int) and several > 1 else []

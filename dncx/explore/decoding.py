@@ -117,8 +117,8 @@ def read_ways(episode: EpisodeTrace) -> np.ndarray:
 
     Source: Methods, "Read weighting".
     """
-    heads = episode.num_write_heads
-    backward, forward, content = np.split(episode.read_mode, [heads, 2 * heads], axis=-1)
+    many = episode.num_directions
+    backward, forward, content = np.split(episode.read_mode, [many, 2 * many], axis=-1)
     return np.stack(
         [
             np.einsum("trm,trmn->trn", backward, episode.backward_weights),

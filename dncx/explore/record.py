@@ -63,26 +63,36 @@ class EpisodeTrace:
     """Share by which the slots read at the previous step were freed."""
     read_strengths: Float32[np.ndarray, "T R"]
     """Sharpness of the read's content lookup."""
-    read_mode: Float32[np.ndarray, "T R 1+2*M"]
-    """Shares of the three ways of reading: backward x M, forward x M, content."""
     read_weights: Float32[np.ndarray, "T R N"]
     """Read weighting: how much of the read came from each slot."""
     read_content_weights: Float32[np.ndarray, "T R N"]
     """Content weighting: similarity of the slots to the read key."""
-    forward_weights: Float32[np.ndarray, "T R M N"]
-    """The slots written after those read at the previous step."""
-    backward_weights: Float32[np.ndarray, "T R M N"]
+    forward_weights: Float32[np.ndarray, "T R L N"]
+    """The slots written after those read at the previous step; L is M, or 0 without links."""
+    backward_weights: Float32[np.ndarray, "T R L N"]
     """The slots written before those read at the previous step."""
+    read_mode: Float32[np.ndarray, "T R 1+2*L"]
+    """Shares of the ways of reading: backward x L, forward x L, content."""
     read_keys: Float32[np.ndarray, "T R W"]
     """Key of the read's content lookup."""
     read_words: Float32[np.ndarray, "T R W"]
     """Vector that was read."""
 
+    read_masks: Float32[np.ndarray, "T R K"] | None = None
+    """How far each number of a word counts in the read's content lookup, 0 to 1; missing without
+    masks."""
+    write_masks: Float32[np.ndarray, "T M K"] | None = None
+    """The same for the write's content lookup."""
+    forward_sharpness: Float32[np.ndarray, "T R M"] | None = None
+    """Power to which the forward weights are raised, at least 1; missing if links are not
+    sharpened."""
+    backward_sharpness: Float32[np.ndarray, "T R M"] | None = None
+    """The same for the backward weights."""
     precedence_weights: Float32[np.ndarray, "T M N"] | None = None
-    """Degree to which each slot was the last one written; missing for a custom linkage."""
+    """Degree to which each slot was the last one written; missing without links."""
     link: Float32[np.ndarray, "T M N N"] | None = None
-    """link[t, m, i, j]: degree to which slot i was written right after slot j; left out if the
-    trace is long and the memory large."""
+    """link[t, m, i, j]: degree to which slot i was written right after slot j; missing without
+    links, or if the trace is long and the memory large."""
     controller_output: Float32[np.ndarray, "T H"]
     """h, the controller's output."""
 
@@ -101,6 +111,11 @@ class EpisodeTrace:
                         f"{name}: must be float32 [{AXES[name]}], with the same sizes as the "
                         f"arrays before it; got {found}"
                     )
+        if self.num_directions not in (0, self.num_write_heads):
+            raise ValueError(
+                f"forward_weights: must have {self.num_write_heads} directions per read head, one "
+                f"per write head, or none; got {self.num_directions}"
+            )
         if not self.num_steps:
             raise ValueError("inputs: an episode must have at least one step")
         if self.words and {len(said) for said in self.words} != {self.num_steps}:
@@ -135,6 +150,11 @@ class EpisodeTrace:
     def num_write_heads(self) -> int:
         """M."""
         return self.write_weights.shape[1]
+
+    @property
+    def num_directions(self) -> int:
+        """L: forward (or backward) weightings of a read head; 0 without links."""
+        return self.forward_weights.shape[2]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays that are present, by name."""

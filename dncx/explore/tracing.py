@@ -13,6 +13,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
+from dncx.addressing import NoLinkage
 from dncx.dnc import DNC, DNCState
 from dncx.errors import UsageError
 from dncx.explore.record import EpisodeTrace, Trace
@@ -70,6 +71,8 @@ def trace(
         raise ValueError(f"words: {len(words)} episodes, but inputs have {len(ends)}")
     memory = _memory_of(cell)
     links = arrays["inputs"][..., 0].size * memory.num_write_heads * memory.memory_size**2
+    if isinstance(getattr(memory, "linkage", None), NoLinkage):
+        links = 0
     arrays |= _run(cell, arrays["inputs"], jnp.asarray(ends), initial_state, links <= LINK_NUMBERS)
     found: dict[str, Any] = {
         name: np.asarray(array.astype(jnp.float32)) for name, array in arrays.items()
@@ -192,7 +195,7 @@ def _run(
         **{name: getattr(state, name) for name in ("memory", "usage")},
         **{name: getattr(state, name) for name in ("read_weights", "write_weights")},
         **{name: linkage[name] for name in kept if name in linkage},
-        **trace.access.interface._asdict(),
+        **{name: x for name, x in trace.access.interface._asdict().items() if x is not None},
         **{name: x for name, x in trace.access._asdict().items() if name != "interface"},
     }
 

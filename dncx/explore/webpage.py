@@ -139,7 +139,9 @@ def _recording(trace: Trace, number: int, blob: bytearray) -> dict[str, Any]:
         episode = dataclasses.replace(episode, **finite)
     notes = [*trace.notes, *notes]
     successors = decoding.successors(episode)
-    if episode.link is None and not notes:
+    if not episode.num_directions:
+        notes.append("This model has no links: it reads by content only.")
+    elif episode.link is None and not notes:
         notes.append("This recording has no links.")
     return {
         "task": _settings(trace.about.get("task")),
@@ -151,6 +153,7 @@ def _recording(trace: Trace, number: int, blob: bytearray) -> dict[str, Any]:
             "word": episode.memory.shape[2],
             "read_heads": episode.num_read_heads,
             "write_heads": episode.num_write_heads,
+            "directions": episode.num_directions,
         },
         "scores": {name: f"{100 * score:.3g} %" for name, score in episode.scores.items()},
         "notes": notes,

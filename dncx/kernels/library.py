@@ -67,7 +67,15 @@ def load(dtype: str, read_heads: int) -> str | None:
 
 
 def layout(
-    dtype: str, read_heads: int, *, slots: int, word: int, inputs: int, layers: int, hidden: int
+    dtype: str,
+    read_heads: int,
+    *,
+    slots: int,
+    word: int,
+    inputs: int,
+    layers: int,
+    hidden: int,
+    links: bool,
 ) -> Layout:
     """Queries the layout from the C++, after `load` has been called.
 
@@ -75,7 +83,7 @@ def layout(
     checks these shapes nevertheless.
     """
     found = (ctypes.c_int64 * len(Layout._fields))()
-    sizes = (ctypes.c_int64(size) for size in (slots, word, inputs, layers, hidden))
+    sizes = (ctypes.c_int64(size) for size in (slots, word, inputs, layers, hidden, links))
     _loaded[dtype, read_heads].dncx_layout(*sizes, found)
     return Layout(*found)
 

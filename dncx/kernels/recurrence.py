@@ -40,8 +40,8 @@ class State(NamedTuple):
     memory: Float[Array, "B N W"]
     read_weights: Float[Array, "B R N"]
     write_weights: Float[Array, "B 1 N"]
-    link: Float[Array, "B 1 N N"]
-    precedence_weights: Float[Array, "B 1 N"]
+    link: Float[Array, "B 1 N N"] | None  # None: no links
+    precedence_weights: Float[Array, "B 1 N"] | None  # None: no links
     usage: Float[Array, "B N"]
     words: Float[Array, "B R W"]
     hidden: Float[Array, "B L H"]
@@ -100,7 +100,7 @@ def _call_forward(
     heads, (layers, hidden) = network.read_heads, start.hidden.shape[1:]
     layout = library.layout(
         str(inputs.dtype), heads, slots=slots, word=word, inputs=network.inputs,
-        layers=layers, hidden=hidden,
+        layers=layers, hidden=hidden, links=network.options.links,
     )  # fmt: skip
     kept_steps = steps if keep else 0
     chunks = math.ceil(kept_steps / chunk_length(steps))
@@ -108,13 +108,14 @@ def _call_forward(
     def array(*shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, inputs.dtype)
 
-    kept = (
+    kept = [
         array(kept_steps, batch, layers, layout.layer_inputs),
         array(kept_steps, batch, layers, layout.layer_record),
         array(kept_steps, batch, layout.record),
         array(chunks, batch, slots, word),
-        array(chunks, batch, slots, slots),
-    )
+    ]
+    if network.options.links:
+        kept.append(array(chunks, batch, slots, slots))
     features = array(steps, batch, layers * hidden + heads * word)
     return call(
         "sequence",

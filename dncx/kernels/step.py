@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from dncx.addressing import no_directions
 from dncx.interface import Interface
 from dncx.kernels import library
 from dncx.kernels.derivatives import backward_only, first_derivative_only
@@ -15,7 +16,7 @@ from dncx.kernels.meshes import vary_alike
 State = TypeVar("State")
 # The positions of memory and link among the arrays of a state: the kernel updates them in place, as
 # a copy would cost as much as the step. The state is memory, read weights, write weights, link,
-# precedence weights, usage.
+# precedence weights, usage; without links, link and precedence weights are missing.
 _MEMORY, _LINK = 0, 3
 
 
@@ -25,6 +26,7 @@ class Options(NamedTuple):
     cosine_epsilon: float
     allocation_epsilon: float
     write_gradient: bool
+    links: bool
 
 
 def access_step(options: Options, state: State, interface: Interface) -> tuple[State, Array, Any]:
@@ -44,12 +46,17 @@ def access_step(options: Options, state: State, interface: Interface) -> tuple[S
     heads, word = interface.read_keys.shape
     found = [x.shape for x in jax.tree.leaves(state)]
     slots = found[0][0]
-    sizes = [(slots, word), (heads, slots), (1, slots), (1, slots, slots), (1, slots), (slots,)]
+    links = [(1, slots, slots), (1, slots)] if options.links else []
+    sizes = [(slots, word), (heads, slots), (1, slots), *links, (slots,)]
     if found != sizes:
         raise ValueError(f"the state must have arrays of shapes {sizes}; got {found}")
     given = backward_only(vary_alike((state, interface)))
     made: Any = _step(options, *given)
-    return made
+    if options.links:
+        return made
+    new_state, words, trace = made
+    none = no_directions(new_state.read_weights)
+    return new_state, words, (*trace, none, none)
 
 
 def call(
@@ -99,15 +106,20 @@ def _step(options: Options, state: Any, interface: Interface) -> Any:
     def array(*shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, dtype)
 
-    directional, write = array(heads, 1, slots), array(1, slots)
-    trace = (write, write, array(heads, slots), directional, directional)
+    write = array(1, slots)
+    directions = [array(heads, 1, slots)] * 2 if options.links else []
+    trace = (write, write, array(heads, slots), *directions)
     return call(
         "step",
         (state, interface),
         (shapes_of(state), array(heads, word), trace),
-        {_MEMORY: _MEMORY, _LINK: _LINK},
+        {place: place for place in _in_place(options)},
         options._asdict() | {"read_heads": heads},
     )
+
+
+def _in_place(options: Options) -> list[int]:
+    return [_MEMORY, _LINK] if options.links else [_MEMORY]
 
 
 def _forward(options: Options, state: Any, interface: Interface) -> Any:
@@ -123,7 +135,7 @@ def _backward(options: Options, kept: Any, gradients: Any) -> Any:
         "step_backward",
         (kept, gradients),
         shapes_of((state, interface)),
-        {first + _MEMORY: _MEMORY, first + _LINK: _LINK},
+        {first + place: place for place in _in_place(options)},
         options._asdict() | {"read_heads": state.read_weights.shape[0]},
     )
 

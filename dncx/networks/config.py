@@ -64,6 +64,7 @@ def network_config(settings: ModelSettings, input_size: int, output_size: int) -
         least_mask=settings.least_mask,
         wipe_freed=settings.wipe_freed,
         sharpen_links=settings.sharpen_links,
+        linkage=settings.linkage,
     )
     if settings.controller != "default":
         fields["controller"] = settings.controller

@@ -89,14 +89,23 @@ class LSTMNetwork(nnx.RNNCellBase):
         check_features(self, input_shape)
         return self.controller.initialize_carry(input_shape)
 
+    @property
+    def controller_output_size(self) -> int:
+        """Features of the outputs of all layers."""
+        return self.output_linear.in_features
+
     def __call__(
-        self, carry: tuple[LSTMState, ...], inputs: ArrayLike
+        self,
+        carry: tuple[LSTMState, ...],
+        inputs: ArrayLike,
+        hidden_factors: Float[Array, "*batch H"] | None = None,
     ) -> tuple[tuple[LSTMState, ...], Float[Array, "*batch O"]]:
         """One step: the new state and y_t.
 
         Args:
           carry: the state that the step before left.
           inputs: x_t, [*batch, F].
+          hidden_factors: see `dncx.unroll`.
 
         Raises:
           ValueError: if inputs or state are of another size than the cell, or of two batches.
@@ -108,4 +117,6 @@ class LSTMNetwork(nnx.RNNCellBase):
         like = jax.eval_shape(lambda: self.initialize_carry(inputs.shape))
         carry = as_state("state", carry, like, cast=False)
         carry, hidden = self.controller(carry, inputs)
+        if hidden_factors is not None:
+            hidden *= hidden_factors
         return carry, self.output_linear(hidden)

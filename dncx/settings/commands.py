@@ -29,6 +29,8 @@ class EvalSettings(CheckedFields, Generic[TaskT]):
     """Number of memory slots."""
     sweep: Annotated[tuple[str, ...], REPEATED] = ()
     """NAME=VALUE,VALUE,... measures each value; given twice, each pair."""
+    show_errors: int = 0
+    """Number of wrong answers to print, if the task lists them."""
     out: Path | None = None
     """Also write the measurements to this JSON file."""
     batch_size: int = 100
@@ -47,6 +49,7 @@ class EvalSettings(CheckedFields, Generic[TaskT]):
         """
         within(1, MOST, "num_episodes", self.num_episodes)
         within(1, MOST, "batch_size", self.batch_size)
+        within(0, MOST, "show_errors", self.show_errors)
         within(0, 2**32 - 1, "seed", self.seed)
 
 

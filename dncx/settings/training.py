@@ -43,6 +43,8 @@ class ModelSettings(CheckedFields):
     """The original's or the Nature paper's."""
     clip_value: float | None = None
     """Limit of controller and DNC outputs; 0: none; by default 20."""
+    linkage: Literal["temporal", "none"] = "temporal"
+    """Links in the order of writing; none: reads by content only."""
     embedding_size: int = 0
     """Size of a learned embedding of the inputs; 0: none."""
     controller_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -63,7 +65,7 @@ class ModelSettings(CheckedFields):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerSettings(CheckedFields):
-    """RMSProp on clipped gradients, and decay of the weights."""
+    """RMSProp on clipped gradients, decay of the weights, and dropout."""
 
     learning_rate: float = 1e-4
     """Learning rate."""
@@ -85,6 +87,8 @@ class OptimizerSettings(CheckedFields):
     """Decay of matrices except embeddings, as in AdamW; 0: none."""
     weight_average: float = 0.0
     """Decay of an average of the weights, used as the model; 0: off."""
+    output_dropout: float = 0.0
+    """Dropout of the controller's output on its way to the output layer."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -245,7 +249,7 @@ class TrainSettings(CheckedFields, Generic[TaskT]):
                 f"warmup_iterations={optimizer.warmup_iterations}: must lie between 0 and "
                 f"num_training_iterations, which is {run.num_training_iterations}"
             )
-        for name in ("momentum", "rmsprop_decay", "weight_average"):
+        for name in ("momentum", "rmsprop_decay", "weight_average", "output_dropout"):
             if getattr(optimizer, name) >= 1:
                 raise UsageError(f"{name}={getattr(optimizer, name)}: must be less than 1")
         scale.check(run)

@@ -45,6 +45,8 @@ def unused_flags(settings: Any, kind: str | None = None) -> Mapping[str, str]:
         if getattr(settings.task, "has_test_set", False):
             reason = "this task is always measured on its complete test set"
             found |= dict.fromkeys(("num_episodes", "seed"), reason)
+        if not getattr(settings.task, "lists_wrong_answers", False):
+            found["show_errors"] = "this task does not list its errors"
     if isinstance(settings, ExploreSettings) and settings.run_dir.suffix == ".npz":
         for name in ("num_episodes", "seed", "memory_size"):
             found[name] = f"{settings.run_dir} already contains the episodes"
@@ -61,6 +63,7 @@ def _in_training(settings: TrainSettings[Any]) -> dict[str, str]:
     if model.model == "ntm":
         found |= dict.fromkeys(_VARIANTS, "model=ntm does not have the memory access of a DNC")
     if model.model != "dnc":
+        found["linkage"] = f"model={model.model} has no links"
         found["implementation"] = f"model={model.model} has a single implementation"
     return found
 

@@ -126,6 +126,17 @@ class HasEvalSplits(Protocol):
 
 
 @runtime_checkable
+class ListsWrongAnswers(HasEvalSplits, Protocol):
+    """A task that shows the errors in a split one by one."""
+
+    def wrong_answers(
+        self, outputs: Float[Array, "B T O"], episode: Episode
+    ) -> Iterator[tuple[str, str]]:
+        """Each wrong answer of a batch: the group to which it belongs, and its text."""
+        ...
+
+
+@runtime_checkable
 class Interactive(Task, Protocol):
     """A task whose last inputs depend on the answers: an opening, followed by a dialogue.
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from dncx.addressing import TemporalLinkageState
 from dncx.dnc import DNCState
 from dncx.errors import UsageError, did_you_mean
 from dncx.settings.training import ScaleSettings
@@ -72,13 +73,15 @@ class Devices(NamedTuple):
         here = jax.sharding.get_abstract_mesh()  # inside shard_map, which has divided the batch
         here = self.mesh if here.empty else here
         access = state.access_state
-        linkage = jax.lax.with_sharding_constraint(
-            access.linkage.link, NamedSharding(here, PartitionSpec(None, None, MEMORY, None))
-        )
         memory = jax.lax.with_sharding_constraint(
             access.memory, NamedSharding(here, PartitionSpec(None, MEMORY, None))
         )
-        access = access._replace(memory=memory, linkage=access.linkage._replace(link=linkage))
+        access = access._replace(memory=memory)
+        if isinstance(access.linkage, TemporalLinkageState):
+            link = jax.lax.with_sharding_constraint(
+                access.linkage.link, NamedSharding(here, PartitionSpec(None, None, MEMORY, None))
+            )
+            access = access._replace(linkage=access.linkage._replace(link=link))
         return state._replace(access_state=access)
 
     def _by_rows(self, function: Callable[..., Any], given: Any, result: Any) -> Any:

@@ -20,10 +20,15 @@ from dncx.runs.state import EVALUATION, stream
 from dncx.settings.commands import EvalSettings
 from dncx.settings.flags import Flag, flags_of
 from dncx.settings.training import fields_of
-from dncx.tasks.base import HasEvalSplits
+from dncx.tasks.base import HasEvalSplits, ListsWrongAnswers
 from dncx.text import table
 from dncx.training.batches import data_of
-from dncx.training.scoring import make_answer, make_measure, make_split_evaluator
+from dncx.training.scoring import (
+    make_answer,
+    make_measure,
+    make_split_evaluator,
+    wrong_answers,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +47,7 @@ class Measurement:
       sample: one episode as text, or "".
       results: see `HasEvalSplits.results`; None for a task without a test set.
       report: see `HasEvalSplits.report`, or "".
+      wrong_answers: see `ListsWrongAnswers.wrong_answers`, if asked for.
     """
 
     swept: dict[str, Any]
@@ -55,6 +61,7 @@ class Measurement:
     sample: str = ""
     results: dict[str, Any] | None = None
     report: str = ""
+    wrong_answers: tuple[str, ...] = ()
 
 
 def evaluate(settings: EvalSettings[Any]) -> list[Measurement]:
@@ -128,19 +135,25 @@ def _measure(settings: EvalSettings[Any], swept: dict[str, Any]) -> Measurement:
         warning=small_memory_warning(run.config.network, run.task),
     )
     if isinstance(run.task, HasEvalSplits):
-        return _on_test_set(measured, run, settings.batch_size)
+        return _on_test_set(measured, run, settings)
     return _on_fresh_episodes(measured, run, settings)
 
 
-def _on_test_set(measured: Measurement, run: TrainedRun, batch_size: int) -> Measurement:
-    graph, params = nnx.split(run.network)
-    evaluate_split = make_split_evaluator(graph, run.task, batch_size)
-    results = evaluate_split(nnx.to_pure_dict(params), "test")
+def _on_test_set(
+    measured: Measurement, run: TrainedRun, settings: EvalSettings[Any]
+) -> Measurement:
+    graph, state = nnx.split(run.network)
+    params, size = nnx.to_pure_dict(state), settings.batch_size
+    results = make_split_evaluator(graph, run.task, size)(params, "test")
+    wrong: list[str] = []
+    if settings.show_errors and isinstance(run.task, ListsWrongAnswers):
+        wrong = wrong_answers(graph, params, run.task, size, settings.show_errors)
     return dataclasses.replace(
         measured,
         scores={"mean_error": results["mean_error"] / 100},
         results=results,
         report=run.task.report(results),
+        wrong_answers=tuple(wrong),
     )
 
 
@@ -172,7 +185,7 @@ def report(results: Sequence[Measurement]) -> str:
         return _table(results)
     (result,) = results
     if result.report:
-        return result.report
+        return "\n\n".join([result.report, *result.wrong_answers])
     task = dict(result.task)
     name = task.pop("name")
     settings = ", ".join(f"{key} {value}" for key, value in task.items())

@@ -15,16 +15,18 @@ from dncx.training.devices import Devices
 
 
 class GradientOptions(NamedTuple):
-    """Options for computing the gradient of a batch. Only truncation changes its value.
+    """Options for computing the gradient of a batch. Truncation and dropout change its value.
 
     Attributes:
       accumulation: number of parts of the batch, computed one after the other.
       truncation: largest number of steps that the gradient goes back; 0: all.
+      output_dropout: the rate of dropout of the controller's output on its way to the output layer.
       devices: the devices that share the work; None: one device.
     """
 
     accumulation: int = 1
     truncation: int = 0
+    output_dropout: float = 0.0
     devices: Devices | None = None
 
 
@@ -47,13 +49,32 @@ def respond(
     """
     cell, inputs = cell_and_inputs(network, episode.inputs)
     if not isinstance(task, Interactive):
-        return _unroll(cell, inputs, options)[0], episode
+        factors = None
+        if training and options.output_dropout:
+            factors = dropout_factors(cell, inputs, keys, options.output_dropout)
+        return _unroll(cell, inputs, options, hidden_factors=factors)[0], episode
 
     def step(state: Any, inputs: Array) -> tuple[Any, Array]:
         return cell(state, cell_and_inputs(network, inputs)[1])
 
     _, state = _unroll(cell, inputs, options, task.opening_lengths(episode))
     return task.converse(step, state, episode, keys, training)
+
+
+def dropout_factors(
+    cell: Any, inputs: Float[Array, "B T F"], keys: Array, rate: float
+) -> Float[Array, "B T H"]:
+    """Random factors for the controller's output: 0 with probability `rate`, else 1 / (1 - rate).
+
+    Args:
+      cell: the recurrent cell.
+      inputs: its inputs.
+      keys: one per sequence, so that a sequence gets the same factors on any device.
+      rate: the share of the outputs to drop.
+    """
+    shape = (inputs.shape[1], cell.controller_output_size)
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, shape))(keys)
+    return kept.astype(inputs.dtype) / (1 - rate)
 
 
 def loss_and_gradient(
@@ -104,7 +125,11 @@ def mean_over(function: Callable[..., Any], *stacked: Any) -> Any:
 
 
 def _unroll(
-    cell: Any, inputs: Float[Array, "B T F"], options: GradientOptions, lengths: Array | None = None
+    cell: Any,
+    inputs: Float[Array, "B T F"],
+    options: GradientOptions,
+    lengths: Array | None = None,
+    hidden_factors: Float[Array, "B T H"] | None = None,
 ) -> tuple[Float[Array, "B T O"], Any]:
     """`unroll` from an empty memory."""
     shape = (inputs.shape[0], inputs.shape[2])
@@ -112,8 +137,10 @@ def _unroll(
     if options.devices:
         state = options.devices.share_memory(state)
     if not 0 < options.truncation < inputs.shape[1]:
-        return unroll(cell, inputs, initial_state=state, lengths=lengths)
-    return unroll_truncated(cell, inputs, options.truncation, state, lengths)
+        return unroll(
+            cell, inputs, initial_state=state, lengths=lengths, hidden_factors=hidden_factors
+        )
+    return unroll_truncated(cell, inputs, options.truncation, state, lengths, hidden_factors)
 
 
 def unroll_truncated(
@@ -122,34 +149,42 @@ def unroll_truncated(
     window: int,
     initial_state: Any,
     lengths: Array | None = None,
+    hidden_factors: Float[Array, "B T H"] | None = None,
 ) -> tuple[Float[Array, "B T O"], Any]:
     """`dncx.unroll` with the gradient cut every `window` steps; the state is carried over.
 
     The steps after the last complete window form a shorter window. The backward pass needs memory
     for one window and for one state per window.
     """
-    batch, time, features = inputs.shape
+    batch, time, _ = inputs.shape
     count = time // window
     split = count * window
-    windows = jnp.moveaxis(inputs[:, :split].reshape(batch, count, window, features), 1, 0)
+    given = (inputs, hidden_factors)
+
+    def in_windows(x: Array) -> Array:
+        return jnp.moveaxis(x[:, :split].reshape(batch, count, window, x.shape[-1]), 1, 0)
+
     if lengths is None:
         lengths = jnp.full(batch, time, jnp.int32)
 
     @jax.checkpoint
-    def run(state: Any, part: tuple[Array, Array]) -> tuple[Any, Array]:
-        inputs, start = part
+    def run(state: Any, part: tuple[tuple[Array, Array | None], Array]) -> tuple[Any, Array]:
+        (inputs, factors), start = part
         outputs, state = unroll(
             cell,
             inputs,
             initial_state=jax.lax.stop_gradient(state),
             lengths=jnp.clip(lengths - start, 0, inputs.shape[1]),
+            hidden_factors=factors,
         )
         return state, outputs
 
     starts = window * jnp.arange(count, dtype=jnp.int32)
+    windows = jax.tree.map(in_windows, given)
     state, outputs = jax.lax.scan(run, initial_state, (windows, starts))
     outputs = jnp.moveaxis(outputs, 0, 1).reshape(batch, split, outputs.shape[-1])
     if split < time:
-        state, rest = run(state, (inputs[:, split:], jnp.int32(split)))
-        outputs = jnp.concatenate([outputs, rest], axis=1)
+        rest = jax.tree.map(lambda x: x[:, split:], given)
+        state, outputs_of_rest = run(state, (rest, jnp.int32(split)))
+        outputs = jnp.concatenate([outputs, outputs_of_rest], axis=1)
     return outputs, state

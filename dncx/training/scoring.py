@@ -1,5 +1,6 @@
 """Scores of a network on fresh batches, and on complete validation and test sets."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -10,7 +11,14 @@ from jaxtyping import Array, Int
 
 from dncx.errors import UsageError
 from dncx.networks.build import Network
-from dncx.tasks.base import Bucketed, Episode, HasEvalSplits, Objective, Task
+from dncx.tasks.base import (
+    Bucketed,
+    Episode,
+    HasEvalSplits,
+    ListsWrongAnswers,
+    Objective,
+    Task,
+)
 from dncx.training.batches import batch_key, keys_for, sources
 from dncx.training.devices import Devices
 from dncx.training.gradient import GradientOptions, respond
@@ -69,9 +77,7 @@ def make_split_evaluator(
 
     @jax.jit
     def count(params: Any, episode: Episode) -> Any:
-        network, keys = nnx.merge(graph, params), keys_for(episode, jax.random.key(0))
-        options = GradientOptions(devices=devices)
-        return task.tally(*respond(network, task, episode, keys, training=False, options=options))
+        return task.tally(*_split_answer(graph, params, task, episode, devices))
 
     def evaluate(params: Any, split: Literal["validation", "test"]) -> dict[str, Any]:
         counts = [count(params, episode) for episode in task.episodes(split, batch_size)]
@@ -80,3 +86,30 @@ def make_split_evaluator(
         return task.results(jax.tree.map(lambda *parts: sum(parts), *counts))
 
     return evaluate
+
+
+def wrong_answers(
+    graph: nnx.GraphDef, params: Any, task: ListsWrongAnswers, batch_size: int, number: int
+) -> list[str]:
+    """Up to `number` wrong answers on the test set, in turn from each of its groups."""
+    answer = jax.jit(lambda params, episode: _split_answer(graph, params, task, episode))
+    found: dict[str, list[str]] = {}
+    for episode in task.episodes("test", batch_size):
+        for group, text in task.wrong_answers(*answer(params, episode)):
+            found.setdefault(group, [])
+            if len(found[group]) < number:
+                found[group].append(text)
+    in_turn = itertools.chain.from_iterable(itertools.zip_longest(*found.values()))
+    return list(itertools.islice((text for text in in_turn if text), number))
+
+
+def _split_answer(
+    graph: nnx.GraphDef,
+    params: Any,
+    task: HasEvalSplits,
+    episode: Episode,
+    devices: Devices | None = None,
+) -> tuple[Array, Episode]:
+    network, keys = nnx.merge(graph, params), keys_for(episode, jax.random.key(0))
+    options = GradientOptions(devices=devices)
+    return respond(network, task, episode, keys, training=False, options=options)

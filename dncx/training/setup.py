@@ -22,7 +22,7 @@ from dncx.runs.population import Population
 from dncx.runs.progress import Progress, Validation
 from dncx.runs.state import WEIGHTS, TrainState, copied, initial_state, stream
 from dncx.settings.training import TrainSettings
-from dncx.tasks.base import HasEvalSplits, Objective
+from dncx.tasks.base import HasEvalSplits, Interactive, Objective
 from dncx.tasks.curriculum import Course
 from dncx.training.devices import Devices, find_devices
 from dncx.training.gradient import GradientOptions
@@ -104,7 +104,12 @@ def update_config(config: RunConfig, devices: Devices | None = None) -> UpdateCo
         graph=nnx.graphdef(network),
         optimizer=make_optimizer(config.optimizer, updates.num_training_iterations),
         batch_size=updates.batch_size,
-        gradient=GradientOptions(updates.gradient_accumulation, updates.truncation, devices),
+        gradient=GradientOptions(
+            accumulation=updates.gradient_accumulation,
+            truncation=updates.truncation,
+            output_dropout=config.optimizer.output_dropout,
+            devices=devices,
+        ),
         num_seeds=updates.num_seeds,
         skip_spikes=updates.skip_spikes,
         weight_average=config.optimizer.weight_average,
@@ -208,6 +213,11 @@ def check_task(settings: TrainSettings[Any], task: Objective) -> None:
         )
         if not has_sequences:
             raise UsageError(f"validation_interval: {settings.task_name} has no validation set")
+    if settings.optimizer.output_dropout and isinstance(task, Interactive):
+        raise UsageError(
+            f"output_dropout: {settings.task_name} feeds answers back as inputs; "
+            "leave this option out"
+        )
     if settings.scale.num_seeds == 1:
         return
     if settings.run.validation_interval > 0:

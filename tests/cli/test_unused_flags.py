@@ -27,6 +27,7 @@ OTHER = {
     "equations": "nature",
     "clip_value": 19.0,
     "embedding_size": 7,
+    "linkage": "none",
     "controller_dtype": "bfloat16",
     "controller_norm": True,
     "interface_norm": True,
@@ -87,6 +88,8 @@ def settings_of(**model):
         ["train", "copy", "--model=lstm", "--memory_size=32"],
         ["train", "copy", "--model=lstm", "--num_read_heads=1"],
         ["train", "copy", "--model=ntm", "--implementation=native"],
+        ["train", "copy", "--model=ntm", "--linkage=none"],
+        ["train", "copy", "--model=lstm", "--linkage=temporal"],
         ["train", "copy", "--preset=ntm-copy", "--implementation=fastest"],
         ["explore", "trace.npz", "--seed=1"],
         ["train", "traversal", "--graph=underground", "--path_length=3", "--last_lesson=14"],
@@ -95,6 +98,7 @@ def settings_of(**model):
         ["train", "babi", "--data_dir=x", "--language=en-valid-10k", "--validation_seed=1"],
         ["train", "babi", "--data_dir=x", "--validation_share=0", "--validation_seed=1"],
         ["train", "babi", "--data_dir=x", "--tasks=1", "--task_sampling=uniform"],
+        ["eval", "memory-reuse", "--show_errors=3"],
     ],
 )
 def test_a_given_flag_without_effect_is_refused(line, tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from dncx import DNC, LSTM, DeepLSTM, DNCConfig, FeedForward, MemoryAccess, unroll_with_trace
-from dncx.addressing import Freeness, TemporalLinkage
+from dncx.addressing import Freeness, NoLinkage, TemporalLinkage
 from dncx.networks.build import Embedded
 from dncx.networks.lstm import LSTMNetwork
 from dncx.networks.ntm import neural_turing_machine
@@ -22,6 +22,7 @@ CONFIGS = {
     "nature": DNCConfig.nature(**SIZES, num_layers=2),
     "feedforward": DNCConfig(**SIZES, controller="feedforward"),
     "bfloat16": DNCConfig(**SIZES, controller_dtype="bfloat16"),
+    "no links": DNCConfig(**SIZES, linkage="none"),
     "bfloat16, nature": DNCConfig.nature(**SIZES, controller_dtype="bfloat16"),
 }
 NETWORKS = (DNC, LSTMNetwork, neural_turing_machine)
@@ -39,6 +40,7 @@ MODULES |= {
     "MemoryAccess": lambda: MemoryAccess(3, rngs=nnx.Rngs(0)),
     "Freeness": lambda: Freeness(3),
     "TemporalLinkage": lambda: TemporalLinkage(3),
+    "NoLinkage": NoLinkage,
     "Embedded": lambda: Embedded(5, 3, MODULES["DNC, bfloat16"](), nnx.Rngs(0)),
 }
 WAYS = {

@@ -112,6 +112,11 @@ REFUSED = {
     "one length": (lambda: unroll(CELL, X, lengths=4), ValueError, "shape (2,)"),
     "broken lengths": (lambda: unroll(CELL, X, lengths=[1.5, 2]), ValueError, "integers"),
     "numbers for resets": (lambda: unroll(CELL, X, resets=np.ones((2, 4))), ValueError, "boolean"),
+    "factors of another size": (
+        lambda: unroll(CELL, X, hidden_factors=np.ones((2, 4, 3))), ValueError, "(2, 4, "),
+    "factors for any cell": (
+        lambda: unroll(nnx.LSTMCell(3, 4, rngs=nnx.Rngs(0)), X, hidden_factors=np.ones((2, 4, 4))),
+        TypeError, "LSTMCell"),
     "no tree": (lambda: unroll(CELL, X, initial_state=0), ValueError, "like a DNCState"),
     "a tuple for a state": (
         lambda: unroll(CELL, X, initial_state=tuple(STATE)), ValueError, "like a DNCState"),

@@ -67,7 +67,7 @@ def run_paper(params, inputs, config):
     """Methods, in the paper's order, step by step and slot by slot, with the variants' equations.
 
     The variants: Csordás and Schmidhuber 2019 (masks, wiping, sharpness), Franke et al. 2018 (layer
-    norms).
+    norms, no links).
     """
     access, least = params["access"], config.least_mask
     hidden, cell = np.zeros((LAYERS, H)), np.zeros((LAYERS, H))
@@ -96,7 +96,7 @@ def run_paper(params, inputs, config):
         write_key, write_strength = take(W), oneplus(take(1))[0]
         erase, vector, free = sigmoid(take(W)), take(W), sigmoid(take(R))
         allocation_gate, write_gate = sigmoid(take(1))[0], sigmoid(take(1))[0]
-        modes = [softmax(take(3)) for _ in range(R)]
+        modes = [softmax(take(1 if config.linkage == "none" else 3)) for _ in range(R)]
         read_masks, write_mask = np.ones((R, W)), np.ones(W)
         if config.content_mask:
             read_masks = least + (1 - least) * sigmoid(take(R * W)).reshape(R, W)
@@ -127,6 +127,9 @@ def run_paper(params, inputs, config):
                 forward = sharpen(forward, forward_sharpness[i])
                 backward = sharpen(backward, backward_sharpness[i])
             lookup = content(memory, read_keys[i], read_strengths[i], read_masks[i])
+            if config.linkage == "none":
+                read[i] = lookup
+                continue
             read[i] = modes[i][0] * backward + modes[i][1] * lookup + modes[i][2] * forward
         words = read @ memory
         features = np.concatenate([hidden.ravel(), words.ravel()])
@@ -139,10 +142,11 @@ ALL = {
     "interface_norm": True, "controller_norm": True,
 }  # fmt: skip
 VARIANTS = {name: {name: True} for name, value in ALL.items() if value is True}
-VARIANTS |= {"the paper": {}, "all": ALL}
+VARIANTS |= {"the paper": {}, "all": ALL, "no links": {"linkage": "none"}}
+FIRST = ("the paper", "all", "no links")
 
 
-@pytest.mark.parametrize("name", ["the paper", "all", *later(*(n for n in VARIANTS if n in ALL))])
+@pytest.mark.parametrize("name", [*FIRST, *later(*(n for n in VARIANTS if n in ALL))])
 @pytest.mark.parametrize("form", ["plain", *later("xla")])
 def test_equations(name, form, x64):
     config = DNCConfig.nature(

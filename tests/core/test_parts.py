@@ -166,6 +166,7 @@ def test_a_controller_for_other_inputs_is_refused():
         ({"forget_bias": float("inf")}, r"forget_bias=inf"),
         ({"controller": "feedforward", "controller_norm": True}, r"has no LSTM layer"),
         ({"least_mask": 0.1}, r"least_mask=0.1: needs content_mask"),
+        ({"sharpen_links": True, "linkage": "none"}, r"sharpen_links=True: .*no links"),
         ({"least_mask": 1.0, "content_mask": True}, r"least_mask=1.0: must be less than 1"),
         ({"wipe_freed": 1}, r"wipe_freed=1: must be True or False"),
     ],
@@ -195,8 +196,26 @@ def test_presets_differ_in_every_named_point():
         "interface_norm", "controller_norm", "content_mask", "least_mask", "wipe_freed",
         "sharpen_links",
     }  # fmt: skip
-    assert {name for name in deepmind if deepmind[name] == nature[name]} == sizes | later
+    same = {name for name in deepmind if deepmind[name] == nature[name]}
+    assert same == sizes | later | {"linkage"}
+    assert nature["linkage"] == "temporal"
     assert not any(nature[name] for name in later)
+
+
+@pytest.mark.parametrize(
+    ("variant", "options"),
+    [
+        (DNCConfig.dnc_md, {"content_mask": True, "wipe_freed": True}),
+        (DNCConfig.dnc_mds, {"content_mask": True, "wipe_freed": True, "sharpen_links": True}),
+        (DNCConfig.adnc, {"linkage": "none", "interface_norm": True, "controller_norm": True}),
+    ],
+)
+def test_published_variants(variant, options):
+    """They are the original with some options, which may still be changed."""
+    assert variant(memory_size=5) == DNCConfig(memory_size=5, **options)
+    first = next(iter(options))
+    default = getattr(DNCConfig(), first)
+    assert getattr(variant(**{first: default}), first) == default
 
 
 def test_read_mode_order_moves_columns_only():

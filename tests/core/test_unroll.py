@@ -85,6 +85,32 @@ def test_a_sequence_in_two_parts_is_the_sequence():
     assert_same(state, whole_state)
 
 
+@pytest.mark.parametrize("implementation", ["plain", "xla", "native"])
+def test_factors_scale_the_controllers_way_to_the_output(implementation):
+    """y_t = W_y [h_t ∘ factors; r_t] + b. The memory and the next step see h_t itself."""
+    cell = DNC(3, 2, CONFIG, implementation=implementation, rngs=nnx.Rngs(0))
+    factors = np.random.default_rng(0).choice([0, 2], size=(2, 6, 6)).astype(np.float32)
+    outputs, state = run(cell, INPUTS, hidden_factors=factors)
+    _, expected_state, trace = jax.jit(unroll_with_trace)(cell, INPUTS)
+    words = trace.state.access_output.reshape(2, 6, -1)
+    features = np.concatenate([trace.controller_output * factors, words], axis=-1)
+    assert_same(state, expected_state)
+    assert_same(outputs, cell.output_linear(features), atol=1e-5)
+    _, first = jax.jit(cell)(cell.initialize_carry((2, 3)), INPUTS[:, 0], factors[:, 0])
+    assert_same(first, outputs[:, 0])
+    swapped = run(
+        cell, INPUTS.swapaxes(0, 1), hidden_factors=factors.swapaxes(0, 1), time_major=True
+    )
+    assert_same(swapped[0].swapaxes(0, 1), outputs)
+
+
+def test_factors_of_one_example():
+    factors = jnp.zeros((6, 6))
+    outputs, _ = run(CELL, INPUTS[0], hidden_factors=factors)
+    _, first = jax.jit(CELL)(CELL.initialize_carry((3,)), INPUTS[0, 0], factors[0])
+    assert_same(first, outputs[0])
+
+
 def test_a_reset_starts_anew_for_that_example_only():
     resets = jnp.zeros((2, 6), bool).at[0, 3].set(True)
     outputs, _ = run(CELL, INPUTS, resets=resets)

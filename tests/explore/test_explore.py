@@ -1,6 +1,7 @@
 """Traces: what they hold, how they are kept, and what they mean."""
 
 import contextlib
+import dataclasses
 import inspect
 import json
 import re
@@ -17,7 +18,7 @@ import dncx
 from dncx import explore
 from dncx.cli.main import main
 from dncx.errors import UsageError
-from dncx.explore import archive, decoding, tracing
+from dncx.explore import archive, decoding, tracing, webpage
 from dncx.explore.record import AXES, KINDS, OPTIONAL, EpisodeTrace, Trace
 from dncx.networks.build import Embedded
 from dncx.networks.lstm import LSTMNetwork
@@ -28,7 +29,8 @@ from dncx.training.batches import keys_for
 from dncx.training.gradient import respond
 
 ROOT = Path(__file__).parents[2]
-SIZES = {"T": 6, "N": 4, "W": 3, "R": 2, "M": 2, "F": 3, "O": 2, "Y": 2, "H": 5, "1+2*M": 5}
+SIZES = {"T": 6, "N": 4, "W": 3, "R": 2, "M": 2, "F": 3, "O": 2, "Y": 2, "H": 5, "L": 2,
+         "1+2*L": 5}  # fmt: skip
 CONFIG = dncx.DNCConfig(
     memory_size=4, word_size=3, num_read_heads=2, num_write_heads=2, hidden_size=5
 )
@@ -157,6 +159,38 @@ class TestTracing:
         assert traced[0].precedence_weights is not None
         (note,) = traced.notes
         assert "384" in note
+
+    @pytest.mark.parametrize("heads", [1, 2])
+    def test_without_links(self, heads, inputs, tmp_path):
+        """Every read is by content; the archive and the page have the same episode."""
+        config = dataclasses.replace(CONFIG, linkage="none", num_write_heads=heads)
+        traced = explore.trace(dncx.DNC(3, 2, config, rngs=nnx.Rngs(0)), inputs[0])
+        (episode,) = traced.episodes
+        assert episode.num_directions == 0
+        assert (episode.link, episode.precedence_weights, traced.notes) == (None, None, ())
+        assert (episode.read_mode == 1).all()
+        np.testing.assert_array_equal(episode.read_weights, episode.read_content_weights)
+        backward, forward, content = decoding.read_ways(episode)
+        assert not backward.any()
+        assert not forward.any()
+        np.testing.assert_array_equal(content, episode.read_weights)
+        assert all(read.way == "content" for read in decoding.reads(episode, 0.1))
+        again = explore.load(explore.save(traced, tmp_path / "trace.npz"))[0]
+        assert again.num_directions == 0
+        np.testing.assert_array_equal(again.read_mode, episode.read_mode)
+        (recording,) = webpage.encode(traced)[0]["recordings"]
+        assert recording["sizes"]["directions"] == 0
+        assert recording["chains"] is None
+        assert "link" not in recording["arrays"]
+        assert len(recording["notes"]) == 1
+
+    def test_a_direction_for_every_write_head(self):
+        with pytest.raises(ValueError, match="forward_weights"):
+            made(
+                forward_weights=np.zeros((6, 2, 1, 4), np.float32),
+                backward_weights=np.zeros((6, 2, 1, 4), np.float32),
+                read_mode=np.zeros((6, 2, 3), np.float32),
+            )
 
     def test_what_has_no_memory(self, inputs):
         with pytest.raises(UsageError, match=r"LSTMNetwork .* memory"):

@@ -728,6 +728,18 @@ def test_without_words_targets_and_links_and_with_two_write_heads(open_page):
     tab.context.close()
 
 
+def test_a_model_without_links(open_page):
+    none, modes = np.zeros((12, 2, 0, 6), np.float32), np.ones((12, 2, 1), np.float32)
+    episode = made(forward_weights=none, backward_weights=none, read_mode=modes)
+    tab = open_page(Trace((episode,), "by content"))
+    assert "no links" in text_of(tab, ".note")
+    for panel in ("link", "chain", "modes"):
+        assert tab.locator(f"canvas[data-panel={panel}]").count() == 0
+    assert tab.locator("canvas[data-panel=gates]").count() == 1
+    assert tab.said == []
+    tab.context.close()
+
+
 def test_a_long_sequence_of_a_large_memory(open_page, capsys):
     steps, slots = 1000, 256
     link = np.zeros((steps, 1, slots, slots), np.float32)

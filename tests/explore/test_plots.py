@@ -108,6 +108,20 @@ def test_figures_of_any_episode_fit_a_column(name, writers):
         draw(episode(writers, said=False)).draw_without_rendering()
 
 
+@pytest.mark.parametrize("name", EPISODE)
+def test_figures_without_links(name):
+    e, none = episode(), np.zeros((T, 2, 0, N), np.float32)
+    modes = np.ones((T, 2, 1), np.float32)
+    e = dataclasses.replace(
+        e, link=None, forward_weights=none, backward_weights=none, read_mode=modes
+    )
+    if name == "link":
+        with pytest.raises(UsageError, match="linkage=none"):
+            plots.link(e)
+    else:
+        getattr(plots, name)(e).draw_without_rendering()
+
+
 def test_style_stays_inside():
     before = dict(mpl.rcParams)
     with mpl.rc_context({"font.size": 30}):

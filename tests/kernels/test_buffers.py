@@ -16,18 +16,19 @@ from flax import nnx
 from dncx import DNC, DNCConfig, unroll
 from dncx.kernels import library
 
-CONFIG = DNCConfig(
-    memory_size=3, word_size=2, num_read_heads=2, hidden_size=4, controller="deep_lstm",
-    num_layers=2,
-)  # fmt: skip
+SIZES = {
+    "memory_size": 3, "word_size": 2, "num_read_heads": 2, "hidden_size": 4, "num_layers": 2,
+    "controller": "deep_lstm",
+}  # fmt: skip
 
 HANDLERS = ["step", "sequence_backward", *later("step_backward", "sequence")]
 
 
-@pytest.fixture(scope="module")
-def calls():
+@pytest.fixture(scope="module", params=["temporal", "none"])
+def calls(request):
     """What each handler is called with: shapes and dtypes of arguments and results, attributes."""
-    cell = DNC(2, 2, CONFIG, implementation="native", rngs=nnx.Rngs(0))
+    config = DNCConfig(**SIZES, linkage=request.param)
+    cell = DNC(2, 2, config, implementation="native", rngs=nnx.Rngs(0))
     recorded, ffi_call = {}, jax.ffi.ffi_call
 
     def recording(target, results, **options):
@@ -121,6 +122,9 @@ def test_other_attributes_are_refused(handler, calls):
         without = {key: value for key, value in attributes.items() if key != name}
         with pytest.raises(jax.errors.JaxRuntimeError, match=f"attribute {name} is missing"):
             run(target, arguments, results, without)
+    other = attributes | {"links": np.bool_(not attributes["links"])}
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INVALID_ARGUMENT"):
+        run(target, arguments, results, other)
     if "chunk" in attributes:
         for chunk in (0, -1, 1):
             wrong = attributes | {"chunk": np.int64(chunk), "keep": np.bool_(True)}
@@ -147,16 +151,28 @@ def test_axes_of_vmap_must_agree(handler, calls):
         run(target, shared, grouped(results, 3), attributes)
 
 
-@pytest.mark.parametrize(("reads", "layers"), list(itertools.product((1, 2), (1, 2))))
-def test_the_layout_is_that_of_the_paper(reads, layers):
+def test_without_links_no_array_is_of_their_size(calls):
+    for target, arguments, results, attributes in calls.values():
+        links = [shape for shape, _ in (*arguments, *results) if shape[-2:] == (3, 3)]
+        assert bool(links) == bool(attributes["links"]), target
+
+
+@pytest.mark.parametrize(
+    ("reads", "layers", "links"), list(itertools.product((1, 2), (1, 2), (True, False)))
+)
+def test_the_layout_is_that_of_the_paper(reads, layers, links):
     """By hand: weightings, gates and interface of a step; a layer's gates and cell; its inputs."""
     assert library.load("float32", reads) is None
     slots, word, inputs, hidden = 5, 3, 7, 4
     found = library.layout(
-        "float32", reads, slots=slots, word=word, inputs=inputs, layers=layers, hidden=hidden
-    )
-    weightings = reads + 1 + 1 + 1 + 1 + 1 + reads + 2 * reads  # as in native/sequence.h, Record
-    interface = reads * word + 3 * word + 5 * reads + 3
+        "float32", reads, slots=slots, word=word, inputs=inputs, layers=layers, hidden=hidden,
+        links=links,
+    )  # fmt: skip
+    weightings = reads + 1 + 1 + 1 + 1 + reads  # as in native/sequence.h, Record
+    interface = reads * word + 3 * word + 3 * reads + 3
+    if links:
+        weightings += 1 + 2 * reads
+        interface += 2 * reads
     assert found.record == (weightings) * slots + interface
     assert found.layer_record == 5 * hidden
     assert found.layer_inputs == inputs + reads * word + (2 if layers > 1 else 1) * hidden

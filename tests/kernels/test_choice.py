@@ -18,6 +18,7 @@ from dncx import (
     DNCConfig,
     Freeness,
     MemoryAccess,
+    NoLinkage,
     TemporalLinkage,
     unroll,
 )
@@ -89,6 +90,11 @@ class FlatContent:
         return jnp.ones((len(keys), len(memory))) / len(memory)
 
 
+class OtherNoLinkage(NoLinkage):
+    def initial_state(self, dtype):
+        return super().initial_state(dtype)
+
+
 class OtherFreeness(Freeness):
     def write_allocation_weights(self, usage, write_gates):
         return 0.5 * super().write_allocation_weights(usage, write_gates)
@@ -127,6 +133,16 @@ FORMS = {
         lambda: make(DNCConfig(**SIZES, controller_dtype="float32")), "native sequence", ""),
     "nature": (lambda: make(DNCConfig.nature(**SIZES, num_layers=2)), "native sequence", ""),
     "same linkage": (lambda: with_parts(linkage=SameLinkage(3, "mine")), "native sequence", ""),
+    "no links": (lambda: make(DNCConfig(**SIZES, linkage="none")), "native sequence", ""),
+    "no links as a part": (lambda: with_parts(linkage=NoLinkage()), "native sequence", ""),
+    "no links, two write heads": (
+        lambda: make(DNCConfig(**SIZES, num_write_heads=2, linkage="none")), "xla", "write head"),
+    "no links, feedforward": (
+        lambda: make(DNCConfig(**SIZES, controller="feedforward", linkage="none")), "native step",
+        "FeedForward"),
+    "other linkage without links": (
+        lambda: with_parts(linkage=OtherNoLinkage()), "xla",
+        "OtherNoLinkage overrides initial_state"),
     "same controller": (
         lambda: make(controller=SameLSTM(FEATURES, 4, rngs=rngs())), "native sequence", ""),
     "same access": (
@@ -205,6 +221,7 @@ def test_forms(name):
         "same controller",
         "other linkage",
         "other content",
+        "other linkage without links",
         "other cell",
         "low-rank layer",
     ],

@@ -25,7 +25,15 @@ CONFIGS = {
     "least": DNCConfig(memory_size=1, word_size=1, num_read_heads=1, hidden_size=1),
     "feedforward": DNCConfig(**SMALL, controller="feedforward"),
     "two write heads": DNCConfig(**SMALL, num_write_heads=2),
+    "no links": DNCConfig(**SMALL | {"memory_size": 17}, linkage="none", interface_bias=False),
+    "no links, nature": DNCConfig.nature(
+        linkage="none", memory_size=16, word_size=16, num_read_heads=5, hidden_size=9, num_layers=2
+    ),
+    "no links, least": DNCConfig(
+        memory_size=1, word_size=1, num_read_heads=1, hidden_size=1, linkage="none"
+    ),
 }
+FIRST = ("deepmind", "no links")
 BATCH, TIME, INPUTS, OUTPUTS = 19, 7, 4, 2  # more examples than a block has
 
 
@@ -54,9 +62,11 @@ def in_use(state, key):
     )
     access = state.access_state
     slots = access.memory.shape[-2]
-    off_diagonal = 1 - jnp.eye(slots, dtype=access.memory.dtype)[None, None]
-    link = access.linkage.link * off_diagonal / slots
-    linkage = type(access.linkage)(link, access.linkage.precedence_weights / slots)
+    linkage = access.linkage
+    if linkage:
+        off_diagonal = 1 - jnp.eye(slots, dtype=access.memory.dtype)[None, None]
+        link = linkage.link * off_diagonal / slots
+        linkage = type(linkage)(link, linkage.precedence_weights / slots)
     return state._replace(
         access_state=access._replace(
             read_weights=access.read_weights / slots,
@@ -95,9 +105,7 @@ def assert_same(found, expected, tolerance):
         )
 
 
-@pytest.mark.parametrize(
-    "name", ["deepmind", *later(*(name for name in CONFIGS if name != "deepmind"))]
-)
+@pytest.mark.parametrize("name", [*FIRST, *later(*(name for name in CONFIGS if name not in FIRST))])
 def test_sequences_agree(name, x64):
     """Of several lengths, with resets; in float64, where nothing but a mistake makes 1e-10."""
     resets = np.zeros((BATCH, TIME), bool)
@@ -111,14 +119,16 @@ def test_sequences_agree(name, x64):
 
 
 @pytest.mark.second_step
-@pytest.mark.parametrize("name", ["deepmind", "nature"])
+@pytest.mark.parametrize("name", ["deepmind", "nature", "no links"])
 def test_sequences_agree_in_float32(name):
     expected = everything(make(name, "plain"), jnp.float32)
     for form in fast_forms(name):
         assert_same(everything(make(name, form), jnp.float32), expected, 2e-4)
 
 
-@pytest.mark.parametrize("name", ["feedforward", *later("odd sizes, clipped", "nature")])
+@pytest.mark.parametrize(
+    "name", ["feedforward", *later("odd sizes, clipped", "nature", "no links", "no links, least")]
+)
 def test_steps_and_traces_agree(name):
     """One step of one example and of a batch, the whole trace, and gradients through the trace."""
     results = {}

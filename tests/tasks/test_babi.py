@@ -876,6 +876,19 @@ def test_render(episode, babi):
     ]
 
 
+def test_wrong_answers_come_with_the_facts_before_them(episode, babi):
+    outputs = logits(episode, at=[(0, 17)])
+    ((group, text),) = babi.wrong_answers(outputs, episode)
+    assert group == "task 8"
+    assert text.splitlines() == [
+        "task 8",
+        "  mary got the milk there.",
+        "  mary took the apple.",
+        "  what is mary carrying? = milk,apple   WRONG: milk,yes",
+    ]
+    assert not list(babi.wrong_answers(logits(episode), episode))
+
+
 # The report.
 
 
@@ -977,8 +990,12 @@ def test_the_tiny_twin_of_its_presets(preset, model, folder, tmp_path, capsys):
     kept = load_file(run_dir / "model.safetensors")
     assert kept["embedding.kernel"].shape == (159, 6)
     capsys.readouterr()
-    assert main(["eval", str(run_dir)]) == 0
-    assert "two-arg-relations" in capsys.readouterr().out
+    assert main(["eval", str(run_dir), "--show_errors=3", f"--out={tmp_path / 'out.json'}"]) == 0
+    printed = capsys.readouterr().out
+    assert "two-arg-relations" in printed
+    (result,) = json.loads((tmp_path / "out.json").read_text())
+    wrong = sum(task["wrong"] for task in result["results"]["tasks"])
+    assert printed.count("WRONG") == len(result["wrong_answers"]) == min(3, wrong) > 0
 
 
 QUICK = [

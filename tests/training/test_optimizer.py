@@ -103,6 +103,9 @@ def test_what_clips_is_no_part_of_the_state():
         "--rmsprop_decay=-0.5",
         "--momentum=1",
         "--weight_average=1.5",
+        "--output_dropout=1",
+        "--output_dropout=-0.1",
+        "--output_dropout=nan",
     ],
 )
 def test_numbers_out_of_range(flag, tmp_path, capsys):
@@ -116,11 +119,18 @@ RUN = ["train", "copy", "--model=lstm", "--hidden_size=4", "--batch_size=2", "--
 
 @pytest.mark.second_step
 def test_a_run_resumes_bit_for_bit(tmp_path, capsys):
-    """With the state of the weight decay; the limit may change within a run, the decay not end."""
+    """With weight decay, whose state is saved, and dropout.
+
+    The limit may change within a run; the decay may not end.
+    """
 
     def train(name, iterations, *flags):
         given = ["--weight_decay=0.1", "--max_grad_value=0.01", "--rmsprop_decay=0.8"]
-        given += ["--checkpoint_interval=2", f"--num_training_iterations={iterations}"]
+        given += [
+            "--output_dropout=0.3",
+            "--checkpoint_interval=2",
+            f"--num_training_iterations={iterations}",
+        ]
         return main([*RUN, *given, f"--run_dir={tmp_path / name}", *flags])
 
     assert train("whole", 4) == train("cut", 2) == train("cut", 4) == 0

@@ -121,6 +121,24 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(straight, copy_of
             assert resumed[line["iteration"]] == line["loss"]
 
 
+def test_without_links_it_resumes_bit_for_bit_and_is_explored(tmp_path):
+    """Its state has no links, in checkpoints and everywhere else."""
+    short = ["--max_length=1", "--max_repeats=1"]
+    whole, parts, out = (tmp_path / name for name in ("whole", "parts", "out"))
+    assert train(whole, 6, "--linkage=none", *short) == 0
+    for iterations in (4, 6):
+        flags = ["--linkage=none", "--checkpoint_interval=2"]
+        assert train(parts, iterations, *flags, *short) == 0
+    weights = [run / "model.safetensors" for run in (whole, parts)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert json.loads((whole / "config.json").read_text())["network"]["cell"]["linkage"] == "none"
+    assert main(["eval", str(whole), "--num_episodes=2"]) == 0
+    assert main(["explore", str(whole), "--num_episodes=1", f"--out={out}"]) == 0
+    drawn = {path.stem for path in (out / "figures").iterdir()}
+    assert {"overview", "gates"} <= drawn
+    assert "link" not in drawn
+
+
 def test_resuming_after_a_crash_drops_the_lines_that_come_again(straight, copy_of_checkpointed):
     """Killed after the report at 20 (and in the middle of the next line), it goes on from 14."""
     metrics = copy_of_checkpointed / "metrics.jsonl"

@@ -14,6 +14,7 @@ try:
 except ImportError as error:
     raise ImportError("figures need matplotlib: pip install 'dncx[plots]'") from error
 
+from dncx.explore.plots.answers import answer_origins as answer_origins
 from dncx.explore.plots.curves import learning_curves as learning_curves
 from dncx.explore.plots.episodes import gates as gates
 from dncx.explore.plots.episodes import memory as memory

@@ -43,6 +43,8 @@ def link(
       UsageError: if the trace has no links, or no such step or head.
     """
     following = successors(episode)
+    if not episode.num_directions:
+        raise UsageError("this model has no links (linkage=none)")
     if episode.link is None or following is None:
         raise UsageError("this trace has no links; trace fewer episodes, steps or slots")
     time, heads = following.shape[:2]

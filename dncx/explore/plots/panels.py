@@ -162,7 +162,7 @@ def gate(
 
 def modes(axes: Axes, episode: EpisodeTrace, heads: slice = slice(None)) -> None:
     """The shares of the ways of reading, a strip per head, summed over the write heads."""
-    many = episode.num_write_heads
+    many = episode.num_directions
     parts = np.split(episode.read_mode[:, heads], [many, 2 * many], axis=-1)
     layers = np.stack([part.sum(axis=-1) for part in parts])
     strips(axes, layers, list(WAYS.values()), "read mode")

@@ -171,7 +171,7 @@ function timePanels(view) {
         head,
       ),
     ),
-    modesPanel(view),
+    ...(sizes.directions ? [modesPanel(view)] : []), // without links every read is by content
     rowsPanel(
       view,
       "gates",
@@ -239,13 +239,13 @@ function rowsPanel(view, id, title, arrays, highest) {
 
 function modesPanel(view) {
   const { recording } = view;
-  const { read_heads: rows, write_heads: writers } = recording.sizes;
+  const { read_heads: rows, directions } = recording.sizes;
   const read = recording.reader("read_mode");
   const shares = (row, step) => {
-    const start = (step * rows + row) * (2 * writers + 1);
+    const start = (step * rows + row) * (2 * directions + 1);
     const sum = (from, count) =>
       Array.from({ length: count }, (_, i) => read(start + from + i)).reduce((a, b) => a + b, 0);
-    return [sum(0, writers), sum(writers, writers), sum(2 * writers, 1)];
+    return [sum(0, directions), sum(directions, directions), sum(2 * directions, 1)];
   };
   const text = (row, step) => {
     const parts = shares(row, step).map((share, way) => `${WAYS[way]} ${rounded(share)}`);

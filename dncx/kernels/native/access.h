@@ -40,17 +40,25 @@ constexpr const char* kOutputNames[] = {
 static_assert(sizeof kInputNames / sizeof *kInputNames == kInputs);
 static_assert(sizeof kOutputNames / sizeof *kOutputNames == kOutputs);
 
-// How many numbers each of them has.
+// How many numbers each of them has. Those of the links are missing without links: they have none,
+// and Python passes no array for them.
 inline int64_t size_of_input(const Sizes& z, int which) {
-  const int64_t N = z.slots, W = z.word, R = z.reads;
-  const int64_t sizes[] = {N * W, R * N, N, N * N, N, N, R * W, R, W, 1, W, W, R, 1, 1, 3 * R};
+  const int64_t N = z.slots, W = z.word, R = z.reads, L = z.links;
+  const int64_t sizes[] = {N * W, R * N, N, L * N * N, L * N, N, R * W, R, W, 1, W, W, R, 1, 1,
+                           modes_of(z) * R};
   return sizes[which];
 }
 
 inline int64_t size_of_output(const Sizes& z, int which) {
-  const int64_t N = z.slots, W = z.word, R = z.reads;
-  const int64_t rest[] = {R * W, N, N, R * N, R * N, R * N};
+  const int64_t N = z.slots, W = z.word, R = z.reads, L = z.links;
+  const int64_t rest[] = {R * W, N, N, R * N, L * R * N, L * R * N};
   return which < kReadWords ? size_of_input(z, which) : rest[which - kReadWords];
+}
+
+// How many numbers a forward step goes over: the memory and the link, or instead of the link the
+// comparisons of usages, sixteen at a time.
+inline int64_t numbers_of_step(const Sizes& z) {
+  return z.slots * (z.word + (z.links ? z.slots : z.slots / 16));
 }
 
 // How much of a slot stays in use after reading: the product of 1 - f r over the read heads.
@@ -79,6 +87,29 @@ void erase_and_write(const Sizes& z, const T* memory, const T* write, const T* e
     });
 }
 
+// The new link and precedence, and the read weighting as the mix of the three modes. `read` is that
+// of the step before, and is replaced.
+template <class T, int R>
+void follow_links(const Sizes& z, const T* const* in, T* const* out, const T* write,
+                  const T* content, T* read, Scratch<T>& scratch) {
+  const int64_t N = z.slots, P = z.padded;
+  T* precedence = scratch.copy(in[kPrecedence], 1, N, P);
+  T *forward = scratch.zeros(R, P), *backward = scratch.zeros(R, P);
+  link_step<T, R>(z, in[kLink], out[kLink], write, precedence, read, forward, backward,
+                  scratch.rows(4, P));
+  unpad(out[kForward], forward, R, N, P);
+  unpad(out[kBackward], backward, R, N, P);
+  T written = 0;
+  for (int64_t n = 0; n < N; ++n) written += write[n];
+  for (int64_t n = 0; n < N; ++n)
+    out[kPrecedence][n] = (1 - written) * precedence[n] + write[n];
+  for (int h = 0; h < R; ++h) {
+    const T* mode = in[kReadMode] + 3 * h;
+    for (int64_t j = h * P; j < h * P + N; ++j)
+      read[j] = mode[0] * backward[j] + mode[1] * forward[j] + mode[2] * content[j];
+  }
+}
+
 template <class T, int R>
 void forward(const Sizes& z, const Options& options, const T* const* in, T* const* out,
              Scratch<T>& scratch) {
@@ -91,10 +122,8 @@ void forward(const Sizes& z, const Options& options, const T* const* in, T* cons
   T* erase = scratch.copy(in[kErase], 1, z.word, PW);
   T* vector = scratch.copy(in[kWriteVector], 1, z.word, PW);
   T* read = scratch.copy(in[kReadWeights], R, N, P);
-  T* precedence = scratch.copy(in[kPrecedence], 1, N, P);
   T *similarity = scratch.zeros(R, P), *norms = scratch.zeros(1, P), *free = scratch.rows(1, P);
   T *allocation = scratch.rows(1, P), *content = scratch.rows(R, P), *write = scratch.zeros(1, P);
-  T *forward = scratch.zeros(R, P), *backward = scratch.zeros(R, P);
   static thread_local std::vector<int32_t> order;
   order.resize(N);
 
@@ -108,30 +137,19 @@ void forward(const Sizes& z, const Options& options, const T* const* in, T* cons
                         norms, content);
   copy(content, N, out[kWriteContent]);
   const T gate = *in[kAllocationGate], write_gate = *in[kWriteGate];
-  T written = 0;
-  for (int64_t n = 0; n < N; ++n) {
+  for (int64_t n = 0; n < N; ++n)
     write[n] = write_gate * (gate * allocation[n] + (1 - gate) * content[n]);
-    written += write[n];
-  }
   copy(write, N, out[kWriteWeights]);
   erase_and_write(z, memory, write, erase, vector, memory);
   unpad(out[kMemory], memory, N, z.word, PW);
 
-  link_step<T, R>(z, in[kLink], out[kLink], write, precedence, read, forward, backward,
-                  scratch.rows(4, P));
-  unpad(out[kForward], forward, R, N, P);
-  unpad(out[kBackward], backward, R, N, P);
-  for (int64_t n = 0; n < N; ++n)
-    out[kPrecedence][n] = (1 - written) * precedence[n] + write[n];
-
   content_weights<T, R>(z, memory, read_keys, in[kReadStrengths], cosine_epsilon, similarity,
                         norms, content);
   unpad(out[kReadContent], content, R, N, P);
-  for (int h = 0; h < R; ++h) {
-    const T* mode = in[kReadMode] + 3 * h;
-    for (int64_t j = h * P; j < h * P + N; ++j)
-      read[j] = mode[0] * backward[j] + mode[1] * forward[j] + mode[2] * content[j];
-  }
+  if (z.links)
+    follow_links<T, R>(z, in, out, write, content, read, scratch);
+  else
+    copy(content, R * P, read);
   unpad(out[kReadWeights], read, R, N, P);
   T* words = scratch.rows(R, PW);
   each_vector<T>(PW, [&](int64_t j) {
@@ -143,60 +161,32 @@ void forward(const Sizes& z, const Options& options, const T* const* in, T* cons
   unpad(out[kReadWords], words, R, z.word, PW);
 }
 
-// in: the inputs of `forward`; kept: of its outputs, those in kKept; d_out: the gradients by all
-// of its outputs; d_in: set to those by its inputs.
+// The gradient of `follow_links`. d_mix: by the new read weighting; d_content: set; d_write and
+// d_read, by those of this step and of the step before: added to.
 template <class T, int R>
-void backward(const Sizes& z, const Options& options, const T* const* in, const T* const* kept,
-              const T* const* d_out, T* const* d_in, Scratch<T>& scratch) {
-  const int64_t N = z.slots, P = z.padded, PW = z.padded_word;
-  const T cosine_epsilon = T(options.cosine_epsilon);
-  scratch.reserve((3 * N + 3 * R + 5) * PW + (7 * R + 18) * P + 16);
-  T* memory = scratch.copy(in[kMemory], N, z.word, PW);
-  T* read_keys = scratch.copy(in[kReadKeys], R, z.word, PW);
-  T* write_key = scratch.copy(in[kWriteKey], 1, z.word, PW);
-  T* erase = scratch.copy(in[kErase], 1, z.word, PW);
-  T* vector = scratch.copy(in[kWriteVector], 1, z.word, PW);
-  T* read = scratch.copy(in[kReadWeights], R, N, P);
-  T* precedence = scratch.copy(in[kPrecedence], 1, N, P);
-  const T* new_read = kept[0];
-  T* write = scratch.copy(kept[1], 1, N, P);
-  const T *allocation = kept[2], *write_content = kept[3];
-  T* read_content = scratch.copy(kept[4], R, N, P);
+void follow_links_backward(const Sizes& z, const T* const* in, const T* const* kept,
+                           const T* const* d_out, T* const* d_in, const T* write, const T* read,
+                           const T* content, const T* d_mix, T* d_content, T* d_write, T* d_read,
+                           Scratch<T>& scratch) {
+  const int64_t N = z.slots, P = z.padded;
   const T *forward = kept[5], *backward = kept[6];
-
-  T* new_memory = scratch.rows(N, PW);
-  erase_and_write(z, memory, write, erase, vector, new_memory);
-  T* d_memory = scratch.copy(d_out[kMemory], N, z.word, PW);
-  T* d_words = scratch.copy(d_out[kReadWords], R, z.word, PW);
-
-  // The words read, and the mix of the three read weightings.
+  const T* precedence = scratch.copy(in[kPrecedence], 1, N, P);
   T *d_forward = scratch.zeros(R, P), *d_backward = scratch.zeros(R, P);
-  T* d_content = scratch.zeros(R, P);
   for (int h = 0; h < R; ++h) {
     const T* mode = in[kReadMode] + 3 * h;
     T* d_mode = d_in[kReadMode] + 3 * h;
     d_mode[0] = d_mode[1] = d_mode[2] = 0;
     for (int64_t n = 0; n < N; ++n) {
       const int64_t k = h * N + n, j = h * P + n;
-      T d_read = d_out[kReadWeights][k] + dot(d_words + h * PW, new_memory + n * PW, PW);
-      add_scaled(d_memory + n * PW, new_read[k], d_words + h * PW, PW);
-      d_mode[0] += d_read * backward[k];
-      d_mode[1] += d_read * forward[k];
-      d_mode[2] += d_read * read_content[j];
-      d_backward[j] = d_out[kBackward][k] + mode[0] * d_read;
-      d_forward[j] = d_out[kForward][k] + mode[1] * d_read;
-      d_content[j] = d_out[kReadContent][k] + mode[2] * d_read;
+      d_mode[0] += d_mix[j] * backward[k];
+      d_mode[1] += d_mix[j] * forward[k];
+      d_mode[2] += d_mix[j] * content[j];
+      d_backward[j] = d_out[kBackward][k] + mode[0] * d_mix[j];
+      d_forward[j] = d_out[kForward][k] + mode[1] * d_mix[j];
+      d_content[j] = d_out[kReadContent][k] + mode[2] * d_mix[j];
     }
   }
-  T *similarity = scratch.zeros(R, P), *norms = scratch.zeros(1, P), *slope = scratch.rows(1, P);
-  T* d_keys = scratch.rows(R, PW);
-  content_weights_backward<T, R>(z, new_memory, read_keys, in[kReadStrengths], cosine_epsilon,
-                                 read_content, d_content, similarity, norms, slope, d_memory,
-                                 d_keys, d_in[kReadStrengths]);
-  unpad(d_in[kReadKeys], d_keys, R, z.word, PW);
-
-  // The link, and the precedence weighting p <- (1 - sum w) p + w.
-  T *d_write = scratch.copy(d_out[kWriteWeights], 1, N, P), *d_read = scratch.zeros(R, P);
+  // The precedence weighting: p <- (1 - sum w) p + w.
   T* d_precedence = scratch.zeros(1, P);
   T written = 0, d_written = 0;
   for (int64_t n = 0; n < N; ++n) {
@@ -211,6 +201,58 @@ void backward(const Sizes& z, const Options& options, const T* const* in, const 
                            {d_forward, d_backward, d_write, d_precedence, d_read},
                            scratch.rows(4, P));
   copy(d_precedence, N, d_in[kPrecedence]);
+}
+
+// in: the inputs of `forward`; kept: of its outputs, those in kKept; d_out: the gradients by all
+// of its outputs; d_in: set to those by its inputs.
+template <class T, int R>
+void backward(const Sizes& z, const Options& options, const T* const* in, const T* const* kept,
+              const T* const* d_out, T* const* d_in, Scratch<T>& scratch) {
+  const int64_t N = z.slots, P = z.padded, PW = z.padded_word;
+  const T cosine_epsilon = T(options.cosine_epsilon);
+  scratch.reserve((3 * N + 3 * R + 5) * PW + (8 * R + 18) * P + 16);
+  T* memory = scratch.copy(in[kMemory], N, z.word, PW);
+  T* read_keys = scratch.copy(in[kReadKeys], R, z.word, PW);
+  T* write_key = scratch.copy(in[kWriteKey], 1, z.word, PW);
+  T* erase = scratch.copy(in[kErase], 1, z.word, PW);
+  T* vector = scratch.copy(in[kWriteVector], 1, z.word, PW);
+  T* read = scratch.copy(in[kReadWeights], R, N, P);
+  const T* new_read = kept[0];
+  T* write = scratch.copy(kept[1], 1, N, P);
+  const T *allocation = kept[2], *write_content = kept[3];
+  T* read_content = scratch.copy(kept[4], R, N, P);
+
+  T* new_memory = scratch.rows(N, PW);
+  erase_and_write(z, memory, write, erase, vector, new_memory);
+  T* d_memory = scratch.copy(d_out[kMemory], N, z.word, PW);
+  T* d_words = scratch.copy(d_out[kReadWords], R, z.word, PW);
+
+  // The words read, and the read weighting, which is a mix of the modes or is by content alone.
+  T* d_mix = scratch.zeros(R, P);
+  for (int h = 0; h < R; ++h)
+    for (int64_t n = 0; n < N; ++n) {
+      const int64_t k = h * N + n;
+      d_mix[h * P + n] = d_out[kReadWeights][k] + dot(d_words + h * PW, new_memory + n * PW, PW);
+      add_scaled(d_memory + n * PW, new_read[k], d_words + h * PW, PW);
+    }
+  T *d_write = scratch.copy(d_out[kWriteWeights], 1, N, P), *d_read = scratch.zeros(R, P);
+  T* d_content = scratch.zeros(R, P);
+  if (z.links) {
+    follow_links_backward<T, R>(z, in, kept, d_out, d_in, write, read, read_content, d_mix,
+                                d_content, d_write, d_read, scratch);
+  } else {
+    // The share of content is 1 whatever the interface says.
+    zero(d_in[kReadMode], R);
+    for (int h = 0; h < R; ++h)
+      for (int64_t n = 0; n < N; ++n)
+        d_content[h * P + n] = d_out[kReadContent][h * N + n] + d_mix[h * P + n];
+  }
+  T *similarity = scratch.zeros(R, P), *norms = scratch.zeros(1, P), *slope = scratch.rows(1, P);
+  T* d_keys = scratch.rows(R, PW);
+  content_weights_backward<T, R>(z, new_memory, read_keys, in[kReadStrengths], cosine_epsilon,
+                                 read_content, d_content, similarity, norms, slope, d_memory,
+                                 d_keys, d_in[kReadStrengths]);
+  unpad(d_in[kReadKeys], d_keys, R, z.word, PW);
 
   // Erasing and writing.
   T *d_erase = scratch.zeros(1, PW), *d_vector = scratch.zeros(1, PW);

@@ -14,7 +14,11 @@ namespace dncx {
 struct Sizes {
   int64_t slots, word, reads;     // N, W, R
   int64_t padded, padded_word;    // rounded up to whole vectors; the tail of every row is 0
+  bool links;                     // without them, all reads are by content
 };
+
+// The read modes of a head: backward, forward and content, or content alone.
+inline int64_t modes_of(const Sizes& z) { return z.links ? 3 : 1; }
 
 // ---- Content weighting ------------------------------------------------------------------------
 

@@ -105,16 +105,31 @@ void for_each(ffi::ThreadPool& pool, int64_t jobs, int64_t numbers, Run run) {
 }
 
 // The sizes of the memory, from the shape of its buffer [..., slots, word].
-Sizes sizes_of(const Arguments& from, size_t memory) {
+Sizes sizes_of(const ffi::Dictionary& attributes, const Arguments& from, size_t memory) {
   constexpr int64_t lanes = Lanes<Number>::count;
   Sizes z;
   z.slots = from.axis(memory, 2);
   z.word = from.axis(memory, 1);
   z.reads = kHeads;
+  z.links = attribute<bool>(attributes, "links");
   z.padded = (z.slots + lanes - 1) / lanes * lanes;
   z.padded_word = (z.word + lanes - 1) / lanes * lanes;
   if (z.slots < 1 || z.word < 1) throw Mismatch("the memory has no slots or no words");
   return z;
+}
+
+// The next array, with `numbers` for each of `count` examples. Python passes no array for a part
+// without numbers, as those of the links without links: it is null.
+template <class T, class From>
+T* take_part(From& from, const Name& name, int64_t count, int64_t numbers) {
+  return numbers ? from.template take<T>(name, count * numbers) : nullptr;
+}
+
+// The place of the layers' hidden states among the arguments, from that of the memory.
+size_t place_of_hidden(const Sizes& z, size_t memory) {
+  size_t place = memory;
+  for (int p = 0; p < kHidden; ++p) place += p > kUsage || size_of_input(z, p) > 0;
+  return place;
 }
 
 Options options_of(const ffi::Dictionary& attributes) {
@@ -154,7 +169,7 @@ std::vector<int64_t> examples_of(const Arguments& from) {
 
 ffi::Error step(ffi::ThreadPool pool, ffi::Dictionary attributes, ffi::RemainingArgs args,
                 ffi::RemainingRets rets) {
-  const Sizes z = sizes_of(Arguments(args), kMemory);
+  const Sizes z = sizes_of(attributes, Arguments(args), kMemory);
   const Options options = options_of(attributes);
   const int64_t examples = product(examples_of(Arguments(args)));
   Arguments from{args};
@@ -162,12 +177,12 @@ ffi::Error step(ffi::ThreadPool pool, ffi::Dictionary attributes, ffi::Remaining
   const Number* all_in[kInputs];
   Number* all_out[kOutputs];
   for (int i = 0; i < kInputs; ++i)
-    all_in[i] = from.take<const Number>(kInputNames[i], examples * size_of_input(z, i));
+    all_in[i] = take_part<const Number>(from, kInputNames[i], examples, size_of_input(z, i));
   for (int i = 0; i < kOutputs; ++i)
-    all_out[i] = to.take<Number>(kOutputNames[i], examples * size_of_output(z, i));
+    all_out[i] = take_part<Number>(to, kOutputNames[i], examples, size_of_output(z, i));
   from.end();
   to.end();
-  for_each(pool, examples, z.slots * (z.slots + z.word), [&](int64_t b) {
+  for_each(pool, examples, numbers_of_step(z), [&](int64_t b) {
     static thread_local Scratch<Number> scratch;
     const Number* in[kInputs];
     Number* out[kOutputs];
@@ -180,7 +195,7 @@ ffi::Error step(ffi::ThreadPool pool, ffi::Dictionary attributes, ffi::Remaining
 
 ffi::Error step_backward(ffi::ThreadPool pool, ffi::Dictionary attributes,
                          ffi::RemainingArgs args, ffi::RemainingRets rets) {
-  const Sizes z = sizes_of(Arguments(args), kMemory);
+  const Sizes z = sizes_of(attributes, Arguments(args), kMemory);
   const Options options = options_of(attributes);
   const int64_t examples = product(examples_of(Arguments(args)));
   Arguments from{args};
@@ -188,20 +203,20 @@ ffi::Error step_backward(ffi::ThreadPool pool, ffi::Dictionary attributes,
   const Number *all_in[kInputs], *all_kept[kKeptCount], *all_d_out[kOutputs];
   Number* all_d_in[kInputs];
   for (int i = 0; i < kInputs; ++i)
-    all_in[i] = from.take<const Number>(kInputNames[i], examples * size_of_input(z, i));
+    all_in[i] = take_part<const Number>(from, kInputNames[i], examples, size_of_input(z, i));
   for (int i = 0; i < kKeptCount; ++i)
-    all_kept[i] = from.take<const Number>({"new ", kOutputNames[kKept[i]]},
-                                          examples * size_of_output(z, kKept[i]));
+    all_kept[i] = take_part<const Number>(from, {"new ", kOutputNames[kKept[i]]}, examples,
+                                          size_of_output(z, kKept[i]));
   for (int i = 0; i < kOutputs; ++i)
-    all_d_out[i] = from.take<const Number>({"gradient by ", kOutputNames[i]},
-                                           examples * size_of_output(z, i));
+    all_d_out[i] = take_part<const Number>(from, {"gradient by ", kOutputNames[i]}, examples,
+                                           size_of_output(z, i));
   for (int i = 0; i < kInputs; ++i)
-    all_d_in[i] = to.take<Number>({"gradient by ", kInputNames[i]},
-                                  examples * size_of_input(z, i));
+    all_d_in[i] = take_part<Number>(to, {"gradient by ", kInputNames[i]}, examples,
+                                    size_of_input(z, i));
   from.end();
   to.end();
   // The backward pass does about twice the work of the forward pass.
-  for_each(pool, examples, 2 * z.slots * (z.slots + z.word), [&](int64_t b) {
+  for_each(pool, examples, 2 * numbers_of_step(z), [&](int64_t b) {
     static thread_local Scratch<Number> scratch;
     const Number *in[kInputs], *kept[kKeptCount], *d_out[kOutputs];
     Number* d_in[kInputs];
@@ -281,7 +296,7 @@ void take_state(From& from, const char* prefix, const Sizes& z, const Network& n
                 int64_t batch, Pointer* parts) {
   using T = std::remove_pointer_t<Pointer>;
   for (int p = 0; p < kStateParts; ++p)
-    parts[p] = from.template take<T>({prefix, kStateNames[p]}, batch * size_of_state(z, net, p));
+    parts[p] = take_part<T>(from, {prefix, kStateNames[p]}, batch, size_of_state(z, net, p));
 }
 
 // What `sequence` keeps of a group for the backward pass, but for what entered the layers.
@@ -292,7 +307,7 @@ void take_kept(From& from, const Sizes& z, const Network& net, int64_t steps, in
   lstm = from.template take<T>("gates and cells", rows * net.layers * kept_of_layer(net));
   records = from.template take<T>("records", rows * Record(z).size);
   memories = from.template take<T>("memories", chunks * batch * z.slots * z.word);
-  links = from.template take<T>("links", chunks * batch * z.slots * z.slots);
+  links = take_part<T>(from, "links", chunks * batch, size_of_input(z, kLink));
 }
 
 // args: flags, inputs, the start, kernels of interface and layers, their biases.
@@ -300,8 +315,8 @@ ffi::Error sequence(ffi::ThreadPool pool, ffi::Dictionary attributes, ffi::Remai
                     ffi::RemainingRets rets) {
   const Arguments given{args};
   constexpr int kFirst = 2;
-  const Sizes z = sizes_of(given, kFirst + kMemory);
-  const Network net = network_of(attributes, given, kFirst + kHidden);
+  const Sizes z = sizes_of(attributes, given, kFirst + kMemory);
+  const Network net = network_of(attributes, given, place_of_hidden(z, kFirst));
   const Options options = options_of(attributes);
   const int64_t steps = given.axis(0, 2), batch = given.axis(0, 1), rows = steps * batch;
   const int64_t chunk = chunk_of(attributes);
@@ -344,8 +359,8 @@ ffi::Error sequence_backward(ffi::ThreadPool pool, ffi::Dictionary attributes,
                              ffi::RemainingArgs args, ffi::RemainingRets rets) {
   const Arguments given{args};
   constexpr int kFirst = 1;
-  const Sizes z = sizes_of(given, kFirst + kMemory);
-  const Network net = network_of(attributes, given, kFirst + kHidden);
+  const Sizes z = sizes_of(attributes, given, kFirst + kMemory);
+  const Network net = network_of(attributes, given, place_of_hidden(z, kFirst));
   const Options options = options_of(attributes);
   const int64_t steps = given.axis(0, 2), batch = given.axis(0, 1), rows = steps * batch;
   const int64_t chunk = chunk_of(attributes), chunks = chunks_of(steps, chunk);
@@ -404,8 +419,8 @@ auto binding() {
 // The sizes of a network in `sequence` that follow from how this code lays numbers out; Python asks
 // for them (library.py), so that they are defined here alone.
 extern "C" void dncx_layout(int64_t slots, int64_t word, int64_t inputs, int64_t layers,
-                            int64_t hidden, int64_t* sizes) {
-  Sizes z{slots, word, kHeads, 0, 0};
+                            int64_t hidden, int64_t links, int64_t* sizes) {
+  Sizes z{slots, word, kHeads, 0, 0, links != 0};
   Network net{};
   net.inputs = inputs;
   net.layers = layers;

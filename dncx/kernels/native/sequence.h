@@ -33,6 +33,9 @@ inline int64_t size_of_state(const Sizes& z, const Network& net, int part) {
   return part == kWordsRead ? z.reads * z.word : net.layers * net.hidden;
 }
 
+// The parts as large as the memory, which are not copied for every step.
+inline bool is_large(int part) { return part == kMemory || part == kLink; }
+
 // What the backward pass needs of every step apart from memory and link: the parts of the new
 // state and of the trace, and the interface. All of it is small, N or W numbers at a time.
 struct Record {
@@ -57,7 +60,7 @@ constexpr int32_t kAlive = 1, kReset = 2;
 
 // ---- The interface ---------------------------------------------------------------------------
 
-// Where the read modes stand in the raw interface: backward, forward, content.
+// Where the read modes stand in the raw interface: backward, forward, content, or content alone.
 inline void mode_places(const Network& net, int* place) {
   place[0] = 0;
   place[1] = net.content_mode_second ? 2 : 1;
@@ -81,10 +84,11 @@ void squash(const Sizes& z, const Network& net, const T* raw, T* out) {
     } else if (part == kReadStrengths || part == kWriteStrength) {
       std::transform(raw, raw + count, out, strength);
     } else if (part == kReadMode) {
-      for (int64_t h = 0; h < count; h += 3) {
-        T highest = std::max({raw[h], raw[h + 1], raw[h + 2]}), total = 0;
-        for (int k = 0; k < 3; ++k) total += out[h + k] = std::exp(raw[h + place[k]] - highest);
-        for (int k = 0; k < 3; ++k) out[h + k] /= total;
+      const int modes = int(modes_of(z));
+      for (int64_t h = 0; h < count; h += modes) {
+        T highest = *std::max_element(raw + h, raw + h + modes), total = 0;
+        for (int k = 0; k < modes; ++k) total += out[h + k] = std::exp(raw[h + place[k]] - highest);
+        for (int k = 0; k < modes; ++k) out[h + k] /= total;
       }
     } else {
       std::transform(raw, raw + count, out, logistic);
@@ -108,10 +112,11 @@ void squash_backward(const Sizes& z, const Network& net, const T* parts, const T
       for (int64_t i = 0; i < count; ++i)
         d_raw[i] = d_parts[i] * -std::expm1((net.oneplus ? T(1) : T(0)) - parts[i]);
     } else if (part == kReadMode) {
-      for (int64_t h = 0; h < count; h += 3) {
+      const int modes = int(modes_of(z));
+      for (int64_t h = 0; h < count; h += modes) {
         T mean = 0;
-        for (int k = 0; k < 3; ++k) mean += parts[h + k] * d_parts[h + k];
-        for (int k = 0; k < 3; ++k) d_raw[h + place[k]] = parts[h + k] * (d_parts[h + k] - mean);
+        for (int k = 0; k < modes; ++k) mean += parts[h + k] * d_parts[h + k];
+        for (int k = 0; k < modes; ++k) d_raw[h + place[k]] = parts[h + k] * (d_parts[h + k] - mean);
       }
     } else {
       for (int64_t i = 0; i < count; ++i) d_raw[i] = d_parts[i] * parts[i] * (1 - parts[i]);
@@ -249,7 +254,7 @@ void forward_block(const Sizes& z, const Network& net, const Options& options,
   for (int p = 0; p < kStateParts; ++p) {
     sizes[p] = size_of_state(z, net, p);
     state[p] = a.state[p] + first * sizes[p];
-    if (p != kMemory && p != kLink) copy(a.start[p] + first * sizes[p], count * sizes[p], state[p]);
+    if (!is_large(p)) copy(a.start[p] + first * sizes[p], count * sizes[p], state[p]);
   }
   auto size = [&](int which) { return sizes[which]; };
   auto part = [&](int which, int64_t b) { return state[which] + b * sizes[which]; };
@@ -273,8 +278,8 @@ void forward_block(const Sizes& z, const Network& net, const Options& options,
         for (int p = 0; p < kStateParts; ++p) zero(part(p, b), size(p));
       if (keep && t % chunk == 0) {
         const int64_t place = t / chunk * batch + first + b;
-        copy(large(kMemory, t, b), size(kMemory), a.memories + place * z.slots * z.word);
-        copy(large(kLink, t, b), size(kLink), a.links + place * z.slots * z.slots);
+        copy(large(kMemory, t, b), size(kMemory), a.memories + place * size(kMemory));
+        copy(large(kLink, t, b), size(kLink), a.links + place * size(kLink));
       }
     }
     for (int64_t l = 0; l < L; ++l) {
@@ -321,20 +326,28 @@ void forward_block(const Sizes& z, const Network& net, const Options& options,
   }
 }
 
-// Link and memory after a step, from those before and what the step wrote: `link_step` and
-// `erase_and_write` without all that reads them, and on rows without padding. It runs as fast as
-// memory takes the results, which go to a buffer larger than the second-level cache.
+// The link after a step, from that before and what the step wrote: `link_step` without all that
+// reads it, and on rows without padding. It runs as fast as memory takes the results, which go to a
+// buffer larger than the second-level cache.
 template <class T>
-void replay(const Sizes& z, const T* link, const T* memory, const T* write, const T* precedence,
-            const T* erase, const T* vector, T* __restrict new_link, T* __restrict new_memory) {
-  const int64_t N = z.slots, W = z.word;
+void replay_link(const Sizes& z, const T* link, const T* write, const T* precedence,
+                 T* __restrict new_link) {
+  const int64_t N = z.slots;
   for (int64_t i = 0; i < N; ++i) {
     for (int64_t j = 0; j < N; ++j)
       new_link[i * N + j] = (1 - write[i] - write[j]) * link[i * N + j] + write[i] * precedence[j];
     new_link[i * N + i] = 0;
+  }
+}
+
+// The memory after a step, likewise: `erase_and_write`.
+template <class T>
+void replay_memory(const Sizes& z, const T* memory, const T* write, const T* erase, const T* vector,
+                   T* __restrict new_memory) {
+  const int64_t W = z.word;
+  for (int64_t i = 0; i < z.slots; ++i)
     for (int64_t j = 0; j < W; ++j)
       new_memory[i * W + j] = memory[i * W + j] * (1 - write[i] * erase[j]) + write[i] * vector[j];
-  }
 }
 
 template <class T>
@@ -355,7 +368,7 @@ void backward_block(const Sizes& z, const Network& net, const Options& options,
   const Record record(z);
   const int64_t H = net.hidden, L = net.layers, words = z.reads * z.word, xi = interface_size(z);
   const int64_t features = feature_count(z, net);
-  const int64_t N = z.slots, link_size = N * N, memory_size = N * z.word;
+  const int64_t link_size = size_of_input(z, kLink), memory_size = size_of_input(z, kMemory);
   int64_t wide = transposed.interface.width();
   for (const auto& layer : transposed.layers) wide = std::max(wide, layer.width());
   const int64_t entry = link_size + memory_size, none_size = std::max(record.size, L * H);
@@ -388,8 +401,10 @@ void backward_block(const Sizes& z, const Network& net, const Options& options,
       for (int64_t t = begin; t + 1 < end && (a.flags[t * batch + first + b] & kAlive); ++t) {
         const T *kept = record_at(t, b), *from = stacked(t, b);
         T* next = stacked(t + 1, b);
-        replay(z, from, from + link_size, kept + record.output[kWriteWeights], before(kPrecedence, t, b),
-               kept + record.interface[kErase], kept + record.interface[kWriteVector], next, next + link_size);
+        const T* write = kept + record.output[kWriteWeights];
+        if (z.links) replay_link(z, from, write, before(kPrecedence, t, b), next);
+        replay_memory(z, from + link_size, write, kept + record.interface[kErase],
+                      kept + record.interface[kWriteVector], next + link_size);
         if (a.flags[(t + 1) * batch + first + b] & kReset) std::fill(next, next + entry, T(0));
       }
     }

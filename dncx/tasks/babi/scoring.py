@@ -1,5 +1,6 @@
 """Loss, scores and texts of bAbI's episodes, which need only the vocabulary."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -28,6 +29,25 @@ class Tally(NamedTuple):
     wrong_questions: Int32[Array, " N"]
     words: Int32[Array, " N"]
     wrong_words: Int32[Array, " N"]
+
+
+class _Line(NamedTuple):
+    """A sentence; a question also has its answer and the one that the model gave, else ""."""
+
+    sentence: str
+    answer: str
+    given: str
+
+    def __str__(self) -> str:
+        text = f"{self.sentence} = {self.answer}" if self.answer else self.sentence
+        return text if self.given == self.answer else f"{text}   WRONG: {self.given}"
+
+
+class _Lines(NamedTuple):
+    """A story in lines."""
+
+    title: str
+    lines: list[_Line]
 
 
 class BabiScoring:
@@ -103,15 +123,34 @@ class BabiScoring:
 
     def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
         """The story, one sentence per line, with the right answers and the model's wrong ones."""
-        inputs, targets, mask, logits = (
-            np.asarray(x[0], np.float32)
-            for x in (episode.inputs, episode.targets, episode.mask, self._answers(outputs))
-        )
+        first = next(self._stories(outputs, episode))
+        return "\n  ".join([first.title, *map(str, first.lines)])
+
+    def wrong_answers(
+        self, outputs: Float[Array, "B T O"], episode: Episode
+    ) -> Iterator[tuple[str, str]]:
+        """See `ListsWrongAnswers`: the task, and the story up to the question."""
+        for title, lines in self._stories(outputs, episode):
+            for number, line in enumerate(lines):
+                if line.given != line.answer:
+                    facts = [before for before in lines[:number] if not before.answer]
+                    yield title, "\n  ".join([title, *map(str, [*facts, line])])
+
+    def _stories(self, outputs: Float[Array, "B T O"], episode: Episode) -> Iterator[_Lines]:
+        """The stories of a batch, line by line."""
+        tasks = np.asarray(episode.extra.task)
+        rows = (episode.inputs, episode.targets, episode.mask, self._answers(outputs))
+        for task, *row in zip(tasks, *map(np.asarray, rows), strict=True):
+            if task:
+                yield _Lines(f"task {task}", self._lines(*row))
+
+    def _lines(
+        self, inputs: np.ndarray, targets: np.ndarray, mask: np.ndarray, logits: np.ndarray
+    ) -> list[_Line]:
         steps = int(inputs.any(axis=-1).sum())
         shown = inputs[:steps].argmax(axis=-1)
-        ends = np.flatnonzero((shown == STOP) | (shown == QUESTION))
-        lines, start = [f"task {int(episode.extra.task[0])}"], 0
-        for end in ends:
+        lines, start = [], 0
+        for end in np.flatnonzero((shown == STOP) | (shown == QUESTION)):
             sentence = self._spell(shown[start:end], " ") + SIGNS[shown[end]]
             start = end + 1
             while start < steps and mask[start]:
@@ -120,12 +159,8 @@ class BabiScoring:
                 self._spell(rows[end + 1 : start].argmax(axis=-1), ",")
                 for rows in (targets, logits)
             )
-            if answer:
-                sentence += f" = {answer}"
-            if given != answer:
-                sentence += f"   WRONG: {given}"
-            lines.append(sentence)
-        return "\n  ".join(lines)
+            lines.append(_Line(sentence, answer, given))
+        return lines
 
     def _spell(self, tokens: np.ndarray, between: str) -> str:
         return between.join(self.tokens[token] for token in tokens)

@@ -20,6 +20,7 @@ class BabiSettings:
 
     name: ClassVar[str] = "babi"
     has_test_set: ClassVar[bool] = True
+    lists_wrong_answers: ClassVar[bool] = True
     training_only: ClassVar[tuple[str, ...]] = (
         "validation_share",
         "validation_seed",

@@ -1,0 +1,96 @@
+"""The origins of what is read: how much of a read word was written at each earlier step.
+
+Writing is linear in the write vector: a step adds w vᵀ to the memory and scales what was there by
+1 - w eᵀ. So the memory is a sum with one term per step, and a read word too. This holds for blurred
+weightings as well, where no single slot answers the question.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+
+from dncx.errors import UsageError
+from dncx.explore.record import EpisodeTrace
+
+ENDS = (".", "?")  # the signs that end a sentence
+# The sum of float32 terms differs from the memory by rounding only, relative to its largest number.
+_ROUNDING = 1e-3
+
+
+class Sentence(NamedTuple):
+    """A sentence of a story; it contains the answer to the question before it, if any.
+
+    Attributes:
+      first, last: its steps; `last` is that of its sign.
+      text: its words and its sign.
+    """
+
+    first: int
+    last: int
+    text: str
+
+
+def read_origins(episode: EpisodeTrace) -> Float32[np.ndarray, "T R T"]:
+    """The share of each read word that was written at each step.
+
+    The word that head r reads at step t is the sum of c_s over the steps s, where c_s is what is
+    left of the write of step s. The share of s is c_s · r_t / |r_t|²; the shares sum to 1. A share
+    is negative if c_s points away from the sum. Shares of a read word of zeros are 0.
+
+    Raises:
+      UsageError: if the writes of the trace do not make its memory: it did not start empty, or its
+        memory follows other equations.
+    """
+    time, slots, width = episode.memory.shape
+    parts = np.zeros((time, slots, width), np.float32)
+    shares = np.zeros((time, episode.num_read_heads, time), np.float32)
+    for step in range(time):
+        weights, erase = episode.write_weights[step], episode.erase_vectors[step]
+        parts[:step] *= np.prod(1 - weights[:, :, None] * erase[:, None, :], axis=0)
+        parts[step] = weights.T @ episode.write_vectors[step]
+        memory, read = parts.sum(axis=0), episode.read_words[step]
+        if not np.allclose(memory, episode.memory[step], atol=_ROUNDING * np.abs(memory).max()):
+            raise UsageError(f"the memory at step {step} is not the sum of the writes before it")
+        found = np.einsum("rn,snw,rw->rs", episode.read_weights[step], parts, read, optimize=True)
+        squares = (read**2).sum(axis=1, keepdims=True)
+        np.divide(found, squares, out=shares[step], where=squares > 0)
+    return shares
+
+
+def all_heads(episode: EpisodeTrace, shares: Float32[np.ndarray, "T R T"]) -> np.ndarray:
+    """[T, T]: the shares of all that is read at a step, by all heads together.
+
+    The heads count by the squared lengths of their words.
+
+    Args:
+      episode: the episode.
+      shares: its `read_origins`.
+    """
+    squares = (episode.read_words**2).sum(axis=-1)
+    total = np.maximum(squares.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return np.einsum("tr,trs->ts", squares / total, shares)
+
+
+def sentences(episode: EpisodeTrace) -> list[Sentence]:
+    """The sentences of a story in words, in order.
+
+    Raises:
+      UsageError: if the trace has no words.
+    """
+    if episode.words is None:
+        raise UsageError("this trace has no words, so it has no sentences")
+    found, start, said = [], 0, episode.words.inputs
+    counts = np.zeros(len(said)) if episode.mask is None else episode.mask
+    for step, word in enumerate(said):
+        if word in ENDS:
+            shown = [said[s] for s in range(start, step) if not counts[s]]
+            found.append(Sentence(start, step, " ".join(shown) + word))
+            start = step + 1
+    return found
+
+
+def by_sentence(shares: np.ndarray, story: list[Sentence]) -> np.ndarray:
+    """[..., sentences]: the shares [..., T], summed over the steps of each sentence."""
+    sums = [shares[..., part.first : part.last + 1].sum(axis=-1) for part in story]
+    return np.stack(sums, axis=-1)
