@@ -114,7 +114,7 @@ def custom_reason(role: Role, part: Any) -> str | None:
     base = _base(part, role)
     name, title = type(part).__name__, _TITLES.get(role, role)
     if base is None and type(part).__module__.startswith("dncx."):
-        return f"the kernel does not support the {title} {name}"
+        return f"the kernel does not support {name}"
     if base is None:
         return f"the {title} is custom ({name})"
     changed = [

@@ -165,6 +165,15 @@ FORMS = {
     "other content": (
         lambda: with_parts(content=OtherContent()), "xla", "OtherContent overrides __call__"),
     "flat content": (lambda: with_parts(content=FlatContent()), "xla", "FlatContent"),
+    "masked content": (
+        lambda: make(DNCConfig(**SIZES, content_mask=True)), "xla", "MaskedContentAddressing"),
+    "wiping": (lambda: make(DNCConfig(**SIZES, wipe_freed=True)), "xla", "wiping"),
+    "sharpened links": (
+        lambda: make(DNCConfig(**SIZES, sharpen_links=True)), "xla", "sharpened links"),
+    "norm of the interface": (
+        lambda: make(DNCConfig(**SIZES, interface_norm=True)), "native step", "the interface"),
+    "norm in the controller": (
+        lambda: make(DNCConfig(**SIZES, controller_norm=True)), "native step", "the controller"),
     "other freeness": (
         lambda: with_parts(freeness=OtherFreeness(3)), "xla",
         "OtherFreeness overrides write_allocation_weights"),
@@ -266,7 +275,12 @@ def test_no_native_kernel_here(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("two write heads", "1 write head, not 2"), ("other linkage", "overrides")]
+    ("name", "words"),
+    [
+        ("two write heads", "1 write head, not 2"),
+        ("other linkage", "overrides"),
+        ("masked content", "MaskedContentAddressing"),
+    ],
 )
 def test_native_where_it_cannot_be(name, words):
     cell = FORMS[name][0]()
