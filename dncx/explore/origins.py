@@ -1,8 +1,9 @@
 """The origins of what is read: how much of a read word was written at each earlier step.
 
 Writing is linear in the write vector: a step adds w vᵀ to the memory and scales what was there by
-1 - w eᵀ. So the memory is a sum with one term per step, and a read word too. This holds for blurred
-weightings as well, where no single slot answers the question.
+1 - w eᵀ (and by the retention, if freed content is wiped). So the memory is a sum with one term per
+step, and a read word too. This holds for blurred weightings as well, where no single slot answers
+the question.
 """
 
 from typing import NamedTuple
@@ -47,6 +48,8 @@ def read_origins(episode: EpisodeTrace) -> Float32[np.ndarray, "T R T"]:
     shares = np.zeros((time, episode.num_read_heads, time), np.float32)
     for step in range(time):
         weights, erase = episode.write_weights[step], episode.erase_vectors[step]
+        if episode.retention is not None:
+            parts[:step] *= episode.retention[step][:, None]
         parts[:step] *= np.prod(1 - weights[:, :, None] * erase[:, None, :], axis=0)
         parts[step] = weights.T @ episode.write_vectors[step]
         memory, read = parts.sum(axis=0), episode.read_words[step]
