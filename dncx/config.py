@@ -164,12 +164,13 @@ class DNCConfig:
         Everything else is as in `deepmind`. Their strengths are those of the paper
         (`strength_activation="oneplus"`).
         """
-        return cls(**(dict(content_mask=True, wipe_freed=True) | changes))
+        variant: dict[str, Any] = dict(content_mask=True, wipe_freed=True)
+        return cls(**(variant | changes))
 
     @classmethod
     def dnc_mds(cls, **changes: Any) -> "DNCConfig":
         """The DNC-MDS of the same authors: `dnc_md`, and sharpened links."""
-        return cls.dnc_md(**(dict(sharpen_links=True) | changes))
+        return cls.dnc_md(**({"sharpen_links": True} | changes))
 
     @classmethod
     def adnc(cls, **changes: Any) -> "DNCConfig":
@@ -178,7 +179,7 @@ class DNCConfig:
         Everything else is as in `deepmind`. The authors' LSTM has `forget_bias=0.0`, and they train
         with dropout (`--output_dropout`).
         """
-        variant = dict(linkage="none", interface_norm=True, controller_norm=True)
+        variant: dict[str, Any] = dict(linkage="none", interface_norm=True, controller_norm=True)
         return cls(**(variant | changes))
 
     @property

@@ -57,9 +57,7 @@ def interface_shapes(
     """
     reads, writes = num_read_heads, num_write_heads
     directions = 2 * writes if num_directions is None else num_directions
-    masks = {"read_masks": (reads, mask_size), "write_masks": (writes, mask_size)}
-    sharpness = dict.fromkeys(("forward_sharpness", "backward_sharpness"), (reads, writes))
-    return {
+    shapes: dict[str, tuple[int, ...]] = {
         "read_keys": (reads, word_size),
         "read_strengths": (reads,),
         "write_keys": (writes, word_size),
@@ -70,9 +68,12 @@ def interface_shapes(
         "allocation_gate": (writes,),
         "write_gate": (writes,),
         "read_mode": (reads, directions + 1),
-        **(masks if mask_size else {}),
-        **(sharpness if sharpen_links else {}),
     }
+    if mask_size:
+        shapes |= {"read_masks": (reads, mask_size), "write_masks": (writes, mask_size)}
+    if sharpen_links:
+        shapes |= dict.fromkeys(("forward_sharpness", "backward_sharpness"), (reads, writes))
+    return shapes
 
 
 def interface_ends(shapes: dict[str, tuple[int, ...]]) -> list[int]:

@@ -91,7 +91,7 @@ class TestRecord:
             ("memory", np.zeros((6, 4), np.float32), r"memory: must be float32 \[T N W\]"),
             ("usage", np.zeros((7, 4), np.float32), r"usage: must be float32 \[T N\]"),
             ("usage", np.zeros((6, 4)), "got float64"),
-            ("read_mode", np.zeros((6, 2, 4), np.float32), r"\[T R 1\+2\*M\]"),
+            ("read_mode", np.zeros((6, 2, 4), np.float32), r"\[T R 1\+2\*L\]"),
             ("outputs", None, "outputs: must be"),
             ("words", Words(("",) * 6, ("",) * 6, ("",) * 5), "words: must have 6 steps"),
         ],
