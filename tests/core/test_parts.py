@@ -168,7 +168,6 @@ def test_a_controller_for_other_inputs_is_refused():
         ({"least_mask": 0.1}, r"least_mask=0.1: needs content_mask"),
         ({"sharpen_links": True, "linkage": "none"}, r"sharpen_links=True: .*no links"),
         ({"least_mask": 1.0, "content_mask": True}, r"least_mask=1.0: must be less than 1"),
-        ({"wipe_freed": 1}, r"wipe_freed=1: must be True or False"),
     ],
 )
 def test_config_refuses(settings, message):
