@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from dncx.access import AccessState as AccessState
     from dncx.access import AccessTrace as AccessTrace
     from dncx.access import MemoryAccess as MemoryAccess
+    from dncx.addressing import ContentAddressing as ContentAddressing
     from dncx.addressing import Freeness as Freeness
+    from dncx.addressing import MaskedContentAddressing as MaskedContentAddressing
     from dncx.addressing import NoLinkage as NoLinkage
     from dncx.addressing import TemporalLinkage as TemporalLinkage
     from dncx.addressing import TemporalLinkageState as TemporalLinkageState
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from dncx.dnc import DNCTrace as DNCTrace
     from dncx.interface import Interface as Interface
     from dncx.parts import AccessLike as AccessLike
+    from dncx.parts import ContentLike as ContentLike
     from dncx.parts import ControllerLike as ControllerLike
     from dncx.parts import FreenessLike as FreenessLike
     from dncx.parts import LinkageLike as LinkageLike
@@ -53,7 +56,9 @@ _PACKAGES = (
 _HOMES = {
     "access": ("AccessState", "AccessTrace", "MemoryAccess"),
     "addressing": (
+        "ContentAddressing",
         "Freeness",
+        "MaskedContentAddressing",
         "NoLinkage",
         "TemporalLinkage",
         "TemporalLinkageState",
@@ -63,7 +68,7 @@ _HOMES = {
     "controllers": ("LSTM", "DeepLSTM", "FeedForward", "LSTMState"),
     "dnc": ("DNC", "DNCState", "DNCTrace"),
     "interface": ("Interface",),
-    "parts": ("AccessLike", "ControllerLike", "FreenessLike", "LinkageLike"),
+    "parts": ("AccessLike", "ContentLike", "ControllerLike", "FreenessLike", "LinkageLike"),
     "sequence": ("explain", "unroll", "unroll_with_trace"),
 }
 

@@ -8,18 +8,18 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from dncx.addressing import (
-    COSINE_EPSILON,
+    ContentAddressing,
     Freeness,
     NoLinkage,
     TemporalLinkage,
-    content_weights,
     erase_and_write,
+    retention,
+    sharpened,
 )
 from dncx.checks import check_dtype, check_instance, check_size, checked_arguments
 from dncx.glossary import (
     DirectionalWeights,
     Memory,
-    Number,
     ReadWeights,
     ReadWords,
     Usage,
@@ -43,7 +43,8 @@ from dncx.kernels.choice import (
     select_for_access,
 )
 from dncx.kernels.step import Options, access_step
-from dncx.parts import FreenessLike, LinkageLike
+from dncx.normalization import LayerNorm
+from dncx.parts import ContentLike, FreenessLike, LinkageLike
 
 
 class AccessState(NamedTuple):
@@ -107,10 +108,12 @@ class MemoryAccess(nnx.Module):
       word_size: W.
       num_read_heads: R.
       num_write_heads: M.
+      content: which slots are similar to a key; by default `ContentAddressing`.
       freeness: which slots are free; by default `Freeness`.
       linkage: the order of writing; by default `TemporalLinkage`. With `NoLinkage` all reads are
         by content.
-      cosine_epsilon, strength_activation, interface_bias, read_mode_order: see `DNCConfig`.
+      strength_activation, interface_bias, interface_norm, read_mode_order, wipe_freed,
+        sharpen_links: see `DNCConfig`.
       implementation: "plain", "xla" or "native" (dncx/kernels/README.md); None: the fastest
         one available. All give the same results except for rounding.
       rngs: `rngs.params()` draws the weights of the interface.
@@ -126,12 +129,15 @@ class MemoryAccess(nnx.Module):
         word_size: int = 16,
         num_read_heads: int = 4,
         num_write_heads: int = 1,
+        content: ContentLike[Any] | None = None,
         freeness: FreenessLike | None = None,
         linkage: LinkageLike[Any] | None = None,
-        cosine_epsilon: Number = COSINE_EPSILON,
         strength_activation: StrengthActivation = "softplus",
         interface_bias: bool = True,
+        interface_norm: bool = False,
         read_mode_order: ReadModeOrder = "backward, forward, content",
+        wipe_freed: bool = False,
+        sharpen_links: bool = False,
         implementation: Implementation | None = None,
         rngs: nnx.Rngs,
         param_dtype: DTypeLike = jnp.float32,
@@ -141,12 +147,15 @@ class MemoryAccess(nnx.Module):
         self.word_size = word_size = check_size("word_size", word_size)
         self.num_read_heads = num_read_heads = check_size("num_read_heads", num_read_heads)
         self.num_write_heads = num_write_heads = check_size("num_write_heads", num_write_heads)
-        self.cosine_epsilon = cosine_epsilon
         self.strength_activation: StrengthActivation = strength_activation
         self.read_mode_order: ReadModeOrder = read_mode_order
+        self.wipe_freed = wipe_freed
+        self.sharpen_links = sharpen_links
         self.implementation: Implementation | None = implementation
+        check_instance("content", content)
         check_instance("freeness", freeness)
         check_instance("linkage", linkage)
+        self.content: ContentLike[Any] = ContentAddressing() if content is None else content
         self.freeness: FreenessLike = Freeness(memory_size) if freeness is None else freeness
         self.linkage: LinkageLike[Any] = (
             TemporalLinkage(memory_size, num_write_heads) if linkage is None else linkage
@@ -158,6 +167,11 @@ class MemoryAccess(nnx.Module):
             kernel_init=fan_in_normal,
             param_dtype=param_dtype,
             rngs=rngs,
+        )
+        self.interface_norm = (
+            LayerNorm(self.interface_linear.out_features, rngs=rngs, param_dtype=param_dtype)
+            if interface_norm
+            else None
         )
 
     def initial_state(self, dtype: DTypeLike) -> AccessState:
@@ -173,14 +187,24 @@ class MemoryAccess(nnx.Module):
     @property
     def interface_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every part of ξ; see `dncx.interface.interface_shapes`."""
-        directions = 0 if isinstance(self.linkage, NoLinkage) else 2 * self.num_write_heads
         return interface_shapes(
-            self.word_size, self.num_read_heads, self.num_write_heads, directions
+            self.word_size,
+            self.num_read_heads,
+            self.num_write_heads,
+            num_directions=0 if isinstance(self.linkage, NoLinkage) else None,
+            mask_size=self.content.mask_size,
+            sharpen_links=self.sharpen_links,
         )
 
     def interface(self, controller_output: Float[Array, " H"]) -> Interface:
-        """ξ_t = W_ξ h_t (+ b), split into its parts, each squashed into its range."""
-        raw = split(self.interface_linear(controller_output), self.interface_shapes)
+        """ξ_t = W_ξ h_t (+ b), split into its parts, each squashed into its range.
+
+        With `interface_norm`, it is LN(W_ξ h_t + b).
+        """
+        vector = self.interface_linear(controller_output)
+        if self.interface_norm is not None:
+            vector = self.interface_norm(vector)
+        raw = split(vector, self.interface_shapes)
         return squash(raw, self.strength_activation, self.read_mode_order)
 
     def __call__(
@@ -203,10 +227,11 @@ class MemoryAccess(nnx.Module):
 
     @property
     def options(self) -> Options:
-        """The settings for the native kernel, which supports only dncx's own `Freeness`."""
+        """The settings for the native kernel, which supports only dncx's own parts."""
+        content: Any = self.content
         freeness: Any = self.freeness
         return Options(
-            cosine_epsilon=float(self.cosine_epsilon),
+            cosine_epsilon=float(content.epsilon),
             allocation_epsilon=float(freeness.epsilon),
             write_gradient=bool(freeness.write_gradient),
             links=not isinstance(self.linkage, NoLinkage),
@@ -225,16 +250,22 @@ class MemoryAccess(nnx.Module):
         allocation = self.freeness.write_allocation_weights(
             usage, xi.allocation_gate * xi.write_gate
         )
-        write_content = content_weights(
-            state.memory, xi.write_keys, xi.write_strengths, self.cosine_epsilon
+        write_content = self.content(
+            state.memory, xi.write_keys, xi.write_strengths, xi.write_masks
         )
         write_weights = gated_write_weights(
             allocation, write_content, xi.allocation_gate, xi.write_gate
         )
-        memory = write(state.memory, write_weights, xi.erase_vectors, xi.write_vectors)
+        kept = state.memory
+        if self.wipe_freed:  # after the lookup of the write, as in the authors' code
+            kept = retention(xi.free_gate, state.read_weights)[:, None] * kept
+        memory = write(kept, write_weights, xi.erase_vectors, xi.write_vectors)
 
         linkage, forward, backward = follow(state.linkage, write_weights, state.read_weights)
-        read_content = content_weights(memory, xi.read_keys, xi.read_strengths, self.cosine_epsilon)
+        if xi.forward_sharpness is not None and xi.backward_sharpness is not None:
+            forward = sharpened(forward, xi.forward_sharpness)
+            backward = sharpened(backward, xi.backward_sharpness)
+        read_content = self.content(memory, xi.read_keys, xi.read_strengths, xi.read_masks)
         read_weights = mixed_read_weights(xi.read_mode, backward, forward, read_content)
         read_words = read_weights @ memory
 

@@ -1,7 +1,7 @@
 """Addressing of the memory: by content, by free slots, and by the order of writing.
 
 Each of the three mechanisms of Graves et al. (2016) is a few pure functions for one example.
-`Freeness` and `TemporalLinkage` (or `NoLinkage`) bundle the functions into the parts that
+`ContentAddressing`, `Freeness` and `TemporalLinkage` bundle the functions into the parts that
 `dncx.MemoryAccess` takes; custom parts can replace them (dncx/parts.py).
 """
 
@@ -24,13 +24,19 @@ COSINE_EPSILON = 1e-6
 # A shorter vector counts as zero. Without an epsilon (the paper) its cosine would follow its
 # direction, which is rounding noise, with a gradient of size 1 / length, which would overflow.
 SHORTEST_VECTOR = 1e-6
+# Keeps the gradient of dˢ finite at slots that no link leads to (Csordás and Schmidhuber's value).
+SHARPENING_EPSILON = 1e-6
 # Keeps usage off exact zero, where the product over sorted usages would pass no gradient.
 ALLOCATION_EPSILON = 1e-6
 
 
 def vector_norms(vectors: Float[Array, "heads W"], epsilon: Number) -> Float[Array, " heads"]:
     """|v| = √(Σ v² + ε); 0, and with gradient 0, for vectors shorter than `SHORTEST_VECTOR`."""
-    squares = jnp.sum(vectors * vectors, axis=-1) + epsilon
+    return _root(jnp.sum(vectors * vectors, axis=-1) + epsilon)
+
+
+def _root(squares: Array) -> Array:
+    """√x; 0, and with gradient 0, for vectors shorter than `SHORTEST_VECTOR`."""
     long = squares >= SHORTEST_VECTOR**2
     return jnp.where(long, jnp.sqrt(jnp.where(long, squares, 1)), 0)
 
@@ -51,12 +57,99 @@ def content_weights(
 
     Source: Methods, "Content-based addressing".
     """
-    dots = keys @ memory.T
-    norms = vector_norms(keys, epsilon)[:, None] * vector_norms(memory, epsilon)[None, :] + epsilon
+    key_norms, memory_norms = vector_norms(keys, epsilon), vector_norms(memory, epsilon)
+    norms = key_norms[:, None] * memory_norms[None, :] + epsilon
+    return _most_similar(keys @ memory.T, norms, strengths)
+
+
+def masked_content_weights(
+    memory: Memory,
+    keys: Float[Array, "heads W"],
+    strengths: Float[Array, " heads"],
+    masks: Float[Array, "heads W"],
+    epsilon: Number = COSINE_EPSILON,
+) -> Float[Array, "heads N"]:
+    """C(M ∘ m, k ∘ m, β): content weights that compare a part of each word, one mask m per key.
+
+    Args:
+      memory, keys, strengths, epsilon: see `content_weights`.
+      masks: how far each number of a word counts, 0 to 1.
+
+    Source: Csordás and Schmidhuber 2019, arXiv:1904.10278, section 3.1.
+    """
+    squares = masks * masks
+    memory_norms = _root(squares @ (memory * memory).T + epsilon)  # of M[i] ∘ m
+    norms = vector_norms(keys * masks, epsilon)[:, None] * memory_norms + epsilon
+    return _most_similar((keys * squares) @ memory.T, norms, strengths)
+
+
+def _most_similar(
+    dots: Float[Array, "heads N"],
+    norms: Float[Array, "heads N"],
+    strengths: Float[Array, " heads"],
+) -> Float[Array, "heads N"]:
+    """softmax_i( β · dot[i] / norm[i] ), where the similarity is 0 if the norm is."""
     similarity = jnp.where(norms > 0, dots / jnp.where(norms > 0, norms, 1), 0)
     # β times a difference: the difference of two huge products is rounding error and overflows exp.
     highest = jax.lax.stop_gradient(similarity.max(axis=-1, keepdims=True))
     return jax.nn.softmax(strengths[:, None] * (similarity - highest), axis=-1)
+
+
+@known_to_kernels("content")
+class ContentAddressing(nnx.Module):
+    """Finds the slots whose content is similar to a key.
+
+    A custom content addressing is a `dncx.ContentLike`. It has no state.
+
+    Args:
+      epsilon: see `content_weights`; 0 in the paper.
+    """
+
+    mask_size = 0
+
+    def __init__(self, *, epsilon: Number = COSINE_EPSILON):
+        self.epsilon = epsilon
+
+    def __call__(
+        self,
+        memory: Memory,
+        keys: Float[Array, "heads W"],
+        strengths: Float[Array, " heads"],
+        masks: None = None,
+    ) -> Float[Array, "heads N"]:
+        """The content weighting of every head; see `content_weights`."""
+        return content_weights(memory, keys, strengths, self.epsilon)
+
+
+class MaskedContentAddressing(nnx.Module):
+    """Content addressing in which the controller selects the numbers of a word that count.
+
+    Args:
+      word_size: W; the mask of a head has as many numbers.
+      least_mask: λ; a mask is λ + (1 - λ) m with m from the controller, so that every number counts
+        a little. The authors use 0, and 0.1 for associative recall, which did not learn without.
+      epsilon: see `content_weights`.
+
+    Source: the DNC-M of Csordás and Schmidhuber 2019, arXiv:1904.10278, section 3.1.
+    """
+
+    def __init__(
+        self, word_size: int, *, least_mask: Number = 0.0, epsilon: Number = COSINE_EPSILON
+    ):
+        self.mask_size = check_size("word_size", word_size)
+        self.least_mask = least_mask
+        self.epsilon = epsilon
+
+    def __call__(
+        self,
+        memory: Memory,
+        keys: Float[Array, "heads W"],
+        strengths: Float[Array, " heads"],
+        masks: Float[Array, "heads W"],
+    ) -> Float[Array, "heads N"]:
+        """The content weighting of every head; see `masked_content_weights`."""
+        masks = self.least_mask + (1 - self.least_mask) * masks
+        return masked_content_weights(memory, keys, strengths, masks, self.epsilon)
 
 
 def product_over_heads(factors: Float[Array, "heads ..."]) -> Float[Array, "..."]:
@@ -210,6 +303,23 @@ def forward_weights(link: Link, read_weights: ReadWeights) -> DirectionalWeights
 def backward_weights(link: Link, read_weights: ReadWeights) -> DirectionalWeights:
     """b = Lᵀ w^r: the slots written right before those that were read; see `forward_weights`."""
     return jnp.einsum("mij,ri->rmj", link, read_weights)
+
+
+def sharpened(weights: DirectionalWeights, sharpness: Float[Array, "R M"]) -> DirectionalWeights:
+    """S(d, s)[i] = (d[i] + ε)ˢ / Σⱼ (d[j] + ε)ˢ: larger weights grow, and the sum becomes 1.
+
+    Without any link, the result is the same for all slots.
+
+    Args:
+      weights: forward or backward weights d.
+      sharpness: s ≥ 1.
+
+    Source: Csordás and Schmidhuber 2019, arXiv:1904.10278, section 3.3, with the ε of their code.
+    """
+    # A weight may be below 0 by a rounding error. (jnp.maximum would halve the gradient at 0.)
+    logs = jnp.log(jnp.where(weights < 0, 0, weights) + SHARPENING_EPSILON)
+    highest = jax.lax.stop_gradient(logs.max(axis=-1, keepdims=True))
+    return jax.nn.softmax(sharpness[:, :, None] * (logs - highest), axis=-1)
 
 
 @known_to_kernels("linkage")

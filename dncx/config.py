@@ -8,13 +8,20 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from dncx.access import MemoryAccess
-from dncx.addressing import ALLOCATION_EPSILON, COSINE_EPSILON, Freeness, NoLinkage
+from dncx.addressing import (
+    ALLOCATION_EPSILON,
+    COSINE_EPSILON,
+    ContentAddressing,
+    Freeness,
+    MaskedContentAddressing,
+    NoLinkage,
+)
 from dncx.checks import check_flag, check_number, check_size
 from dncx.controllers import LSTM, DeepLSTM, FeedForward
 from dncx.glossary import Number
 from dncx.interface import ReadModeOrder, StrengthActivation
 from dncx.kernels.choice import Implementation
-from dncx.parts import FreenessLike, LinkageLike
+from dncx.parts import ContentLike, FreenessLike, LinkageLike
 
 ControllerName = Literal["lstm", "deep_lstm", "feedforward"]
 ControllerDtype = Literal["float32", "bfloat16", None]
@@ -43,9 +50,11 @@ class DNCConfig:
       forget_bias: added to the LSTM's forget gate; 1 in the original, 0 in the paper.
       controller_gradient_clip: limit of the gradient of the controller's activations; None
         (off) in the original, 10 in the paper.
+      controller_norm: layer norm in the controller's LSTM, as in the ADNC; see `LSTM`.
       strength_activation: "softplus" in the original, "oneplus" in the paper.
       interface_bias: whether ξ = W h + b (the original) or W h (the paper).
-      output_bias: the same for the output layer.
+      interface_norm: layer norm of ξ before it is split, as in the ADNC.
+      output_bias: the same as `interface_bias`, for the output layer.
       read_mode_order: the order of the read modes in ξ. It changes only which weights produce
         which mode.
       cosine_epsilon: 1e-6 in the original, 0 in the paper; see `content_weights`.
@@ -54,9 +63,16 @@ class DNCConfig:
         False in the original, True in the paper.
       linkage: "temporal" for the links of original and paper, or "none": reads by content only,
         which is faster; see `NoLinkage`.
+      content_mask: masked content addressing, as in the DNC-M; see `MaskedContentAddressing`.
+      least_mask: see `MaskedContentAddressing`; below 1.
+      wipe_freed: M_{t-1} ∘ ψ_t instead of M_{t-1} in the write, as in the DNC-D: freeing a slot
+        also wipes its content.
+      sharpen_links: forward and backward weights raised to powers of at least 1 that the
+        controller emits, as in the DNC-S; see `sharpened`.
 
     Raises:
-      ValueError: if a size is below 1, a number is negative, or a name is not one of those above.
+      ValueError: if a size is below 1, a number is negative, a name is not one of those above, or
+        options exclude each other.
 
     Example:
       >>> DNCConfig.nature(memory_size=256, word_size=64).strength_activation
@@ -76,14 +92,20 @@ class DNCConfig:
     controller_dtype: ControllerDtype = None
     forget_bias: Number = 1.0
     controller_gradient_clip: Number | None = None
+    controller_norm: bool = False
     strength_activation: StrengthActivation = "softplus"
     interface_bias: bool = True
+    interface_norm: bool = False
     output_bias: bool = True
     read_mode_order: ReadModeOrder = "backward, forward, content"
     cosine_epsilon: Number = COSINE_EPSILON
     allocation_epsilon: Number = ALLOCATION_EPSILON
     usage_write_gradient: bool = False
     linkage: LinkageName = "temporal"
+    content_mask: bool = False
+    least_mask: Number = 0.0
+    wipe_freed: bool = False
+    sharpen_links: bool = False
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -103,6 +125,14 @@ class DNCConfig:
                 f"num_layers={self.num_layers}: controller='lstm' has one layer; "
                 "controller='deep_lstm' takes several"
             )
+        if self.controller == "feedforward" and self.controller_norm:
+            raise ValueError("controller_norm=True: controller='feedforward' has no LSTM layer")
+        if self.least_mask >= 1:
+            raise ValueError(f"least_mask={self.least_mask}: must be less than 1")
+        if self.least_mask and not self.content_mask:
+            raise ValueError(f"least_mask={self.least_mask}: needs content_mask")
+        if self.sharpen_links and self.linkage == "none":
+            raise ValueError("sharpen_links=True: linkage='none' has no links")
 
     @classmethod
     def deepmind(cls, **changes: Any) -> "DNCConfig":
@@ -127,6 +157,30 @@ class DNCConfig:
         )
         return cls(**(paper | changes))
 
+    @classmethod
+    def dnc_md(cls, **changes: Any) -> "DNCConfig":
+        """The DNC-MD of Csordás and Schmidhuber 2019 (arXiv:1904.10278): masks and wiping.
+
+        Everything else is as in `deepmind`. Their strengths are those of the paper
+        (`strength_activation="oneplus"`).
+        """
+        return cls(**(dict(content_mask=True, wipe_freed=True) | changes))
+
+    @classmethod
+    def dnc_mds(cls, **changes: Any) -> "DNCConfig":
+        """The DNC-MDS of the same authors: `dnc_md`, and sharpened links."""
+        return cls.dnc_md(**(dict(sharpen_links=True) | changes))
+
+    @classmethod
+    def adnc(cls, **changes: Any) -> "DNCConfig":
+        """The ADNC of Franke et al. 2018 (arXiv:1807.02658): layer norms, and no links.
+
+        Everything else is as in `deepmind`. The authors' LSTM has `forget_bias=0.0`, and they train
+        with dropout (`--output_dropout`).
+        """
+        variant = dict(linkage="none", interface_norm=True, controller_norm=True)
+        return cls(**(variant | changes))
+
     @property
     def controller_output_size(self) -> int:
         """H of this config's controller; a deep LSTM outputs all its layers."""
@@ -143,17 +197,18 @@ class DNCConfig:
             param_dtype=param_dtype,
             rngs=rngs,
         )
+        if self.controller == "feedforward":
+            return FeedForward(features, self.hidden_size, self.num_layers, **common)
+        common |= dict(forget_bias=self.forget_bias, norm=self.controller_norm)
         if self.controller == "lstm":
-            return LSTM(features, self.hidden_size, forget_bias=self.forget_bias, **common)
-        if self.controller == "deep_lstm":
-            common["forget_bias"] = self.forget_bias
-            return DeepLSTM(features, self.hidden_size, self.num_layers, **common)
-        return FeedForward(features, self.hidden_size, self.num_layers, **common)
+            return LSTM(features, self.hidden_size, **common)
+        return DeepLSTM(features, self.hidden_size, self.num_layers, **common)
 
     def make_access(
         self,
         controller_output_size: int | None = None,
         *,
+        content: ContentLike[Any] | None = None,
         freeness: FreenessLike | None = None,
         linkage: LinkageLike[Any] | None = None,
         implementation: Implementation | None = None,
@@ -164,9 +219,15 @@ class DNCConfig:
 
         Args:
           controller_output_size: H; by default that of this config's controller.
-          freeness, linkage, implementation: see `MemoryAccess`.
+          content, freeness, linkage, implementation: see `MemoryAccess`.
           rngs, param_dtype: see `DNC`.
         """
+        if content is None and self.content_mask:
+            content = MaskedContentAddressing(
+                self.word_size, least_mask=self.least_mask, epsilon=self.cosine_epsilon
+            )
+        elif content is None:
+            content = ContentAddressing(epsilon=self.cosine_epsilon)
         if freeness is None:
             freeness = Freeness(
                 self.memory_size,
@@ -181,12 +242,15 @@ class DNCConfig:
             word_size=self.word_size,
             num_read_heads=self.num_read_heads,
             num_write_heads=self.num_write_heads,
+            content=content,
             freeness=freeness,
             linkage=linkage,
-            cosine_epsilon=self.cosine_epsilon,
             strength_activation=self.strength_activation,
             interface_bias=self.interface_bias,
+            interface_norm=self.interface_norm,
             read_mode_order=self.read_mode_order,
+            wipe_freed=self.wipe_freed,
+            sharpen_links=self.sharpen_links,
             implementation=implementation,
             rngs=rngs,
             param_dtype=param_dtype,

@@ -20,6 +20,7 @@ from dncx.glossary import Number
 from dncx.initializers import RngSource, fan_in_normal
 from dncx.kernels.choice import known_to_kernels
 from dncx.kernels.derivatives import backward_only
+from dncx.normalization import LayerNorm
 
 
 class LSTMState(NamedTuple):
@@ -72,6 +73,19 @@ class _Controller(nnx.RNNCellBase):
         return 1
 
 
+class LSTMNorms(nnx.Module):
+    """The layer norms of an LSTM layer: one for each gate, whose bias is the gate's, one for c."""
+
+    def __init__(self, hidden_size: int, *, rngs: nnx.Rngs, param_dtype: DTypeLike):
+        options: dict[str, Any] = dict(rngs=rngs, param_dtype=param_dtype)
+        self.gates = nnx.List(LayerNorm(hidden_size, **options) for _ in range(4))
+        self.cell = LayerNorm(hidden_size, **options)
+
+    def of_gates(self, *gates: Float[Array, "*batch H"]) -> list[Float[Array, "*batch H"]]:
+        """LN(g) + b of each gate."""
+        return [norm(gate) for norm, gate in zip(self.gates, gates, strict=True)]
+
+
 @known_to_kernels("controller")
 class LSTM(_Controller):
     """c' = σ(f + b_f) c + σ(i) tanh(j), h' = σ(o) tanh(c'), with (i,j,f,o) = [x, h] W + b.
@@ -81,12 +95,16 @@ class LSTM(_Controller):
       hidden_size: H.
       forget_bias: added to f before its sigmoid: 1 in the original, 0 in the paper.
       gradient_clip: limit of the gradient that reaches h; 10 in the paper, None in the original.
+      norm: layer norm as in the ADNC: each of i, j, f, o is LN([x, h] W) + b, and
+        h' = σ(o) tanh(LN(c')). Each LN has a trainable scale, and the one of c' a bias. The biases
+        b are 0 at first.
       rngs: `rngs.params()` draws W and b, both with σ = 1/√(rows of W) as the original does.
       dtype: dtype of the product [x, h] W, for example "bfloat16"; None: param_dtype. See
         `dot_general_in`.
       param_dtype: dtype of weights and state.
 
-    Source: Sonnet 1's LSTM without peepholes; Methods, "Controller network".
+    Source: Sonnet 1's LSTM without peepholes; Methods, "Controller network". The norm: Franke,
+    Niehues, Waibel 2018, arXiv:1807.02658.
     """
 
     @checked_arguments()
@@ -97,6 +115,7 @@ class LSTM(_Controller):
         *,
         forget_bias: Number = 1.0,
         gradient_clip: Number | None = None,
+        norm: bool = False,
         rngs: nnx.Rngs,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
@@ -110,12 +129,14 @@ class LSTM(_Controller):
         self.gates = nnx.Linear(
             rows,
             4 * hidden_size,
+            use_bias=not norm,
             kernel_init=fan_in_normal,
             bias_init=jax.nn.initializers.truncated_normal(rows**-0.5),
             dot_general=dot_general_in(dtype, param_dtype),
             param_dtype=param_dtype,
             rngs=rngs,
         )
+        self.norms = LSTMNorms(hidden_size, rngs=rngs, param_dtype=param_dtype) if norm else None
 
     def initialize_carry(
         self,
@@ -133,8 +154,11 @@ class LSTM(_Controller):
         """One step: the new state, and its hidden part as output."""
         gates = self.gates(jnp.concatenate([inputs, carry.hidden], axis=-1))
         i, j, f, o = jnp.split(gates, 4, axis=-1)
+        if self.norms is not None:
+            i, j, f, o = self.norms.of_gates(i, j, f, o)
         cell = jax.nn.sigmoid(f + self.forget_bias) * carry.cell + jax.nn.sigmoid(i) * jnp.tanh(j)
-        hidden = clip_gradient(jax.nn.sigmoid(o) * jnp.tanh(cell), self.gradient_clip)
+        shown = cell if self.norms is None else self.norms.cell(cell)
+        hidden = clip_gradient(jax.nn.sigmoid(o) * jnp.tanh(shown), self.gradient_clip)
         return LSTMState(hidden, cell), hidden
 
 
@@ -148,7 +172,7 @@ class DeepLSTM(_Controller):
       input_size: features of χ.
       hidden_size: H of each layer; the output has `num_layers * hidden_size` features.
       num_layers: L.
-      forget_bias, gradient_clip, rngs, dtype, param_dtype: see `LSTM`.
+      forget_bias, gradient_clip, norm, rngs, dtype, param_dtype: see `LSTM`.
 
     Source: Methods, "Controller network".
     """
@@ -162,6 +186,7 @@ class DeepLSTM(_Controller):
         *,
         forget_bias: Number = 0.0,
         gradient_clip: Number | None = None,
+        norm: bool = False,
         rngs: nnx.Rngs,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
@@ -173,6 +198,7 @@ class DeepLSTM(_Controller):
                 hidden_size,
                 forget_bias=forget_bias,
                 gradient_clip=gradient_clip,
+                norm=norm,
                 rngs=rngs,
                 dtype=dtype,
                 param_dtype=param_dtype,

@@ -19,6 +19,8 @@ Symbols (Graves et al., Nature 538:471, 2016, Methods; t is the step):
     π^i_t       read_mode               ψ_t         retention
     u_t         usage                   a_t         allocation_weights
     c^w, c^r    write_content_weights, read_content_weights
+    m^w, m^r    write_masks, read_masks (DNC-M: Csordás and Schmidhuber, arXiv:1904.10278)
+    s_f, s_b    forward_sharpness, backward_sharpness (DNC-S: the same)
     w^w, w^r    write_weights, read_weights
     p_t         precedence_weights      L_t         link
     f_t, b_t    forward_weights, backward_weights

@@ -1,6 +1,7 @@
 """The interface ξ: the vector by which the controller controls the memory in one step."""
 
 import math
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
@@ -16,7 +17,9 @@ class Interface(NamedTuple):
     """The parts of ξ, in the paper's order and under the original's names.
 
     `read_mode` is always ordered backward x M, forward x M, content; with one write head
-    the columns are [backward, forward, content]. Without links there is only content.
+    the columns are [backward, forward, content]. Without links there is only content. The masks
+    exist only if the content addressing has a `mask_size` K, and the sharpness only with
+    `sharpen_links` (`DNCConfig`).
     """
 
     read_keys: Float[Array, "R W"]
@@ -29,19 +32,33 @@ class Interface(NamedTuple):
     allocation_gate: Float[Array, " M"]
     write_gate: Float[Array, " M"]
     read_mode: Float[Array, "R modes"]
+    read_masks: Float[Array, "R K"] | None = None
+    write_masks: Float[Array, "M K"] | None = None
+    forward_sharpness: Float[Array, "R M"] | None = None
+    backward_sharpness: Float[Array, "R M"] | None = None
 
 
 def interface_shapes(
-    word_size: int, num_read_heads: int, num_write_heads: int, num_directions: int | None = None
+    word_size: int,
+    num_read_heads: int,
+    num_write_heads: int,
+    *,
+    num_directions: int | None = None,
+    mask_size: int = 0,
+    sharpen_links: bool = False,
 ) -> dict[str, tuple[int, ...]]:
     """The shape of every part of ξ by its name, in the order of the vector.
 
     Args:
       word_size, num_read_heads, num_write_heads: W, R, M.
       num_directions: forward and backward weightings of a read head; by default 2 M.
+      mask_size: K, numbers of each head's mask; 0: no masks.
+      sharpen_links: whether there is a sharpness for every direction.
     """
     reads, writes = num_read_heads, num_write_heads
     directions = 2 * writes if num_directions is None else num_directions
+    masks = {"read_masks": (reads, mask_size), "write_masks": (writes, mask_size)}
+    sharpness = dict.fromkeys(("forward_sharpness", "backward_sharpness"), (reads, writes))
     return {
         "read_keys": (reads, word_size),
         "read_strengths": (reads,),
@@ -53,6 +70,8 @@ def interface_shapes(
         "allocation_gate": (writes,),
         "write_gate": (writes,),
         "read_mode": (reads, directions + 1),
+        **(masks if mask_size else {}),
+        **(sharpness if sharpen_links else {}),
     }
 
 
@@ -64,18 +83,26 @@ def interface_ends(shapes: dict[str, tuple[int, ...]]) -> list[int]:
 def split(vector: Float[Array, " xi"], shapes: dict[str, tuple[int, ...]]) -> Interface:
     """Splits ξ into its parts, row by row."""
     parts = jnp.split(vector, interface_ends(shapes)[:-1])
-    return Interface(*(p.reshape(s) for p, s in zip(parts, shapes.values(), strict=True)))
+    named = zip(shapes.items(), parts, strict=True)
+    return Interface(**{name: part.reshape(shape) for (name, shape), part in named})
 
 
 def strengths(raw: Float[Array, " heads"], activation: StrengthActivation) -> Array:
     """β = log(1 + eˣ), or with oneplus 1 + log(1 + eˣ) (Methods, "Interface parameters")."""
-    return jax.nn.softplus(raw) + (1 if activation == "oneplus" else 0)
+    return oneplus(raw) if activation == "oneplus" else jax.nn.softplus(raw)
+
+
+def oneplus(raw: Array) -> Array:
+    """1 + log(1 + eˣ), at least 1 (Methods, "Interface parameters")."""
+    return 1 + jax.nn.softplus(raw)
 
 
 def squash(
     raw: Interface, strength_activation: StrengthActivation, read_mode_order: ReadModeOrder
 ) -> Interface:
-    """Maps every part to its range: gates and erases to [0,1], strengths to ≥ 0 (or ≥ 1).
+    """Maps every part to its range: gates, erases and masks to [0,1], strengths to ≥ 0 (or ≥ 1).
+
+    The sharpness of links is at least 1.
 
     Args:
       raw: the parts as the linear layer returns them.
@@ -97,4 +124,13 @@ def squash(
         allocation_gate=jax.nn.sigmoid(raw.allocation_gate),
         write_gate=jax.nn.sigmoid(raw.write_gate),
         read_mode=read_mode,
+        read_masks=_if_any(jax.nn.sigmoid, raw.read_masks),
+        write_masks=_if_any(jax.nn.sigmoid, raw.write_masks),
+        forward_sharpness=_if_any(oneplus, raw.forward_sharpness),
+        backward_sharpness=_if_any(oneplus, raw.backward_sharpness),
     )
+
+
+def _if_any(function: Callable[[Array], Array], raw: Array | None) -> Array | None:
+    """The function of a part; None for a part that this interface does not have."""
+    return None if raw is None else function(raw)

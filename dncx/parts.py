@@ -3,6 +3,8 @@
     part        dncx's own                         passed as
     controller  LSTM, DeepLSTM, FeedForward        DNC(..., controller=...)
     access      MemoryAccess                       DNC(..., access=...)
+    content     ContentAddressing,                 config.make_access(content=...)
+                MaskedContentAddressing
     freeness    Freeness                           config.make_access(freeness=...)
     linkage     TemporalLinkage, NoLinkage         config.make_access(linkage=...)
 
@@ -19,9 +21,17 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from dncx.glossary import DirectionalWeights, ReadWeights, ReadWords, Usage, WriteWeights
+from dncx.glossary import (
+    DirectionalWeights,
+    Memory,
+    ReadWeights,
+    ReadWords,
+    Usage,
+    WriteWeights,
+)
 
 State = TypeVar("State")  # a tree of arrays
+Masks = TypeVar("Masks", contravariant=True)  # [heads, K], or None if mask_size is 0
 
 
 @runtime_checkable
@@ -44,6 +54,35 @@ class ControllerLike(Protocol[State]):
 
 RecurrentCell = ControllerLike
 """A recurrent cell for `dncx.unroll`, for example a DNC."""
+
+
+@runtime_checkable
+class ContentLike(Protocol[Masks]):
+    """Content-based addressing: the slots that are similar to a key, for reading and writing.
+
+    `mask_size` is how many more numbers than key and strength a head needs, for example the word
+    size if the controller masks a part of the words, and 0 if it needs none. The controller emits
+    them like gates: they lie in [0, 1].
+    """
+
+    @property
+    def mask_size(self) -> int:
+        """K, additional numbers for each head; 0: none."""
+        ...
+
+    def __call__(
+        self,
+        memory: Memory,
+        keys: Float[Array, "heads W"],
+        strengths: Float[Array, " heads"],
+        masks: Masks,
+        /,
+    ) -> Float[Array, "heads N"]:
+        """One weighting over the slots for each head.
+
+        `masks` has the shape [heads, K]; with a `mask_size` of 0 it is None.
+        """
+        ...
 
 
 @runtime_checkable

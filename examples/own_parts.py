@@ -1,4 +1,4 @@
-"""A custom linkage and a custom controller in a DNC, without changing the library.
+"""A custom linkage, content addressing and controller in a DNC, without changing the library.
 
 python examples/own_parts.py
 """
@@ -30,6 +30,19 @@ class FadingLinkage(dncx.TemporalLinkage):
         return state._replace(link=rate * state.link), rate * forward, rate * backward
 
 
+class DotProductContent(nnx.Module):
+    """Content addressing by dot products instead of cosines, with a learned scale per head.
+
+    `dncx.ContentLike` defines its method and `mask_size`: the numbers that the controller emits for
+    each head in addition to key and strength. Here it emits one, which scales the key.
+    """
+
+    mask_size = 1
+
+    def __call__(self, memory, keys, strengths, masks):
+        return jax.nn.softmax(strengths[:, None] * (masks * keys @ memory.T))
+
+
 class ResidualController(nnx.RNNCellBase):
     """A controller is any flax recurrent cell: here a GRU with a skip connection."""
 
@@ -54,7 +67,9 @@ def main() -> None:
     input_size, output_size, hidden_size = 6, 5, 32
     config = dncx.DNCConfig(memory_size=16, word_size=8, num_read_heads=2)
     controller = ResidualController(input_size + 2 * 8, hidden_size, rngs=rngs)
-    access = config.make_access(hidden_size, linkage=FadingLinkage(16, rngs=rngs), rngs=rngs)
+    access = config.make_access(
+        hidden_size, content=DotProductContent(), linkage=FadingLinkage(16, rngs=rngs), rngs=rngs
+    )
     cell = dncx.DNC(
         input_size, output_size, config, controller=controller, access=access, rngs=rngs
     )

@@ -26,6 +26,7 @@ ORDER = [
     "kernels.compiler",
     "kernels.library",
     "kernels.choice",
+    "normalization",
     "addressing",
     "interface",
     "parts",

@@ -78,6 +78,16 @@ class EpisodeTrace:
     read_words: Float32[np.ndarray, "T R W"]
     """Vector that was read."""
 
+    read_masks: Float32[np.ndarray, "T R K"] | None = None
+    """How far each number of a word counts in the read's content lookup, 0 to 1; missing without
+    masks."""
+    write_masks: Float32[np.ndarray, "T M K"] | None = None
+    """The same for the write's content lookup."""
+    forward_sharpness: Float32[np.ndarray, "T R M"] | None = None
+    """Power to which the forward weights are raised, at least 1; missing if links are not
+    sharpened."""
+    backward_sharpness: Float32[np.ndarray, "T R M"] | None = None
+    """The same for the backward weights."""
     precedence_weights: Float32[np.ndarray, "T M N"] | None = None
     """Degree to which each slot was the last one written; missing without links."""
     link: Float32[np.ndarray, "T M N N"] | None = None

@@ -195,7 +195,7 @@ def _run(
         **{name: getattr(state, name) for name in ("memory", "usage")},
         **{name: getattr(state, name) for name in ("read_weights", "write_weights")},
         **{name: linkage[name] for name in kept if name in linkage},
-        **trace.access.interface._asdict(),
+        **{name: x for name, x in trace.access.interface._asdict().items() if x is not None},
         **{name: x for name, x in trace.access._asdict().items() if name != "interface"},
     }
 

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from dncx.access import MemoryAccess
-from dncx.addressing import Freeness, TemporalLinkage
+from dncx.addressing import ContentAddressing, Freeness, TemporalLinkage
 from dncx.config import DNCConfig
 from dncx.controllers import LSTM
 from dncx.dnc import DNC
@@ -126,14 +126,19 @@ def _check_equations(cell: DNC) -> None:
     same = (
         type(cell.controller) is LSTM
         and cell.controller.forget_bias == original.forget_bias
+        and cell.controller.norms is None
         and type(access) is MemoryAccess
+        and type(access.content) is ContentAddressing
         and type(access.freeness) is Freeness
         and type(access.linkage) is TemporalLinkage
         and access.freeness.epsilon == original.allocation_epsilon
-        and access.cosine_epsilon == original.cosine_epsilon
+        and access.content.epsilon == original.cosine_epsilon
         and access.strength_activation == original.strength_activation
         and access.read_mode_order == original.read_mode_order
         and access.interface_linear.use_bias
+        and access.interface_norm is None
+        and not access.wipe_freed
+        and not access.sharpen_links
         and cell.output_linear.use_bias
     )
     if not same:

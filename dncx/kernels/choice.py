@@ -18,7 +18,8 @@ from dncx.kernels import library
 # native: C++ for the CPU.
 Implementation = Literal["plain", "xla", "native"]
 FormName = Literal["native sequence", "native step", "xla", "plain"]
-Role = Literal["cell", "access", "freeness", "linkage", "controller"]
+Role = Literal["cell", "access", "content", "freeness", "linkage", "controller"]
+_TITLES: dict[Role, str] = {"content": "content addressing"}  # a noun for messages
 Class = TypeVar("Class", bound=type)
 
 # The kernel keeps a vector of each read head in registers while it processes a row of the link.
@@ -111,11 +112,11 @@ def select_for_access(access: Any, dtype: Any) -> Form:
 def custom_reason(role: Role, part: Any) -> str | None:
     """The reason why the fast forms do not support a part; None if they do."""
     base = _base(part, role)
-    name = type(part).__name__
+    name, title = type(part).__name__, _TITLES.get(role, role)
     if base is None and type(part).__module__.startswith("dncx."):
-        return f"the kernel does not support the {role} {name}"
+        return f"the kernel does not support {name}"
     if base is None:
-        return f"the {role} is custom ({name})"
+        return f"the {title} is custom ({name})"
     changed = [
         method
         for method, own in vars(base).items()
@@ -125,7 +126,7 @@ def custom_reason(role: Role, part: Any) -> str | None:
     ]
     if not changed:
         return None
-    reason = f"the {role} is custom ({name} overrides {', '.join(changed)})"
+    reason = f"the {title} is custom ({name} overrides {', '.join(changed)})"
     _tell_once(reason)
     return reason
 
@@ -144,10 +145,17 @@ def _base(part: Any, role: Role) -> type | None:
 def _why_no_steps(access: Any, dtype: str) -> str | None:
     if jax.default_backend() != "cpu":
         return f"the native kernel runs on the CPU, not on {jax.default_backend()}"
-    if reason := custom_reason("freeness", access.freeness):
+    reason = (
+        custom_reason("content", access.content)
+        or custom_reason("freeness", access.freeness)
+        or custom_reason("linkage", access.linkage)
+    )
+    if reason:
         return reason
-    if reason := custom_reason("linkage", access.linkage):
-        return reason
+    if access.wipe_freed:
+        return "the kernel does not support wiping of freed content"
+    if access.sharpen_links:
+        return "the kernel does not support sharpened links"
     if access.num_write_heads != 1:
         return f"the native kernel supports 1 write head, not {access.num_write_heads}"
     if access.num_read_heads > MOST_READ_HEADS:
@@ -155,7 +163,7 @@ def _why_no_steps(access: Any, dtype: str) -> str | None:
             f"the native kernel supports at most {MOST_READ_HEADS} read heads, not "
             f"{access.num_read_heads}"
         )
-    settings = (access.cosine_epsilon, access.freeness.epsilon)
+    settings = (access.content.epsilon, access.freeness.epsilon)
     if not all(isinstance(setting, int | float) for setting in settings):
         return "an epsilon is not a Python number"
     if dtype not in library.NUMBERS:
@@ -171,12 +179,16 @@ def _why_no_sequences(cell: Any) -> str | None:
     )
     if reason:
         return reason
+    if cell.access.interface_norm is not None:
+        return "the kernel does not support layer norm of the interface"
     layers = list(getattr(cell.controller, "layers", [cell.controller]))
     for layer in layers:
         if not hasattr(layer, "gates"):
             return f"a layer of the controller is custom ({type(layer).__name__})"
         if reason := custom_reason("controller", layer):
             return reason
+        if layer.norms is not None:
+            return "the kernel does not support layer norm in the controller"
     if len({(layer.forget_bias, layer.gradient_clip) for layer in layers}) > 1:
         return "the layers of the controller differ in forget_bias or gradient_clip"
     linears = [("interface", cell.access.interface_linear)]

@@ -58,6 +58,12 @@ def network_config(settings: ModelSettings, input_size: int, output_size: int) -
         num_write_heads=settings.num_write_heads,
         hidden_size=settings.hidden_size,
         num_layers=settings.num_layers,
+        controller_norm=settings.controller_norm,
+        interface_norm=settings.interface_norm,
+        content_mask=settings.content_mask,
+        least_mask=settings.least_mask,
+        wipe_freed=settings.wipe_freed,
+        sharpen_links=settings.sharpen_links,
         linkage=settings.linkage,
     )
     if settings.controller != "default":

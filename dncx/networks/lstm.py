@@ -63,6 +63,7 @@ class LSTMNetwork(nnx.RNNCellBase):
             config.num_layers,
             forget_bias=config.forget_bias,
             gradient_clip=config.controller_gradient_clip,
+            norm=config.controller_norm,
             dtype=config.controller_dtype,
             **dtypes,
         )

@@ -97,7 +97,41 @@ def _turing(task: Any) -> TrainSettings[Any]:
     )
 
 
+def _masked(**variant: Any) -> TrainSettings[Any]:
+    """Settings of Csordás and Schmidhuber on bAbI, for a DNC-MD or one with another option.
+
+    The settings are those of their code, which adds its weight decay to the gradients.
+    """
+    return settings_of(
+        BabiSettings(),
+        model=ModelSettings(
+            memory_size=256,
+            word_size=64,
+            num_read_heads=4,
+            hidden_size=256,
+            embedding_size=128,
+            content_mask=True,
+            wipe_freed=True,
+            **variant,
+        ),
+        optimizer=OptimizerSettings(
+            learning_rate=1e-4,
+            momentum=0.9,
+            rmsprop_decay=0.99,
+            max_grad_norm=10.0,
+            weight_decay=1e-5,
+        ),
+        run=dict(
+            batch_size=2,
+            num_training_iterations=500_000,
+            validation_interval=20_000,
+            checkpoint_interval=5_000,
+        ),
+    )
+
+
 _UNTRAINED = "We have not trained it to the end"
+_CSORDAS = "Csordás and Schmidhuber 2019, table 1"
 _TABLE_2 = "Graves et al. 2016, Extended Data Table 2. Paper"
 _SERIES = CopySettings(min_length=5, max_length=5, num_sequences=10)
 PRESETS: dict[str, Preset] = {
@@ -175,6 +209,42 @@ PRESETS: dict[str, Preset] = {
             batch_size=1,
             rate=1e-4,
             validation_interval=50_000,
+        ),
+    ),
+    "dnc-md": Preset(
+        f"{_CSORDAS} (DNC-MD): 9.5 % mean error, with 3 blank steps before each answer, which are "
+        f"left out here. {_UNTRAINED}.",
+        _masked(),
+    ),
+    "dnc-mds": Preset(
+        f"{_CSORDAS} (DNC-MDS): 11.0 % mean error, with 3 blank steps before each answer, which "
+        f"are left out here. {_UNTRAINED}.",
+        _masked(sharpen_links=True),
+    ),
+    "adnc": Preset(
+        "Franke, Niehues, Waibel 2018, the ADNC in one direction: 6.3 % mean error. Sizes and "
+        "settings of the authors' code, whose forget bias is 0 (here 1); 50 epochs. "
+        f"{_UNTRAINED}.",
+        settings_of(
+            BabiSettings(longest=500),
+            model=ModelSettings(
+                memory_size=192,
+                word_size=64,
+                num_read_heads=4,
+                hidden_size=256,
+                linkage="none",
+                interface_norm=True,
+                controller_norm=True,
+            ),
+            optimizer=OptimizerSettings(
+                learning_rate=3e-5, momentum=0.9, max_grad_value=10.0, output_dropout=0.1
+            ),
+            run=dict(
+                batch_size=32,
+                num_training_iterations=86_000,
+                validation_interval=5_000,
+                checkpoint_interval=1_000,
+            ),
         ),
     ),
     "nature-traversal": Preset(

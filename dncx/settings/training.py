@@ -49,6 +49,18 @@ class ModelSettings(CheckedFields):
     """Size of a learned embedding of the inputs; 0: none."""
     controller_dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the controller's products."""
+    controller_norm: bool = False
+    """Layer norm in the controller's LSTM (ADNC)."""
+    interface_norm: bool = False
+    """Layer norm of the interface vector (ADNC)."""
+    content_mask: bool = False
+    """Lookups by content that compare a part of each word (DNC-M)."""
+    least_mask: float = 0.0
+    """Least value of such a mask; 0.1 for associative recall in the DNC-M."""
+    wipe_freed: bool = False
+    """Wipe the content of slots that are freed (DNC-D)."""
+    sharpen_links: bool = False
+    """Sharpen forward and backward weights (DNC-S)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,8 @@ from dncx.settings.training import TrainSettings
 from dncx.tasks.babi.settings import BabiSettings
 
 _MEMORY = ("memory_size", "word_size", "num_read_heads", "num_write_heads")
+# Options of a DNC's memory.
+_VARIANTS = ("interface_norm", "content_mask", "least_mask", "wipe_freed", "sharpen_links")
 
 
 def refuse_unused(settings: Any, given: Collection[str], kind: str | None = None) -> None:
@@ -55,9 +57,11 @@ def _in_training(settings: TrainSettings[Any]) -> dict[str, str]:
     model, found = settings.model, {}
     if model.model == "lstm":
         reason = "model=lstm has no memory"
-        found |= dict.fromkeys(_MEMORY, reason)
+        found |= dict.fromkeys((*_MEMORY, *_VARIANTS), reason)
         found["controller"] = "model=lstm is a deep LSTM"
         found["clip_value"] = "model=lstm does not clip"
+    if model.model == "ntm":
+        found |= dict.fromkeys(_VARIANTS, "model=ntm does not have the memory access of a DNC")
     if model.model != "dnc":
         found["linkage"] = f"model={model.model} has no links"
         found["implementation"] = f"model={model.model} has a single implementation"

@@ -29,6 +29,12 @@ OTHER = {
     "embedding_size": 7,
     "linkage": "none",
     "controller_dtype": "bfloat16",
+    "controller_norm": True,
+    "interface_norm": True,
+    "content_mask": True,
+    "least_mask": 0.1,
+    "wipe_freed": True,
+    "sharpen_links": True,
 }
 
 

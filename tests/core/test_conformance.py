@@ -32,11 +32,20 @@ CONFIGS["no links-lstm-2r1w"] = DNCConfig(linkage="none", num_read_heads=2, **SI
 CONFIGS["no links-feedforward-1r3w"] = DNCConfig.nature(
     linkage="none", controller="feedforward", num_read_heads=1, num_write_heads=3, **SIZES
 )
+# All options of later publications, in two groups, as not all go together.
+CONFIGS["variants-lstm-2r1w"] = DNCConfig.dnc_mds(
+    least_mask=0.1, interface_norm=True, controller_norm=True, num_read_heads=2, **SIZES
+)
+CONFIGS["variants-deep_lstm-1r3w"] = DNCConfig.nature(
+    content_mask=True, wipe_freed=True, sharpen_links=True, interface_norm=True,
+    controller_norm=True, num_layers=2, num_read_heads=1, num_write_heads=3, **SIZES,
+)  # fmt: skip
+CONFIGS["adnc-lstm-2r1w"] = DNCConfig.adnc(num_read_heads=2, **SIZES)
 # Each two of preset, controller and heads meet in one of these; the others are left to CI.
 PAIRS = {
     "deepmind-lstm-2r1w", "deepmind-deep_lstm-1r3w", "deepmind-feedforward-2r1w",
     "nature-lstm-1r3w", "nature-deep_lstm-2r1w", "nature-feedforward-1r3w", "bfloat16-lstm-2r1w",
-    "no links-lstm-2r1w",
+    "no links-lstm-2r1w", "variants-lstm-2r1w",
 }  # fmt: skip
 CASES = [name for name in CONFIGS if name in PAIRS]
 CASES += later(*(name for name in CONFIGS if name not in PAIRS))

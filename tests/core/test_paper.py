@@ -1,9 +1,9 @@
-"""The `nature` preset against the paper's equations, written out in NumPy loops."""
+"""The `nature` preset, and the published variants of it, against equations in NumPy loops."""
 
 import jax
 import numpy as np
 import pytest
-from conftest import assert_relative
+from conftest import assert_relative, later
 from flax import nnx
 
 from dncx import DNC, DNCConfig, unroll
@@ -28,8 +28,17 @@ def cosine(u, v):
     return u @ v / lengths if lengths > 0 else 0.0
 
 
-def content(memory, key, strength):
-    return softmax(np.array([strength * cosine(key, row) for row in memory]))
+def content(memory, key, strength, mask):
+    return softmax(np.array([strength * cosine(key * mask, row * mask) for row in memory]))
+
+
+def layer_norm(x, weights):
+    return weights["scale"] * (x - x.mean()) / np.sqrt(x.var() + 1e-6) + weights["bias"]
+
+
+def sharpen(weights, sharpness):
+    powers = np.array([(weight + 1e-6) ** sharpness for weight in weights])
+    return powers / powers.sum()
 
 
 def allocation(usage):
@@ -40,19 +49,43 @@ def allocation(usage):
     return weights
 
 
-def run_paper(gates, w_xi, w_out, inputs, links=True):
-    """Methods, in the paper's order, step by step and slot by slot; also without links."""
+def run_layer(layer, inputs, cell, normalized):
+    """[h; c] of an LSTM layer, with layer norm as in the ADNC if it is normalized."""
+    gates = inputs @ layer["gates"]["kernel"]
+    if normalized:
+        norms = layer["norms"]
+        parts = np.split(gates, 4)
+        i, s, f, o = [layer_norm(part, norms["gates"][n]) for n, part in enumerate(parts)]
+    else:
+        i, s, f, o = np.split(gates + layer["gates"]["bias"], 4)
+    cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(s)
+    shown = layer_norm(cell, layer["norms"]["cell"]) if normalized else cell
+    return sigmoid(o) * np.tanh(shown), cell
+
+
+def run_paper(params, inputs, config):
+    """Methods, in the paper's order, step by step and slot by slot, with the variants' equations.
+
+    The variants: Csordás and Schmidhuber 2019 (masks, wiping, sharpness), Franke et al. 2018 (layer
+    norms, no links).
+    """
+    access, least = params["access"], config.least_mask
     hidden, cell = np.zeros((LAYERS, H)), np.zeros((LAYERS, H))
     memory, link, usage = np.zeros((N, W)), np.zeros((N, N)), np.zeros(N)
     precedence, written, read = np.zeros(N), np.zeros(N), np.zeros((R, N))
     words, outputs = np.zeros((R, W)), []
     for x in inputs:
         chi, below = np.concatenate([x, words.ravel()]), np.zeros(0)
-        for layer, (kernel, bias) in enumerate(gates):
-            i, s, f, o = np.split(np.concatenate([chi, below, hidden[layer]]) @ kernel + bias, 4)
-            cell[layer] = sigmoid(f) * cell[layer] + sigmoid(i) * np.tanh(s)
-            hidden[layer] = below = sigmoid(o) * np.tanh(cell[layer])
-        xi = list(hidden.ravel() @ w_xi)
+        for number, layer in params["controller"]["layers"].items():
+            entered = np.concatenate([chi, below, hidden[number]])
+            hidden[number], cell[number] = run_layer(
+                layer, entered, cell[number], config.controller_norm
+            )
+            below = hidden[number]
+        xi = hidden.ravel() @ access["interface_linear"]["kernel"]
+        if config.interface_norm:
+            xi = layer_norm(xi, access["interface_norm"])
+        xi = list(xi)
 
         def take(count, xi=xi):
             taken = np.array(xi[:count])
@@ -63,16 +96,23 @@ def run_paper(gates, w_xi, w_out, inputs, links=True):
         write_key, write_strength = take(W), oneplus(take(1))[0]
         erase, vector, free = sigmoid(take(W)), take(W), sigmoid(take(R))
         allocation_gate, write_gate = sigmoid(take(1))[0], sigmoid(take(1))[0]
-        modes = [softmax(take(3 if links else 1)) for _ in range(R)]
+        modes = [softmax(take(1 if config.linkage == "none" else 3)) for _ in range(R)]
+        read_masks, write_mask = np.ones((R, W)), np.ones(W)
+        if config.content_mask:
+            read_masks = least + (1 - least) * sigmoid(take(R * W)).reshape(R, W)
+            write_mask = least + (1 - least) * sigmoid(take(W))
+        if config.sharpen_links:
+            forward_sharpness, backward_sharpness = oneplus(take(R)), oneplus(take(R))
         assert not xi
 
         retained = np.prod([1 - free[i] * read[i] for i in range(R)], axis=0)
         usage = (usage + written - usage * written) * retained
-        lookup = content(memory, write_key, write_strength)
+        lookup = content(memory, write_key, write_strength, write_mask)
         written = write_gate * (
             allocation_gate * allocation(usage) + (1 - allocation_gate) * lookup
         )
-        memory = memory * (1 - np.outer(written, erase)) + np.outer(written, vector)
+        kept = np.outer(retained, np.ones(W)) * memory if config.wipe_freed else memory
+        memory = kept * (1 - np.outer(written, erase)) + np.outer(written, vector)
         new_link = np.zeros((N, N))
         for i in range(N):
             for j in range(N):
@@ -83,34 +123,44 @@ def run_paper(gates, w_xi, w_out, inputs, links=True):
         link, precedence = new_link, (1 - written.sum()) * precedence + written
         for i in range(R):
             backward, forward = link.T @ read[i], link @ read[i]
-            lookup = content(memory, read_keys[i], read_strengths[i])
-            if not links:
+            if config.sharpen_links:
+                forward = sharpen(forward, forward_sharpness[i])
+                backward = sharpen(backward, backward_sharpness[i])
+            lookup = content(memory, read_keys[i], read_strengths[i], read_masks[i])
+            if config.linkage == "none":
                 read[i] = lookup
                 continue
             read[i] = modes[i][0] * backward + modes[i][1] * lookup + modes[i][2] * forward
         words = read @ memory
-        outputs.append(np.concatenate([hidden.ravel(), words.ravel()]) @ w_out)
+        features = np.concatenate([hidden.ravel(), words.ravel()])
+        outputs.append(features @ params["output_linear"]["kernel"])
     return np.array(outputs)
 
 
-@pytest.mark.parametrize("linkage", ["temporal", "none"])
-def test_nature_preset(linkage, x64):
+ALL = {
+    "content_mask": True, "least_mask": 0.1, "wipe_freed": True, "sharpen_links": True,
+    "interface_norm": True, "controller_norm": True,
+}  # fmt: skip
+VARIANTS = {name: {name: True} for name, value in ALL.items() if value is True}
+VARIANTS |= {"the paper": {}, "all": ALL, "no links": {"linkage": "none"}}
+FIRST = ("the paper", "all", "no links")
+
+
+@pytest.mark.parametrize("name", [*FIRST, *later(*(n for n in VARIANTS if n in ALL))])
+@pytest.mark.parametrize("form", ["plain", *later("xla")])
+def test_equations(name, form, x64):
     config = DNCConfig.nature(
         memory_size=N, word_size=W, num_read_heads=R, hidden_size=H, num_layers=LAYERS,
-        linkage=linkage,
+        **VARIANTS[name],
     )  # fmt: skip
-    cell = DNC(INPUTS, OUTPUTS, config, rngs=nnx.Rngs(3), param_dtype=np.float64)
-    graph, params = nnx.split(cell)
-    cell = nnx.merge(graph, jax.tree.map(lambda x: 2 * x, params))
-    inputs = np.random.default_rng(0).normal(size=(12, INPUTS))
-    expected = run_paper(
-        [(np.array(g.gates.kernel), np.array(g.gates.bias)) for g in cell.controller.layers],
-        np.array(cell.access.interface_linear.kernel),
-        np.array(cell.output_linear.kernel),
-        inputs,
-        links=linkage == "temporal",
-    )
-    outputs, _ = jax.jit(unroll)(cell, inputs)
+    options = dict(implementation=form, rngs=nnx.Rngs(3), param_dtype=np.float64)
+    graph, params = nnx.split(DNC(INPUTS, OUTPUTS, config, **options))
+    random = np.random.default_rng(0)
+    # Also the biases of layer norms, which begin at 0.
+    params = jax.tree.map(lambda x: 2 * x + 0.1 * random.normal(size=x.shape), params)
+    inputs = random.normal(size=(12, INPUTS))
+    expected = run_paper(jax.tree.map(np.array, nnx.to_pure_dict(params)), inputs, config)
+    outputs, _ = jax.jit(unroll)(nnx.merge(graph, params), inputs)
     assert np.abs(expected).max() > 0.1
     assert_relative(outputs, expected, 1e-12)
 

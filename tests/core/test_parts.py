@@ -50,6 +50,15 @@ def test_own_linkage(own_parts):
     trains(cell)
 
 
+def test_own_content_addressing(own_parts):
+    """Also one for which the controller emits more numbers than a key and a strength."""
+    rngs = nnx.Rngs(0)
+    content = own_parts["DotProductContent"]()
+    access = SMALL.make_access(content=content, rngs=rngs)
+    assert access.interface_linear.kernel.shape[-1] == 2 * (3 + 1 + 1 + 3) + 3 * 3 + 3 + 2 + 1
+    trains(DNC(3, 2, SMALL, access=access, rngs=rngs))
+
+
 def test_own_controller(own_parts):
     rngs = nnx.Rngs(0)
     controller = own_parts["ResidualController"](3 + 2 * 3, 7, rngs=rngs)
@@ -155,6 +164,11 @@ def test_a_controller_for_other_inputs_is_refused():
         ({"clip_value": -1.0}, r"clip_value=-1.0: must be a finite number of at least 0"),
         ({"clip_value": float("nan")}, r"clip_value=nan"),
         ({"forget_bias": float("inf")}, r"forget_bias=inf"),
+        ({"controller": "feedforward", "controller_norm": True}, r"has no LSTM layer"),
+        ({"least_mask": 0.1}, r"least_mask=0.1: needs content_mask"),
+        ({"sharpen_links": True, "linkage": "none"}, r"sharpen_links=True: .*no links"),
+        ({"least_mask": 1.0, "content_mask": True}, r"least_mask=1.0: must be less than 1"),
+        ({"wipe_freed": 1}, r"wipe_freed=1: must be True or False"),
     ],
 )
 def test_config_refuses(settings, message):
@@ -169,13 +183,39 @@ def test_dnc_refuses_sizes(sizes):
 
 
 def test_presets_differ_in_every_named_point():
-    """Sizes agree; every option that names a difference has another value in the paper's preset."""
+    """Sizes agree; every option that names a difference has another value in the paper's preset.
+
+    The options of later publications are off in both.
+    """
     deepmind, nature = vars(DNCConfig.deepmind()), vars(DNCConfig.nature())
     sizes = {
         "memory_size", "word_size", "num_read_heads", "num_write_heads",
         "hidden_size", "num_layers", "controller_dtype",
     }  # fmt: skip
-    assert {name for name in deepmind if deepmind[name] == nature[name]} == sizes
+    later = {
+        "interface_norm", "controller_norm", "content_mask", "least_mask", "wipe_freed",
+        "sharpen_links",
+    }  # fmt: skip
+    same = {name for name in deepmind if deepmind[name] == nature[name]}
+    assert same == sizes | later | {"linkage"}
+    assert nature["linkage"] == "temporal"
+    assert not any(nature[name] for name in later)
+
+
+@pytest.mark.parametrize(
+    ("variant", "options"),
+    [
+        (DNCConfig.dnc_md, {"content_mask": True, "wipe_freed": True}),
+        (DNCConfig.dnc_mds, {"content_mask": True, "wipe_freed": True, "sharpen_links": True}),
+        (DNCConfig.adnc, {"linkage": "none", "interface_norm": True, "controller_norm": True}),
+    ],
+)
+def test_published_variants(variant, options):
+    """They are the original with some options, which may still be changed."""
+    assert variant(memory_size=5) == DNCConfig(memory_size=5, **options)
+    first = next(iter(options))
+    default = getattr(DNCConfig(), first)
+    assert getattr(variant(**{first: default}), first) == default
 
 
 def test_read_mode_order_moves_columns_only():

@@ -40,13 +40,14 @@ def test_a_users_program_runs(capsys):
     runpy.run_path(str(PROGRAM), run_name="__main__")
     forms = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in forms[:2]] == ["xla", "xla"]
-    assert "DecayingUse" in forms[0]
+    assert "Nearest" in forms[0]
     assert "Blackboard" in forms[1]
 
 
 def test_own_parts_are_what_the_protocols_ask_for():
     rngs = nnx.Rngs(0)
     parts = {
+        dncx.ContentLike: dncx.ContentAddressing(),
         dncx.FreenessLike: dncx.Freeness(3),
         dncx.LinkageLike: dncx.TemporalLinkage(3),
         dncx.AccessLike: dncx.MemoryAccess(3, rngs=rngs),

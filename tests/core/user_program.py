@@ -34,6 +34,18 @@ class DecayingUse(nnx.Module):
         return jnp.broadcast_to(jax.nn.softmax(-usage), (write_gates.size, usage.size))
 
 
+class Nearest(nnx.Module):
+    """A content addressing by distance, in which the controller weighs the numbers of a word."""
+
+    mask_size = 4
+
+    def __call__(
+        self, memory: jax.Array, keys: jax.Array, strengths: jax.Array, masks: jax.Array
+    ) -> jax.Array:
+        distances = masks[:, None] * (memory[None] - keys[:, None]) ** 2
+        return jax.nn.softmax(-strengths[:, None] * distances.sum(axis=-1))
+
+
 class LastWritten(NamedTuple):
     write_weights: jax.Array
 
@@ -85,7 +97,9 @@ class Blackboard(nnx.Module):
 
 def with_parts(rngs: nnx.Rngs) -> dncx.DNC:
     config = dncx.DNCConfig(memory_size=8, word_size=4, num_read_heads=2)
-    access = config.make_access(6, freeness=DecayingUse(8), linkage=LastWrittenLinkage(), rngs=rngs)
+    access = config.make_access(
+        6, content=Nearest(), freeness=DecayingUse(8), linkage=LastWrittenLinkage(), rngs=rngs
+    )
     controller = Recent(3 + 2 * 4, 6, rngs=rngs)
     return dncx.DNC(3, 2, config, controller=controller, access=access, rngs=rngs)
 

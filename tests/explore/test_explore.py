@@ -31,9 +31,12 @@ from dncx.training.gradient import respond
 ROOT = Path(__file__).parents[2]
 SIZES = {"T": 6, "N": 4, "W": 3, "R": 2, "M": 2, "F": 3, "O": 2, "Y": 2, "H": 5, "L": 2,
          "1+2*L": 5}  # fmt: skip
-CONFIG = dncx.DNCConfig(
-    memory_size=4, word_size=3, num_read_heads=2, num_write_heads=2, hidden_size=5
-)
+SMALL = {
+    "memory_size": 4, "word_size": 3, "num_read_heads": 2, "num_write_heads": 2, "hidden_size": 5,
+}  # fmt: skip
+CONFIG = dncx.DNCConfig(**SMALL)
+# Arrays of a DNC with these options only.
+VARIANTS = {"read_masks", "write_masks", "forward_sharpness", "backward_sharpness"}
 
 
 def made(**arrays):
@@ -41,6 +44,7 @@ def made(**arrays):
     zeros = {
         name: np.zeros([SIZES[axis] for axis in axes.split()], np.float32)
         for name, axes in AXES.items()
+        if name not in VARIANTS
     }
     return EpisodeTrace(**(zeros | arrays))
 
@@ -76,8 +80,8 @@ def recall():
 
 class TestRecord:
     def test_every_array_has_axes_and_a_meaning(self):
-        assert len(KINDS) == 27
-        assert {"targets", "mask", "link", "precedence_weights"} == OPTIONAL
+        assert len(KINDS) == 31
+        assert {"targets", "mask", "link", "precedence_weights", *VARIANTS} == OPTIONAL
         made()
 
     @pytest.mark.parametrize(
@@ -120,10 +124,27 @@ class TestTracing:
         }
         assert [episode.num_steps for episode in traced.episodes] == [6, 4]
         for number, episode in enumerate(traced.episodes):
-            assert set(episode.arrays()) == set(KINDS) - {"mask"}
+            assert set(episode.arrays()) == set(KINDS) - {"mask", *VARIANTS}
             for name, array in episode.arrays().items():
                 want = whole[name][number, : episode.num_steps]
                 np.testing.assert_allclose(array, want, atol=1e-6, err_msg=name)
+
+    def test_options_of_later_publications(self, inputs, tmp_path):
+        """Masks and sharpness are recorded and kept; the page shows the rest."""
+        config = dncx.DNCConfig.dnc_mds(**{**SMALL, "num_write_heads": 1})
+        traced = explore.trace(dncx.DNC(3, 2, config, rngs=nnx.Rngs(0)), inputs)
+        again = explore.load(explore.save(traced, tmp_path / "trace.npz"))
+        for name, shape in (
+            ("read_masks", (6, 2, 3)),
+            ("write_masks", (6, 1, 3)),
+            ("forward_sharpness", (6, 2, 1)),
+            ("backward_sharpness", (6, 2, 1)),
+        ):
+            array = getattr(again[1], name)
+            assert array.shape == shape
+            assert array.min() > (0 if "masks" in name else 1)
+            np.testing.assert_array_equal(array, getattr(traced[1], name))
+        assert webpage.encode(again)[0]["recordings"]
 
     def test_one_episode_needs_no_batch_axis(self, cell, inputs):
         one, two = explore.trace(cell, inputs[1]), explore.trace(cell, inputs)

@@ -159,7 +159,18 @@ def test_float64_variables_need_float64(variables):
         from_variables({k: v.astype(np.float64) for k, v in variables.items()}, **SIZES)
 
 
-@pytest.mark.parametrize("config", [DNCConfig(forget_bias=0.0), DNCConfig.nature()])
+@pytest.mark.parametrize(
+    "config",
+    [
+        DNCConfig(forget_bias=0.0),
+        DNCConfig.nature(),
+        DNCConfig(interface_norm=True),
+        DNCConfig(controller_norm=True),
+        DNCConfig(content_mask=True),
+        DNCConfig(wipe_freed=True),
+        DNCConfig(sharpen_links=True),
+    ],
+)
 def test_a_cell_with_other_equations_has_no_variables_of_the_original(config):
     with pytest.raises(ValueError, match="original's parts"):
         to_variables(DNC(3, 2, config, rngs=nnx.Rngs(0)))

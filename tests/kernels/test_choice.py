@@ -13,6 +13,7 @@ import dncx
 from dncx import (
     DNC,
     LSTM,
+    ContentAddressing,
     DeepLSTM,
     DNCConfig,
     Freeness,
@@ -75,6 +76,18 @@ class OtherLinkage(TemporalLinkage):
     def __call__(self, state, write_weights, read_weights):
         state, forward, backward = super().__call__(state, write_weights, read_weights)
         return state, 0.5 * forward, backward
+
+
+class OtherContent(ContentAddressing):
+    def __call__(self, memory, keys, strengths, masks=None):
+        return super().__call__(memory, keys, 0.5 * strengths, masks)
+
+
+class FlatContent:
+    mask_size = 0
+
+    def __call__(self, memory, keys, strengths, masks):
+        return jnp.ones((len(keys), len(memory))) / len(memory)
 
 
 class OtherNoLinkage(NoLinkage):
@@ -149,6 +162,18 @@ FORMS = {
         lambda: make(controller=nnx.GRUCell(FEATURES, 4, rngs=rngs())), "native step", "GRUCell"),
     "other linkage": (
         lambda: with_parts(linkage=OtherLinkage(3)), "xla", "OtherLinkage overrides __call__"),
+    "other content": (
+        lambda: with_parts(content=OtherContent()), "xla", "OtherContent overrides __call__"),
+    "flat content": (lambda: with_parts(content=FlatContent()), "xla", "FlatContent"),
+    "masked content": (
+        lambda: make(DNCConfig(**SIZES, content_mask=True)), "xla", "MaskedContentAddressing"),
+    "wiping": (lambda: make(DNCConfig(**SIZES, wipe_freed=True)), "xla", "wiping"),
+    "sharpened links": (
+        lambda: make(DNCConfig(**SIZES, sharpen_links=True)), "xla", "sharpened links"),
+    "norm of the interface": (
+        lambda: make(DNCConfig(**SIZES, interface_norm=True)), "native step", "the interface"),
+    "norm in the controller": (
+        lambda: make(DNCConfig(**SIZES, controller_norm=True)), "native step", "the controller"),
     "other freeness": (
         lambda: with_parts(freeness=OtherFreeness(3)), "xla",
         "OtherFreeness overrides write_allocation_weights"),
@@ -204,6 +229,7 @@ def test_forms(name):
         "same linkage",
         "same controller",
         "other linkage",
+        "other content",
         "other linkage without links",
         "other cell",
         "low-rank layer",
@@ -249,7 +275,12 @@ def test_no_native_kernel_here(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("two write heads", "1 write head, not 2"), ("other linkage", "overrides")]
+    ("name", "words"),
+    [
+        ("two write heads", "1 write head, not 2"),
+        ("other linkage", "overrides"),
+        ("masked content", "MaskedContentAddressing"),
+    ],
 )
 def test_native_where_it_cannot_be(name, words):
     cell = FORMS[name][0]()

@@ -25,6 +25,14 @@ CONFIGS = {
     "least": DNCConfig(memory_size=1, word_size=1, num_read_heads=1, hidden_size=1),
     "feedforward": DNCConfig(**SMALL, controller="feedforward"),
     "two write heads": DNCConfig(**SMALL, num_write_heads=2),
+    "variants": DNCConfig.dnc_mds(
+        **SMALL, least_mask=0.1, interface_norm=True, controller_norm=True
+    ),
+    "variants, nature": DNCConfig.nature(
+        **SMALL, num_write_heads=2, content_mask=True, wipe_freed=True, sharpen_links=True
+    ),
+    "norms": DNCConfig(**SMALL, interface_norm=True, controller_norm=True),
+    "adnc": DNCConfig.adnc(**SMALL),
     "no links": DNCConfig(**SMALL | {"memory_size": 17}, linkage="none", interface_bias=False),
     "no links, nature": DNCConfig.nature(
         linkage="none", memory_size=16, word_size=16, num_read_heads=5, hidden_size=9, num_layers=2
@@ -49,7 +57,8 @@ def make(name, implementation, dtype=jnp.float32):
 
 
 def fast_forms(name):
-    return ["xla"] if name == "two write heads" else ["xla", "native"]
+    only_xla = name in ("two write heads", "variants", "variants, nature")
+    return ["xla"] if only_xla else ["xla", "native"]
 
 
 def in_use(state, key):
@@ -119,7 +128,7 @@ def test_sequences_agree(name, x64):
 
 
 @pytest.mark.second_step
-@pytest.mark.parametrize("name", ["deepmind", "nature", "no links"])
+@pytest.mark.parametrize("name", ["deepmind", "nature", "no links", "variants", "norms"])
 def test_sequences_agree_in_float32(name):
     expected = everything(make(name, "plain"), jnp.float32)
     for form in fast_forms(name):
@@ -127,7 +136,11 @@ def test_sequences_agree_in_float32(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["feedforward", *later("odd sizes, clipped", "nature", "no links", "no links, least")]
+    "name",
+    [
+        "feedforward",
+        *later("odd sizes, clipped", "nature", "no links", "no links, least", "variants"),
+    ],
 )
 def test_steps_and_traces_agree(name):
     """One step of one example and of a batch, the whole trace, and gradients through the trace."""

@@ -960,7 +960,14 @@ def test_settings_need_no_data():
 
 @pytest.mark.second_step
 @pytest.mark.parametrize(
-    ("preset", "model"), [("nature-babi", "dnc"), ("nature-babi", "lstm"), ("babi", "dnc")]
+    ("preset", "model"),
+    [
+        ("nature-babi", "dnc"),
+        ("nature-babi", "lstm"),
+        ("babi", "dnc"),
+        ("dnc-mds", "dnc"),
+        ("adnc", "dnc"),
+    ],
 )
 def test_the_tiny_twin_of_its_presets(preset, model, folder, tmp_path, capsys):
     """From the files to the table of errors: training, validation, and the best model measured."""
