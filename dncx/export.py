@@ -54,6 +54,10 @@ def export(settings: ExportSettings) -> Iterator[str]:
         raise UsageError('export needs flatbuffers: pip install "dncx[export]"')
     changes = {} if settings.memory_size is None else {"memory_size": settings.memory_size}
     _, network, config = load_run(run, **changes)
+    if config.network.bidirectional:
+        raise UsageError(
+            f"{run} is bidirectional: it needs complete sequences, so it has no program for a step"
+        )
     programs = export_programs(network)
     files = {_FILES[name]: bytes(program.serialize()) for name, program in programs.items()}
     about = {

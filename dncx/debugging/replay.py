@@ -13,7 +13,7 @@ from flax import nnx
 from jax.core import Tracer
 from jaxtyping import Array
 
-from dncx.networks.build import Embedded, cell_of
+from dncx.networks.build import Embedded, cell_and_inputs, cell_of
 
 _MESSAGE = re.compile(r"invalid value \((\w+)\) encountered in (\w+)")  # JAX's
 _LIBRARY = re.compile(r".*/site-packages/(jax|flax|optax|jaxtyping|beartype)/|<")
@@ -32,7 +32,7 @@ class _WatchedNetwork(Embedded):
     """A network whose cell records its time steps."""
 
     def __init__(self, network: Any, now: SimpleNamespace):
-        self.embedding: Any = getattr(network, "embedding", lambda inputs: inputs)
+        self.embedding: Any = lambda inputs: cell_and_inputs(network, inputs)[1]
         self.cell = _WatchedCell(cell_of(network), now)
 
 

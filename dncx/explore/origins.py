@@ -5,7 +5,8 @@ Writing is linear in the write vector: a step adds w vᵀ to the memory and scal
 weightings as well, where no single slot answers the question.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
@@ -31,45 +32,63 @@ class Sentence(NamedTuple):
     text: str
 
 
-def read_origins(episode: EpisodeTrace) -> Float32[np.ndarray, "T R T"]:
+def read_origins(
+    episode: EpisodeTrace, steps: Sequence[int] | None = None
+) -> Float32[np.ndarray, "S R T"]:
     """The share of each read word that was written at each step.
 
     The word that head r reads at step t is the sum of c_s over the steps s, where c_s is what is
     left of the write of step s. The share of s is c_s · r_t / |r_t|²; the shares sum to 1. A share
     is negative if c_s points away from the sum. Shares of a read word of zeros are 0.
 
+    Args:
+      episode: an episode that began with an empty memory.
+      steps: the S steps of the reads, in order; None: all.
+
     Raises:
       UsageError: if the writes of the trace do not make its memory: it did not start empty, or its
         memory follows other equations.
     """
-    time, slots, width = episode.memory.shape
-    parts = np.zeros((time, slots, width), np.float32)
-    shares = np.zeros((time, episode.num_read_heads, time), np.float32)
-    for step in range(time):
+    wanted = list(range(episode.num_steps) if steps is None else steps)
+    parts = np.zeros_like(episode.memory)
+    shares = np.zeros((len(wanted), episode.num_read_heads, episode.num_steps), np.float32)
+    for step in range(1 + max(wanted, default=-1)):
         weights, erase = episode.write_weights[step], episode.erase_vectors[step]
         parts[:step] *= np.prod(1 - weights[:, :, None] * erase[:, None, :], axis=0)
         parts[step] = weights.T @ episode.write_vectors[step]
-        memory, read = parts.sum(axis=0), episode.read_words[step]
-        if not np.allclose(memory, episode.memory[step], atol=_ROUNDING * np.abs(memory).max()):
-            raise UsageError(f"the memory at step {step} is not the sum of the writes before it")
-        found = np.einsum("rn,snw,rw->rs", episode.read_weights[step], parts, read, optimize=True)
-        squares = (read**2).sum(axis=1, keepdims=True)
-        np.divide(found, squares, out=shares[step], where=squares > 0)
+        if step in wanted:
+            so_far = parts[: step + 1]
+            _check_memory(episode, step, so_far.sum(axis=0))
+            found = np.einsum(
+                "rn,snw,rw->rs", episode.read_weights[step], so_far, episode.read_words[step],
+                optimize=True,
+            )  # fmt: skip
+            shares[wanted.index(step), :, : step + 1] = found / _squares(episode, step)[:, None]
     return shares
 
 
-def all_heads(episode: EpisodeTrace, shares: Float32[np.ndarray, "T R T"]) -> np.ndarray:
-    """[T, T]: the shares of all that is read at a step, by all heads together.
+def _check_memory(episode: EpisodeTrace, step: int, memory: np.ndarray) -> None:
+    if not np.allclose(memory, episode.memory[step], atol=_ROUNDING * np.abs(memory).max()):
+        raise UsageError(f"the memory at step {step} is not the sum of the writes before it")
 
-    The heads count by the squared lengths of their words.
 
-    Args:
-      episode: the episode.
-      shares: its `read_origins`.
+def _squares(episode: EpisodeTrace, steps: Any) -> np.ndarray:
+    """The squared lengths of the read words; tiny instead of 0, to divide by them."""
+    squares = (episode.read_words[steps] ** 2).sum(axis=-1)
+    return np.maximum(squares, np.finfo(np.float32).tiny)
+
+
+def all_heads(
+    episode: EpisodeTrace, steps: Sequence[int] | None = None
+) -> Float32[np.ndarray, "S T"]:
+    """The share of each step in all that is read at a step, by all heads together.
+
+    The heads count by the squared lengths of their words. See `read_origins` for the arguments and
+    errors.
     """
-    squares = (episode.read_words**2).sum(axis=-1)
-    total = np.maximum(squares.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    return np.einsum("tr,trs->ts", squares / total, shares)
+    shares = read_origins(episode, steps)
+    squares = _squares(episode, slice(None) if steps is None else list(steps))
+    return np.einsum("tr,trs->ts", squares / squares.sum(axis=1, keepdims=True), shares)
 
 
 def sentences(episode: EpisodeTrace) -> list[Sentence]:

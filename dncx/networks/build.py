@@ -10,6 +10,7 @@ from dncx.checks import as_array, check_features
 from dncx.dnc import DNC
 from dncx.initializers import RngSource, fan_in_normal
 from dncx.kernels.choice import Implementation
+from dncx.networks.bidirectional import Bidirectional
 from dncx.networks.config import NetworkConfig
 from dncx.networks.lstm import LSTMNetwork
 from dncx.networks.ntm import neural_turing_machine
@@ -52,21 +53,31 @@ class Embedded(nnx.RNNCellBase):
         return self.cell(carry, self.embedding(inputs))
 
 
-Network = DNC | LSTMNetwork | Embedded
+Network = DNC | LSTMNetwork | Embedded | Bidirectional
 
 
 def cell_of(network: Any) -> Any:
-    """The recurrent cell of a network."""
-    return network.cell if isinstance(network, Embedded) else network
+    """The recurrent cell of a network, without what prepares its inputs."""
+    while isinstance(network, Embedded | Bidirectional):
+        network = network.cell
+    return network
 
 
 def cell_and_inputs(
     network: Network, inputs: Float[Array, "*batch F"]
 ) -> tuple[Any, Float[Array, "*batch E"]]:
-    """The recurrent cell of a network, and the inputs as the cell takes them."""
-    if isinstance(network, Embedded):
-        inputs = network.embedding(inputs)
-    return cell_of(network), inputs
+    """The recurrent cell of a network, and the inputs as the cell takes them.
+
+    Args:
+      network: the network.
+      inputs: those of a sequence [*batch, T, F]; also of a step, if it is not bidirectional.
+    """
+    inner: Any = network
+    if isinstance(inner, Embedded):
+        inner, inputs = inner.cell, inner.embedding(inputs)
+    if isinstance(inner, Bidirectional):
+        inner, inputs = inner.cell, inner.inputs_of_cell(inputs)
+    return inner, inputs
 
 
 def make_network(
@@ -77,17 +88,20 @@ def make_network(
     Raises:
       ValueError: if this implementation cannot compute it.
     """
-    cell_inputs = config.embedding_size or config.input_size
+    features = config.embedding_size or config.input_size
+    cell_inputs = features + (config.cell.hidden_size if config.bidirectional else 0)
     sizes = cell_inputs, config.output_size, config.cell
     if config.kind == "lstm":
-        cell = LSTMNetwork(*sizes, rngs=rngs)
+        network = LSTMNetwork(*sizes, rngs=rngs)
     elif config.kind == "ntm":
-        cell = neural_turing_machine(*sizes, rngs=rngs)
+        network = neural_turing_machine(*sizes, rngs=rngs)
     else:
-        cell = DNC(*sizes, implementation=implementation, rngs=rngs)
-    if not config.embedding_size:
-        return cell
-    return Embedded(config.input_size, config.embedding_size, cell, rngs)
+        network = DNC(*sizes, implementation=implementation, rngs=rngs)
+    if config.bidirectional:
+        network = Bidirectional(features, network, config.cell, rngs=rngs)
+    if config.embedding_size:
+        network = Embedded(config.input_size, config.embedding_size, network, rngs)
+    return network
 
 
 def small_memory_warning(config: NetworkConfig, task: Any) -> str:

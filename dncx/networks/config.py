@@ -17,6 +17,7 @@ class NetworkConfig:
       input_size: features of a step's inputs.
       output_size: features of a step's outputs.
       embedding_size: size of a learned embedding of the inputs; 0: no embedding.
+      bidirectional: whether an LSTM also reads the sequences backwards.
       cell: sizes and equations. The baselines use the fields that they need.
     """
 
@@ -24,6 +25,7 @@ class NetworkConfig:
     input_size: int
     output_size: int
     embedding_size: int = 0
+    bidirectional: bool = False
     cell: DNCConfig = dataclasses.field(default_factory=DNCConfig)
 
     @property
@@ -84,5 +86,6 @@ def network_config(settings: ModelSettings, input_size: int, output_size: int) -
         input_size=input_size,
         output_size=output_size,
         embedding_size=settings.embedding_size,
+        bidirectional=settings.bidirectional,
         cell=cell,
     )

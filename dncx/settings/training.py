@@ -47,6 +47,8 @@ class ModelSettings(CheckedFields):
     """Links in the order of writing; none: reads by content only."""
     embedding_size: int = 0
     """Size of a learned embedding of the inputs; 0: none."""
+    bidirectional: bool = False
+    """Add an LSTM that reads the sequence backwards."""
     controller_dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the controller's products."""
     controller_norm: bool = False

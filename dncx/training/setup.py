@@ -213,11 +213,15 @@ def check_task(settings: TrainSettings[Any], task: Objective) -> None:
         )
         if not has_sequences:
             raise UsageError(f"validation_interval: {settings.task_name} has no validation set")
-    if settings.optimizer.output_dropout and isinstance(task, Interactive):
-        raise UsageError(
-            f"output_dropout: {settings.task_name} feeds answers back as inputs; "
-            "leave this option out"
-        )
+    for flag in ("output_dropout", "bidirectional"):
+        given = getattr(settings.optimizer, flag, False) or getattr(settings.model, flag, False)
+        if given and isinstance(task, Interactive):
+            raise UsageError(
+                f"{flag}: {settings.task_name} feeds answers back as inputs, step by step; leave "
+                "this option out"
+            )
+    if settings.model.bidirectional and settings.scale.truncation:
+        raise UsageError("truncation: a bidirectional network needs complete sequences")
     if settings.scale.num_seeds == 1:
         return
     if settings.run.validation_interval > 0:

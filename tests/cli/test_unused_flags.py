@@ -27,6 +27,7 @@ OTHER = {
     "equations": "nature",
     "clip_value": 19.0,
     "embedding_size": 7,
+    "bidirectional": True,
     "linkage": "none",
     "controller_dtype": "bfloat16",
     "controller_norm": True,

@@ -82,8 +82,10 @@ def test_shares_are_those_of_loops(episode):
 def test_shares_sum_to_one_and_nothing_comes_from_the_future(episode):
     shares = read_origins(episode)
     np.testing.assert_allclose(shares.sum(axis=-1), 1, atol=1e-4)
-    together = all_heads(episode, shares)
+    together = all_heads(episode)
     np.testing.assert_allclose(together.sum(axis=-1), 1, atol=1e-4)
+    np.testing.assert_array_equal(read_origins(episode, [3, 8]), shares[[3, 8]])
+    np.testing.assert_allclose(all_heads(episode, [3, 8]), together[[3, 8]], atol=1e-6)
     for step in range(T):
         assert not shares[step, :, step + 1 :].any()
 
@@ -95,7 +97,7 @@ def test_a_head_that_reads_nothing_has_no_origin(episode):
         read_words=np.zeros_like(episode.read_words),
     )
     assert not read_origins(nothing).any()
-    assert not all_heads(nothing, read_origins(nothing)).any()
+    assert not all_heads(nothing).any()
 
 
 def test_a_memory_of_other_equations_is_refused(episode):
@@ -122,7 +124,7 @@ def test_sentences(episode):
 def test_the_figure_shows_a_column_per_answer(episode, width):
     figure = plots.answer_origins(episode, width=width)
     axes = figure.axes[0]
-    shares = by_sentence(all_heads(episode, read_origins(episode)), sentences(episode))
+    shares = by_sentence(all_heads(episode), sentences(episode))
     expected = np.clip(shares[[8, T - 1]], 0, 1).T
     np.testing.assert_array_equal(axes.images[0].get_array(), expected)
     assert [label.get_text() for label in axes.get_xticklabels()] == ["yes", "(no)"]

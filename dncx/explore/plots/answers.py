@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from dncx.errors import UsageError
-from dncx.explore.origins import all_heads, by_sentence, read_origins, sentences
+from dncx.explore.origins import all_heads, by_sentence, sentences
 from dncx.explore.plots import panels
 from dncx.explore.plots.style import READ, Drawing, Width, new, ramp, styled
 from dncx.explore.record import EpisodeTrace
@@ -32,7 +32,7 @@ def answer_origins(episode: EpisodeTrace, *, width: Width = "double") -> Drawing
     if episode.mask is None or not episode.mask.any() or episode.words is None:
         raise UsageError("this trace has no mask, so its answers are not known")
     steps = np.flatnonzero(episode.mask > 0)
-    shares = by_sentence(all_heads(episode, read_origins(episode)), story)[steps]
+    shares = by_sentence(all_heads(episode, steps.tolist()), story)
     height = min(ROW * len(story), HIGHEST)
     figure = new(width, height + 0.8)
     axes = figure.subplots()

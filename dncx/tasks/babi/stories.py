@@ -44,6 +44,7 @@ class Line(NamedTuple):
     number: int  # within the story, from 1
     words: tuple[str, ...]
     answers: tuple[str, ...]  # empty for a statement
+    facts: tuple[int, ...]  # numbers of the lines that support the answer; no model sees them
 
 
 class _Sentence(NamedTuple):
@@ -121,20 +122,20 @@ def _parse_line(place: int, raw: str, known: dict[str, _Sentence]) -> Line:
     sentence, *fields = rest.split("\t")
     if len(fields) > 2:
         raise ValueError("must be a question, its answer and its facts, separated by tabs")
-    if len(fields) == 2:
-        _check_facts(fields[1], number)
+    facts = _facts(fields[1], number) if len(fields) == 2 else ()
     answer = fields[0] if fields else None
     key = f"{sentence}\t{answer}"
     if key not in known:
         known[key] = _parse_sentence(sentence, answer)
-    return Line(place, number, *known[key])
+    return Line(place, number, *known[key], facts)
 
 
-def _check_facts(facts: str, number: int) -> None:
-    """Checks the facts of an answer, which must be numbers of earlier lines; they are not used."""
+def _facts(facts: str, number: int) -> tuple[int, ...]:
+    """The facts of an answer, which must be numbers of earlier lines."""
     for fact in facts.split():
         if not (re.fullmatch("[0-9]{1,9}", fact) and 0 < int(fact) < number):
             raise ValueError(f"fact {quoted(fact)}: must be the number of an earlier line")
+    return tuple(int(fact) for fact in facts.split())
 
 
 def _parse_sentence(sentence: str, answer: str | None) -> _Sentence:

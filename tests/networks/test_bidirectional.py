@@ -1,0 +1,93 @@
+"""A network that also reads its sequences backwards."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from dncx import DNC, DNCConfig, unroll
+from dncx.cli.main import main
+from dncx.networks.bidirectional import Bidirectional
+from dncx.networks.build import cell_and_inputs, cell_of, make_network
+from dncx.networks.config import NetworkConfig
+
+CONFIG = DNCConfig(memory_size=4, word_size=3, num_read_heads=1, hidden_size=5)
+NETWORK = Bidirectional(3, DNC(8, 2, CONFIG, rngs=nnx.Rngs(0)), CONFIG, rngs=nnx.Rngs(1))
+INPUTS = np.random.default_rng(0).normal(size=(2, 6, 3)).astype(np.float32)
+INPUTS[0, 4:] = 0  # padding
+INPUTS[1, 2] = 0  # a step without an input, within the sequence
+RUN = ["train", "copy", "--bidirectional", "--hidden_size=4", "--batch_size=2", "--max_length=2"]
+RUN += ["--memory_size=4", "--word_size=3", "--num_read_heads=1", "--checkpoint_interval=2"]
+
+
+def test_inputs_of_the_cell_are_those_of_a_loop():
+    found = jax.jit(lambda network, x: network.inputs_of_cell(x))(NETWORK, INPUTS)
+    step = jax.jit(NETWORK.backward)
+    for example, last in ((0, 3), (1, 5)):
+        state = NETWORK.backward.initialize_carry((3,))
+        for t in range(5, -1, -1):
+            output = np.zeros(5)
+            if t <= last:
+                state, output = step(state, INPUTS[example, t])
+            expected = np.concatenate([INPUTS[example, t], output])
+            np.testing.assert_allclose(found[example, t], expected, atol=1e-6)
+
+
+def test_padding_changes_nothing():
+    run = jax.jit(lambda network, x: network.inputs_of_cell(x))
+    np.testing.assert_allclose(
+        run(NETWORK, INPUTS[:1])[:, :4], run(NETWORK, INPUTS[:1, :4]), atol=1e-6
+    )
+
+
+def test_a_step_is_refused():
+    state = NETWORK.initialize_carry((2, 3))
+    with pytest.raises(TypeError, match="complete sequence"):
+        NETWORK(state, INPUTS[:, 0])
+    with pytest.raises(TypeError, match="complete sequence"):
+        unroll(NETWORK, INPUTS)
+
+
+@pytest.mark.parametrize("embedding", [0, 4])
+@pytest.mark.parametrize("kind", ["dnc", "lstm", "ntm"])
+def test_networks_from_their_description(kind, embedding):
+    config = NetworkConfig(
+        kind=kind, input_size=3, output_size=2, embedding_size=embedding, bidirectional=True,
+        cell=CONFIG,
+    )  # fmt: skip
+    network = nnx.eval_shape(lambda: make_network(config, nnx.Rngs(0)))
+    cell = cell_of(network)
+    assert cell.input_size == (embedding or 3) + 5
+    found = nnx.eval_shape(lambda n, x: cell_and_inputs(n, x)[1], network, INPUTS)
+    assert found.shape == (2, 6, cell.input_size)
+
+
+@pytest.mark.second_step
+def test_a_run_resumes_bit_for_bit_and_is_shown(tmp_path, capsys):
+    def train(name, iterations):
+        return main(
+            [*RUN, f"--num_training_iterations={iterations}", f"--run_dir={tmp_path / name}"]
+        )
+
+    assert train("whole", 4) == train("cut", 2) == train("cut", 4) == 0
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert (whole / "model.safetensors").read_bytes() == (cut / "model.safetensors").read_bytes()
+    assert main(["eval", str(whole), "--num_episodes=4", "--batch_size=4"]) == 0
+    assert main(["explore", str(whole), "--no_figures", f"--out={tmp_path / 'page'}"]) == 0
+    capsys.readouterr()
+    assert main(["export", str(whole), f"--out={tmp_path / 'export'}"]) == 2
+    assert "complete sequences" in capsys.readouterr().err
+    assert not (tmp_path / "export").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "flag"),
+    [
+        (["train", "shortest-path", "--bidirectional"], "bidirectional"),
+        (["train", "copy", "--bidirectional", "--truncation=4"], "truncation"),
+    ],
+)
+def test_without_complete_sequences_it_is_refused(line, flag, tmp_path, capsys):
+    assert main([*line, f"--run_dir={tmp_path / 'run'}"]) == 2
+    assert f"{flag}:" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
