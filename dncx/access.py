@@ -58,7 +58,11 @@ class AccessState(NamedTuple):
 
 
 class AccessTrace(NamedTuple):
-    """Everything that a step computes, except its new state."""
+    """Everything that a step computes, except its new state.
+
+    The retention is the share of each slot's content that is kept before the write; None unless
+    `wipe_freed` is set (`DNCConfig`).
+    """
 
     interface: Interface
     allocation_weights: WriteWeights
@@ -66,6 +70,7 @@ class AccessTrace(NamedTuple):
     read_content_weights: ReadWeights
     forward_weights: DirectionalWeights
     backward_weights: DirectionalWeights
+    retention: Usage | None = None
 
 
 def gated_write_weights(
@@ -256,9 +261,10 @@ class MemoryAccess(nnx.Module):
         write_weights = gated_write_weights(
             allocation, write_content, xi.allocation_gate, xi.write_gate
         )
-        kept = state.memory
+        kept, retained = state.memory, None
         if self.wipe_freed:  # after the lookup of the write, as in the authors' code
-            kept = retention(xi.free_gate, state.read_weights)[:, None] * kept
+            retained = retention(xi.free_gate, state.read_weights)
+            kept = retained[:, None] * kept
         memory = write(kept, write_weights, xi.erase_vectors, xi.write_vectors)
 
         linkage, forward, backward = follow(state.linkage, write_weights, state.read_weights)
@@ -270,5 +276,7 @@ class MemoryAccess(nnx.Module):
         read_words = read_weights @ memory
 
         new_state = AccessState(memory, read_weights, write_weights, linkage, usage)
-        trace = AccessTrace(xi, allocation, write_content, read_content, forward, backward)
+        trace = AccessTrace(
+            xi, allocation, write_content, read_content, forward, backward, retained
+        )
         return new_state, read_words, trace

@@ -75,7 +75,7 @@ def masked_content_weights(
       memory, keys, strengths, epsilon: see `content_weights`.
       masks: how far each number of a word counts, 0 to 1.
 
-    Source: Csordás and Schmidhuber 2019, arXiv:1904.10278, section 3.1.
+    Source: Csordás and Schmidhuber 2019, arXiv:1904.10278.
     """
     squares = masks * masks
     memory_norms = _root(squares @ (memory * memory).T + epsilon)  # of M[i] ∘ m
@@ -130,7 +130,7 @@ class MaskedContentAddressing(nnx.Module):
         a little. The authors use 0, and 0.1 for associative recall, which did not learn without.
       epsilon: see `content_weights`.
 
-    Source: the DNC-M of Csordás and Schmidhuber 2019, arXiv:1904.10278, section 3.1.
+    Source: the DNC-M of Csordás and Schmidhuber 2019, arXiv:1904.10278.
     """
 
     def __init__(
@@ -314,7 +314,7 @@ def sharpened(weights: DirectionalWeights, sharpness: Float[Array, "R M"]) -> Di
       weights: forward or backward weights d.
       sharpness: s ≥ 1.
 
-    Source: Csordás and Schmidhuber 2019, arXiv:1904.10278, section 3.3, with the ε of their code.
+    Source: Csordás and Schmidhuber 2019, arXiv:1904.10278, with the ε of their code.
     """
     # A weight may be below 0 by a rounding error. (jnp.maximum would halve the gradient at 0.)
     logs = jnp.log(jnp.where(weights < 0, 0, weights) + SHARPENING_EPSILON)

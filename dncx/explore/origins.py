@@ -1,8 +1,9 @@
 """The origins of what is read: how much of a read word was written at each earlier step.
 
 Writing is linear in the write vector: a step adds w vᵀ to the memory and scales what was there by
-1 - w eᵀ. So the memory is a sum with one term per step, and a read word too. This holds for blurred
-weightings as well, where no single slot answers the question.
+1 - w eᵀ (and by the retention, if freed content is wiped). So the memory is a sum with one term per
+step, and a read word too. This holds for blurred weightings as well, where no single slot answers
+the question.
 """
 
 from collections.abc import Sequence
@@ -54,6 +55,8 @@ def read_origins(
     shares = np.zeros((len(wanted), episode.num_read_heads, episode.num_steps), np.float32)
     for step in range(1 + max(wanted, default=-1)):
         weights, erase = episode.write_weights[step], episode.erase_vectors[step]
+        if episode.retention is not None:
+            parts[:step] *= episode.retention[step][:, None]
         parts[:step] *= np.prod(1 - weights[:, :, None] * erase[:, None, :], axis=0)
         parts[step] = weights.T @ episode.write_vectors[step]
         if step in wanted:

@@ -78,6 +78,9 @@ class EpisodeTrace:
     read_words: Float32[np.ndarray, "T R W"]
     """Vector that was read."""
 
+    retention: Float32[np.ndarray, "T N"] | None = None
+    """Share of each slot's content that is kept before the write; missing unless freed content is
+    wiped."""
     read_masks: Float32[np.ndarray, "T R K"] | None = None
     """How far each number of a word counts in the read's content lookup, 0 to 1; missing without
     masks."""

@@ -187,6 +187,8 @@ def _run(
     outputs, _, trace = unroll_with_trace(dnc, inputs, lengths=lengths, initial_state=initial_state)
     state = trace.state.access_state
     linkage = state.linkage._asdict() if hasattr(state.linkage, "_asdict") else {}
+    access = trace.access.interface._asdict() | trace.access._asdict()
+    del access["interface"]
     kept = ["precedence_weights", "link"] if links else ["precedence_weights"]
     return {
         "outputs": outputs,
@@ -195,8 +197,8 @@ def _run(
         **{name: getattr(state, name) for name in ("memory", "usage")},
         **{name: getattr(state, name) for name in ("read_weights", "write_weights")},
         **{name: linkage[name] for name in kept if name in linkage},
-        **{name: x for name, x in trace.access.interface._asdict().items() if x is not None},
-        **{name: x for name, x in trace.access._asdict().items() if name != "interface"},
+        # None stands for what this DNC does not have.
+        **{name: x for name, x in access.items() if x is not None},
     }
 
 

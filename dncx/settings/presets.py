@@ -222,8 +222,8 @@ PRESETS: dict[str, Preset] = {
         _masked(sharpen_links=True),
     ),
     "adnc": Preset(
-        "Franke, Niehues, Waibel 2018, the ADNC in one direction: 6.3 % mean error. Sizes and "
-        "settings of the authors' code, whose forget bias is 0 (here 1); 50 epochs. "
+        "Franke, Niehues, Waibel 2018, the ADNC in one direction: 6.3 % mean error in the README "
+        "of their code. Sizes and settings are theirs, except for the forget bias (0, here 1). "
         f"{_UNTRAINED}.",
         settings_of(
             BabiSettings(longest=500),

@@ -11,7 +11,16 @@ from flax import nnx
 from jax.flatten_util import ravel_pytree
 from jax.test_util import check_grads
 
-from dncx import DNC, DNCConfig, Freeness, TemporalLinkage, addressing, unroll, unroll_with_trace
+from dncx import (
+    DNC,
+    DNCConfig,
+    Freeness,
+    MaskedContentAddressing,
+    TemporalLinkage,
+    addressing,
+    unroll,
+    unroll_with_trace,
+)
 from dncx.access import erase_and_write
 from dncx.controllers import clip_gradient
 
@@ -126,6 +135,33 @@ def test_content_finds_the_matching_slot_and_is_even_for_an_empty_memory():
     np.testing.assert_allclose(addressing.content_weights(jnp.zeros((4, 2)), keys, sharp), 0.25)
 
 
+def test_a_mask_selects_the_numbers_that_count():
+    """Without a mask the slots differ; a mask of ones changes nothing."""
+    memory, keys, sharp = jnp.array([[1.0, 3.0], [1.0, -3.0]]), jnp.array([[1.0, 3.0]]), jnp.ones(1)
+    plain = addressing.content_weights(memory, keys, sharp)
+    assert float(plain[0, 0]) > 0.8
+    masked = partial(addressing.masked_content_weights, memory, keys, sharp)
+    np.testing.assert_allclose(masked(jnp.ones((1, 2))), plain, rtol=1e-6)
+    np.testing.assert_allclose(masked(jnp.array([[1.0, 0.0]])), [[0.5, 0.5]], rtol=1e-6)
+
+
+def test_a_least_mask_keeps_every_number():
+    content = MaskedContentAddressing(2, least_mask=0.1)
+    memory, keys = jnp.array([[1.0, 30.0], [1.0, -30.0]]), jnp.array([[1.0, 30.0]])
+    closed = jnp.array([[1.0, 0.0]])
+    assert float(content(memory, keys, jnp.ones(1), closed)[0, 0]) > 0.8
+
+
+def test_sharpening_makes_a_blurred_weighting_clear():
+    """It keeps the order, sums to 1 also after a partial write, and is even without links."""
+    blurred = jnp.array([[[0.1, 0.3, 0.1]]])
+    sharp = addressing.sharpened(blurred, jnp.full((1, 1), 4.0))
+    np.testing.assert_allclose(sharp.sum(), 1, rtol=1e-6)
+    np.testing.assert_allclose(sharp[0, 0, 1] / sharp[0, 0, 0], 3**4, rtol=1e-4)
+    even = addressing.sharpened(jnp.zeros((1, 1, 3)), jnp.full((1, 1), 4.0))
+    np.testing.assert_allclose(even, 1 / 3, rtol=1e-6)
+
+
 ZERO_ONE = np.array([1.0, 0.0, 0.4, 0.7])
 EDGES = {  # equation, and arrays at which each entry of its gradient is checked
     "usage_after_write": (
@@ -146,6 +182,11 @@ EDGES = {  # equation, and arrays at which each entry of its gradient is checked
         addressing.content_weights,
         (random(0, 3, 2), random(1, 2, 2), random(2, 2)),
     ),
+    "masked content": (
+        addressing.masked_content_weights,
+        (random(0, 3, 2), random(1, 2, 2), random(2, 2), random(3, 2, 2)),
+    ),
+    "sharpened": (addressing.sharpened, (random(0, 2, 1, 3), 1 + random(1, 2, 1))),
     "content of zero memory": (
         addressing.content_weights,
         (np.zeros((3, 2)), random(1, 2, 2), random(2, 2)),
@@ -172,6 +213,7 @@ EDGES = {  # equation, and arrays at which each entry of its gradient is checked
 LATER = (
     "content",
     "content of zero memory",
+    "masked content",
     "updated_link",
     "erase_and_write",
     "allocation of two heads",

@@ -280,7 +280,7 @@ def test_a_step(dtype, preset, drawn, output):
     state, words, trace = numbers(made)
     tolerance = 2 * TOLERANCES[dtype]
     assert all_finite((state, words, trace))
-    for weighting in (state.read_weights, state.write_weights, *trace[1:]):
+    for weighting in (state.read_weights, state.write_weights, *trace[1:6]):
         check_weightings(weighting, tolerance)
     check_linkage(state.linkage, tolerance)
     assert state.usage.min() >= 0

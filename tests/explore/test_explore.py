@@ -19,6 +19,7 @@ from dncx import explore
 from dncx.cli.main import main
 from dncx.errors import UsageError
 from dncx.explore import archive, decoding, tracing, webpage
+from dncx.explore.origins import read_origins
 from dncx.explore.record import AXES, KINDS, OPTIONAL, EpisodeTrace, Trace
 from dncx.networks.build import Embedded
 from dncx.networks.lstm import LSTMNetwork
@@ -36,7 +37,7 @@ SMALL = {
 }  # fmt: skip
 CONFIG = dncx.DNCConfig(**SMALL)
 # Arrays of a DNC with these options only.
-VARIANTS = {"read_masks", "write_masks", "forward_sharpness", "backward_sharpness"}
+VARIANTS = {"retention", "read_masks", "write_masks", "forward_sharpness", "backward_sharpness"}
 
 
 def made(**arrays):
@@ -80,7 +81,7 @@ def recall():
 
 class TestRecord:
     def test_every_array_has_axes_and_a_meaning(self):
-        assert len(KINDS) == 31
+        assert len(KINDS) == 32
         assert {"targets", "mask", "link", "precedence_weights", *VARIANTS} == OPTIONAL
         made()
 
@@ -137,14 +138,16 @@ class TestTracing:
         for name, shape in (
             ("read_masks", (6, 2, 3)),
             ("write_masks", (6, 1, 3)),
+            ("retention", (6, 4)),
             ("forward_sharpness", (6, 2, 1)),
             ("backward_sharpness", (6, 2, 1)),
         ):
             array = getattr(again[1], name)
             assert array.shape == shape
-            assert array.min() > (0 if "masks" in name else 1)
+            assert array.min() > (1 if "sharpness" in name else 0)
             np.testing.assert_array_equal(array, getattr(traced[1], name))
         assert webpage.encode(again)[0]["recordings"]
+        np.testing.assert_allclose(read_origins(again[1]).sum(axis=-1), 1, atol=1e-3)
 
     def test_one_episode_needs_no_batch_axis(self, cell, inputs):
         one, two = explore.trace(cell, inputs[1]), explore.trace(cell, inputs)
