@@ -8,6 +8,7 @@ from benchmarks.models import Size, make_cell, make_gradient, make_inputs
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "linkage=none": {"linkage": "none"},
+    "interface_norm": {"interface_norm": True},
 }
 
 

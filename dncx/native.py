@@ -1,6 +1,7 @@
 """Sequences of a DNC by the native kernel: conversion between its parts and the kernel's arrays."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -34,9 +35,11 @@ def run_recurrence(
     """
     layers = list(controller.layers) if isinstance(controller, DeepLSTM) else [controller]
     linears = [access.interface_linear, *(layer.gates for layer in layers)]
+    norm: Any = access.interface_norm
     weights = recurrence.Weights(
         kernels=[linear.kernel[...] for linear in linears],
         biases=[_bias(linear) for linear in linears],
+        norm=[] if norm is None else [norm.scale[...], norm.bias[...]],
     )
     network = recurrence.Network(
         options=access.options,
@@ -47,6 +50,8 @@ def run_recurrence(
         gradient_clip=_or_infinity(layers[0].gradient_clip),
         oneplus=access.strength_activation == "oneplus",
         content_mode_second=access.read_mode_order == "backward, content, forward",
+        interface_norm=norm is not None,
+        norm_epsilon=0.0 if norm is None else float(norm.epsilon),
     )
     live, resets = flags
     kinds = jnp.full(inputs.shape[:2], recurrence.ALIVE, jnp.int32)

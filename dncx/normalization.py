@@ -7,9 +7,12 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from dncx.kernels.choice import known_to_kernels
+
 EPSILON = 1e-6  # that of the ADNC
 
 
+@known_to_kernels("norm")
 class LayerNorm(nnx.LayerNorm):
     """LN(x) = s (x - mean x) / √(var x + ε) + b over the last axis, with trainable s and b.
 

@@ -18,7 +18,7 @@ from dncx.kernels import library
 # native: C++ for the CPU.
 Implementation = Literal["plain", "xla", "native"]
 FormName = Literal["native sequence", "native step", "xla", "plain"]
-Role = Literal["cell", "access", "content", "freeness", "linkage", "controller"]
+Role = Literal["cell", "access", "content", "freeness", "linkage", "controller", "norm"]
 _TITLES: dict[Role, str] = {"content": "content addressing"}  # a noun for messages
 Class = TypeVar("Class", bound=type)
 
@@ -179,8 +179,8 @@ def _why_no_sequences(cell: Any) -> str | None:
     )
     if reason:
         return reason
-    if cell.access.interface_norm is not None:
-        return "the kernel does not support layer norm of the interface"
+    if reason := _other_norm(cell.access.interface_norm, cell.dtype):
+        return reason
     layers = list(getattr(cell.controller, "layers", [cell.controller]))
     for layer in layers:
         if not hasattr(layer, "gates"):
@@ -196,6 +196,19 @@ def _why_no_sequences(cell: Any) -> str | None:
     for name, linear in linears:
         if reason := _other_product(name, linear, cell.dtype):
             return reason
+    return None
+
+
+def _other_norm(norm: Any, dtype: Any) -> str | None:
+    """How the interface's norm differs from `LayerNorm` in the cell's dtype."""
+    if norm is None:
+        return None
+    if reason := custom_reason("norm", norm):
+        return reason
+    if norm.scale is None or norm.bias is None or norm.scale.dtype != dtype:
+        return "the norm of the interface has no scale, no bias or another dtype"
+    if not isinstance(norm.epsilon, int | float):
+        return "an epsilon is not a Python number"
     return None
 
 

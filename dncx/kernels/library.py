@@ -76,6 +76,7 @@ def layout(
     layers: int,
     hidden: int,
     links: bool,
+    interface_norm: bool,
 ) -> Layout:
     """Queries the layout from the C++, after `load` has been called.
 
@@ -83,8 +84,8 @@ def layout(
     checks these shapes nevertheless.
     """
     found = (ctypes.c_int64 * len(Layout._fields))()
-    sizes = (ctypes.c_int64(size) for size in (slots, word, inputs, layers, hidden, links))
-    _loaded[dtype, read_heads].dncx_layout(*sizes, found)
+    sizes = (slots, word, inputs, layers, hidden, links, interface_norm)
+    _loaded[dtype, read_heads].dncx_layout(*map(ctypes.c_int64, sizes), found)
     return Layout(*found)
 
 

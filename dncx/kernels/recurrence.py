@@ -32,6 +32,8 @@ class Network(NamedTuple):
     gradient_clip: float  # infinity: none
     oneplus: bool
     content_mode_second: bool
+    interface_norm: bool
+    norm_epsilon: float
 
 
 class State(NamedTuple):
@@ -53,6 +55,7 @@ class Weights(NamedTuple):
 
     kernels: list[Array]
     biases: list[Array]
+    norm: list[Array]  # scale and bias of the interface's layer norm, if it has one
 
 
 def recurrence(
@@ -101,6 +104,7 @@ def _call_forward(
     layout = library.layout(
         str(inputs.dtype), heads, slots=slots, word=word, inputs=network.inputs,
         layers=layers, hidden=hidden, links=network.options.links,
+        interface_norm=network.interface_norm,
     )  # fmt: skip
     kept_steps = steps if keep else 0
     chunks = math.ceil(kept_steps / chunk_length(steps))
@@ -128,11 +132,11 @@ def _call_forward(
 
 def _forward(network: Network, flags: Any, inputs: Any, start: Any, weights: Any) -> Any:
     features, last, *kept = _call_forward(network, True, flags, inputs, start, weights)
-    return (features, last), (flags, start, features, kept, weights.kernels)
+    return (features, last), (flags, start, features, kept, weights.kernels, weights.norm[:1])
 
 
 def _backward(network: Network, residuals: Any, gradients: Any) -> Any:
-    flags, start, features, (layer_inputs, *kept), kernels = residuals
+    flags, start, features, (layer_inputs, *kept), kernels, scale = residuals
     d_features, d_last = gradients
     steps, batch = flags.shape
     layers, hidden = start.hidden.shape[1:]
@@ -140,14 +144,17 @@ def _backward(network: Network, residuals: Any, gradients: Any) -> Any:
     def array(*shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((steps, batch, *shape), features.dtype)
 
-    d_inputs, d_gates, d_interface, d_start = call(
+    xi = kernels[0].shape[1]
+    norm = [jax.ShapeDtypeStruct((batch, 2, xi), features.dtype) for _ in scale]
+    d_inputs, d_gates, d_interface, d_start, d_norm = call(
         "sequence_backward",
-        (flags, start, kept, d_features, d_last, kernels),
+        (flags, start, kept, d_features, d_last, kernels, scale),
         (
             array(network.inputs),
             array(layers, 4 * hidden),
-            array(kernels[0].shape[1]),
+            array(xi),
             shapes_of(start),
+            norm,
         ),
         {},
         _attributes(network, steps),
@@ -158,7 +165,8 @@ def _backward(network: Network, residuals: Any, gradients: Any) -> Any:
     d_kernels = [_over_time(i).T @ _over_time(g) for i, g in zip(entered, given, strict=True)]
     d_biases = [_over_time(g).sum(axis=0) for g in given]
     no_gradient = np.zeros(flags.shape, jax.dtypes.float0)
-    return no_gradient, d_inputs, d_start, Weights(d_kernels, d_biases)
+    d_scale_and_bias = [part for both in d_norm for part in both.sum(axis=0)]
+    return no_gradient, d_inputs, d_start, Weights(d_kernels, d_biases, d_scale_and_bias)
 
 
 def _over_time(x: Array) -> Array:

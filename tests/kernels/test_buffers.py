@@ -24,10 +24,14 @@ SIZES = {
 HANDLERS = ["step", "sequence_backward", *later("step_backward", "sequence")]
 
 
-@pytest.fixture(scope="module", params=["temporal", "none"])
+@pytest.fixture(
+    scope="module",
+    params=[{}, {"linkage": "none"}, *later({"interface_norm": True})],
+    ids=["links", "no links", "norm"],
+)
 def calls(request):
     """What each handler is called with: shapes and dtypes of arguments and results, attributes."""
-    config = DNCConfig(**SIZES, linkage=request.param)
+    config = DNCConfig(**SIZES, **request.param)
     cell = DNC(2, 2, config, implementation="native", rngs=nnx.Rngs(0))
     recorded, ffi_call = {}, jax.ffi.ffi_call
 
@@ -122,9 +126,10 @@ def test_other_attributes_are_refused(handler, calls):
         without = {key: value for key, value in attributes.items() if key != name}
         with pytest.raises(jax.errors.JaxRuntimeError, match=f"attribute {name} is missing"):
             run(target, arguments, results, without)
-    other = attributes | {"links": np.bool_(not attributes["links"])}
-    with pytest.raises(jax.errors.JaxRuntimeError, match="INVALID_ARGUMENT"):
-        run(target, arguments, results, other)
+    for name in {"links", "interface_norm"} & set(attributes):
+        other = attributes | {name: np.bool_(not attributes[name])}
+        with pytest.raises(jax.errors.JaxRuntimeError, match="INVALID_ARGUMENT"):
+            run(target, arguments, results, other)
     if "chunk" in attributes:
         for chunk in (0, -1, 1):
             wrong = attributes | {"chunk": np.int64(chunk), "keep": np.bool_(True)}
@@ -158,21 +163,23 @@ def test_without_links_no_array_is_of_their_size(calls):
 
 
 @pytest.mark.parametrize(
-    ("reads", "layers", "links"), list(itertools.product((1, 2), (1, 2), (True, False)))
+    ("reads", "layers", "links", "norm"),
+    list(itertools.product((1, 2), (1, 2), (True, False), (True, False))),
 )
-def test_the_layout_is_that_of_the_paper(reads, layers, links):
+def test_the_layout_is_that_of_the_paper(reads, layers, links, norm):
     """By hand: weightings, gates and interface of a step; a layer's gates and cell; its inputs."""
     assert library.load("float32", reads) is None
     slots, word, inputs, hidden = 5, 3, 7, 4
     found = library.layout(
         "float32", reads, slots=slots, word=word, inputs=inputs, layers=layers, hidden=hidden,
-        links=links,
+        links=links, interface_norm=norm,
     )  # fmt: skip
     weightings = reads + 1 + 1 + 1 + 1 + reads  # as in native/sequence.h, Record
     interface = reads * word + 3 * word + 3 * reads + 3
     if links:
         weightings += 1 + 2 * reads
         interface += 2 * reads
-    assert found.record == (weightings) * slots + interface
+    kept_by_norm = interface + 1 if norm else 0
+    assert found.record == weightings * slots + interface + kept_by_norm
     assert found.layer_record == 5 * hidden
     assert found.layer_inputs == inputs + reads * word + (2 if layers > 1 else 1) * hidden

@@ -25,6 +25,7 @@ from dncx import (
 from dncx.kernels import choice, library
 from dncx.kernels.choice import select, select_for_access
 from dncx.networks.build import Embedded
+from dncx.normalization import LayerNorm
 
 SIZES = {"memory_size": 3, "word_size": 2, "num_read_heads": 1, "hidden_size": 4}
 CONFIG = DNCConfig(**SIZES)
@@ -93,6 +94,11 @@ class FlatContent:
 class OtherNoLinkage(NoLinkage):
     def initial_state(self, dtype):
         return super().initial_state(dtype)
+
+
+class OtherNorm(LayerNorm):
+    def __call__(self, x, *, mask=None):
+        return 0.5 * super().__call__(x)
 
 
 class OtherFreeness(Freeness):
@@ -171,7 +177,9 @@ FORMS = {
     "sharpened links": (
         lambda: make(DNCConfig(**SIZES, sharpen_links=True)), "xla", "sharpened links"),
     "norm of the interface": (
-        lambda: make(DNCConfig(**SIZES, interface_norm=True)), "native step", "the interface"),
+        lambda: make(DNCConfig(**SIZES, interface_norm=True)), "native sequence", ""),
+    "other norm of the interface": (lambda: with_norm(OtherNorm), "native step", "OtherNorm"),
+    "flax norm of the interface": (lambda: with_norm(nnx.LayerNorm), "native step", "LayerNorm"),
     "norm in the controller": (
         lambda: make(DNCConfig(**SIZES, controller_norm=True)), "native step", "the controller"),
     "other freeness": (
@@ -202,6 +210,13 @@ def replaced_gates(cell):
     cell.controller.gates = nnx.LoRALinear(
         gates.in_features, gates.out_features, lora_rank=2, rngs=rngs()
     )
+    return cell
+
+
+def with_norm(kind):
+    cell = make(DNCConfig(**SIZES, interface_norm=True))
+    features = cell.access.interface_linear.out_features
+    cell.access.interface_norm = kind(features, rngs=rngs(), param_dtype=jnp.float32)
     return cell
 
 

@@ -33,6 +33,10 @@ CONFIGS = {
     ),
     "norms": DNCConfig(**SMALL, interface_norm=True, controller_norm=True),
     "adnc": DNCConfig.adnc(**SMALL),
+    "interface norm": DNCConfig(**SMALL, interface_norm=True),
+    "interface norm, nature": DNCConfig.nature(
+        **SMALL | {"memory_size": 16, "word_size": 16}, interface_norm=True, linkage="none"
+    ),
     "no links": DNCConfig(**SMALL | {"memory_size": 17}, linkage="none", interface_bias=False),
     "no links, nature": DNCConfig.nature(
         linkage="none", memory_size=16, word_size=16, num_read_heads=5, hidden_size=9, num_layers=2
@@ -41,12 +45,12 @@ CONFIGS = {
         memory_size=1, word_size=1, num_read_heads=1, hidden_size=1, linkage="none"
     ),
 }
-FIRST = ("deepmind", "no links")
+FIRST = ("deepmind", "no links", "interface norm")
 BATCH, TIME, INPUTS, OUTPUTS = 19, 7, 4, 2  # more examples than a block has
 
 
 def make(name, implementation, dtype=jnp.float32):
-    return DNC(
+    cell = DNC(
         INPUTS,
         OUTPUTS,
         CONFIGS[name],
@@ -54,6 +58,11 @@ def make(name, implementation, dtype=jnp.float32):
         rngs=nnx.Rngs(0),
         param_dtype=dtype,
     )
+    norm = cell.access.interface_norm
+    if norm is not None:  # a new norm has scale 1 and bias 0, which would hide mistakes
+        for parameter, ends in ((norm.scale, (0.5, 1.5)), (norm.bias, (-0.2, 0.3))):
+            parameter[...] = jnp.linspace(*ends, norm.num_features, dtype=dtype)
+    return cell
 
 
 def fast_forms(name):
@@ -128,7 +137,9 @@ def test_sequences_agree(name, x64):
 
 
 @pytest.mark.second_step
-@pytest.mark.parametrize("name", ["deepmind", "nature", "no links", "variants", "norms"])
+@pytest.mark.parametrize(
+    "name", ["deepmind", "nature", "no links", "variants", "norms", "interface norm"]
+)
 def test_sequences_agree_in_float32(name):
     expected = everything(make(name, "plain"), jnp.float32)
     for form in fast_forms(name):

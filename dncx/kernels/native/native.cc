@@ -147,7 +147,9 @@ Network network_of(const ffi::Dictionary& attributes, const Arguments& from, siz
               attribute<double>(attributes, "forget_bias"),
               attribute<double>(attributes, "gradient_clip"),
               attribute<bool>(attributes, "oneplus"),
-              attribute<bool>(attributes, "content_mode_second")};
+              attribute<bool>(attributes, "content_mode_second"),
+              attribute<bool>(attributes, "interface_norm"),
+              attribute<double>(attributes, "norm_epsilon")};
   if (net.inputs < 0 || net.layers < 1 || net.hidden < 1)
     throw Mismatch("the controller has no layers or no features");
   return net;
@@ -305,12 +307,13 @@ void take_kept(From& from, const Sizes& z, const Network& net, int64_t steps, in
                int64_t batch, Pointer& lstm, Pointer& records, Pointer& memories, Pointer& links) {
   const int64_t rows = steps * batch;
   lstm = from.template take<T>("gates and cells", rows * net.layers * kept_of_layer(net));
-  records = from.template take<T>("records", rows * Record(z).size);
+  records = from.template take<T>("records", rows * Record(z, net).size);
   memories = from.template take<T>("memories", chunks * batch * z.slots * z.word);
   links = take_part<T>(from, "links", chunks * batch, size_of_input(z, kLink));
 }
 
-// args: flags, inputs, the start, kernels of interface and layers, their biases.
+// args: flags, inputs, the start, kernels of interface and layers, their biases, and scale and bias
+// of the interface's norm, if it has one.
 ffi::Error sequence(ffi::ThreadPool pool, ffi::Dictionary attributes, ffi::RemainingArgs args,
                     ffi::RemainingRets rets) {
   const Arguments given{args};
@@ -338,6 +341,9 @@ ffi::Error sequence(ffi::ThreadPool pool, ffi::Dictionary attributes, ffi::Remai
     a.interface_bias = in.take<const Number>("bias of the interface", interface_size(z));
     for (int64_t l = 0; l < net.layers; ++l)
       a.biases.push_back(in.take<const Number>({"bias of layer", l}, 4 * net.hidden));
+    const int64_t normalized = net.interface_norm ? interface_size(z) : 0;
+    a.norm_scale = take_part<const Number>(in, "scale of the interface's norm", 1, normalized);
+    a.norm_bias = take_part<const Number>(in, "bias of the interface's norm", 1, normalized);
     a.features = out.take<Number>("features", rows * feature_count(z, net));
     take_state(out, "last ", z, net, batch, a.state);
     a.layer_inputs = out.take<Number>("inputs of layers",
@@ -354,7 +360,7 @@ ffi::Error sequence(ffi::ThreadPool pool, ffi::Dictionary attributes, ffi::Remai
 }
 
 // args: flags, the start, what `sequence` kept (but for what entered the layers), the gradients by
-// its results, kernels of interface and layers.
+// its results, kernels of interface and layers, and the scale of the interface's norm.
 ffi::Error sequence_backward(ffi::ThreadPool pool, ffi::Dictionary attributes,
                              ffi::RemainingArgs args, ffi::RemainingRets rets) {
   const Arguments given{args};
@@ -379,10 +385,13 @@ ffi::Error sequence_backward(ffi::ThreadPool pool, ffi::Dictionary attributes,
     a.d_features = in.take<const Number>("gradient by features", rows * feature_count(z, net));
     take_state(in, "gradient by last ", z, net, batch, d_last[group].data());
     transposed.take(in);
+    const int64_t normalized = net.interface_norm ? interface_size(z) : 0;
+    a.norm_scale = take_part<const Number>(in, "scale of the interface's norm", 1, normalized);
     a.d_inputs = out.take<Number>("gradient by inputs", rows * net.inputs);
     a.d_gates = out.take<Number>("gradient by gates", rows * net.layers * 4 * net.hidden);
     a.d_interface = out.take<Number>("gradient by the interface", rows * interface_size(z));
     take_state(out, "gradient by ", z, net, batch, a.d_state);
+    a.d_norm = take_part<Number>(out, "gradient by the interface's norm", batch, 2 * normalized);
     in.end();
     out.end();
   }
@@ -419,13 +428,15 @@ auto binding() {
 // The sizes of a network in `sequence` that follow from how this code lays numbers out; Python asks
 // for them (library.py), so that they are defined here alone.
 extern "C" void dncx_layout(int64_t slots, int64_t word, int64_t inputs, int64_t layers,
-                            int64_t hidden, int64_t links, int64_t* sizes) {
+                            int64_t hidden, int64_t links, int64_t interface_norm,
+                            int64_t* sizes) {
   Sizes z{slots, word, kHeads, 0, 0, links != 0};
   Network net{};
   net.inputs = inputs;
   net.layers = layers;
   net.hidden = hidden;
-  sizes[0] = Record(z).size;
+  net.interface_norm = interface_norm != 0;
+  sizes[0] = Record(z, net).size;
   sizes[1] = kept_of_layer(net);
   sizes[2] = deepest_layer(z, net);
 }

@@ -17,8 +17,15 @@ namespace dncx {
 struct Network {
   int64_t inputs, layers, hidden;  // F, LSTM layers, H
   double clip_value, forget_bias, gradient_clip;  // infinity: none
-  bool oneplus, content_mode_second;
+  bool oneplus, content_mode_second, interface_norm;
+  double norm_epsilon;
 };
+
+inline int64_t interface_size(const Sizes& z) {
+  int64_t total = 0;
+  for (int part = kReadKeys; part < kInputs; ++part) total += size_of_input(z, part);
+  return total;
+}
 
 // The state of one example, and the gradients by it: AccessState, the words read, LSTM states.
 enum StatePart { kWordsRead = kUsage + 1, kHidden, kCell, kStateParts };
@@ -39,9 +46,9 @@ inline bool is_large(int part) { return part == kMemory || part == kLink; }
 // What the backward pass needs of every step apart from memory and link: the parts of the new
 // state and of the trace, and the interface. All of it is small, N or W numbers at a time.
 struct Record {
-  int64_t output[kOutputs], interface[kInputs], size;
+  int64_t output[kOutputs], interface[kInputs], normal, size;
 
-  explicit Record(const Sizes& z) : size(0) {
+  Record(const Sizes& z, const Network& net) : size(0) {
     for (int i : {int(kReadWeights), int(kWriteWeights), int(kPrecedence), int(kUsage),
                   int(kAllocation), int(kWriteContent), int(kReadContent), int(kForward),
                   int(kBackward)}) {
@@ -52,6 +59,8 @@ struct Record {
       interface[i] = size;
       size += size_of_input(z, i);
     }
+    normal = size;  // what `normalize` keeps
+    if (net.interface_norm) size += interface_size(z) + 1;
   }
 };
 
@@ -127,10 +136,48 @@ void squash_backward(const Sizes& z, const Network& net, const T* parts, const T
   }
 }
 
-inline int64_t interface_size(const Sizes& z) {
-  int64_t total = 0;
-  for (int part = kReadKeys; part < kInputs; ++part) total += size_of_input(z, part);
-  return total;
+// Layer norm of x: (x - mean) / sqrt(variance + epsilon) * scale + bias, in place. kept: the numbers
+// before scale and bias, then the factor 1 / sqrt(...).
+template <class T>
+void normalize(const Network& net, int64_t count, const T* scale, const T* bias, T* x, T* kept) {
+  constexpr int64_t lanes = Lanes<T>::count;
+  V<T> total{}, squares{};
+  for (int64_t k = 0; k < count; k += lanes) total += load(x + k, count - k);
+  const T mean = sum<T>(total) / T(count);
+  for (int64_t k = 0; k < count; k += lanes) {
+    store(kept + k, load(x + k, count - k) - mean, count - k);
+    const V<T> centred = load(kept + k, count - k);  // 0 beyond the end
+    squares += centred * centred;
+  }
+  const T factor = 1 / std::sqrt(sum<T>(squares) / T(count) + T(net.norm_epsilon));
+  for (int64_t k = 0; k < count; k += lanes) {
+    const int64_t n = count - k;
+    const V<T> normal = load(kept + k, n) * factor;
+    store(kept + k, normal, n);
+    store(x + k, normal * load(scale + k, n) + load(bias + k, n), n);
+  }
+  kept[count] = factor;
+}
+
+// d_x: the gradients by the result, replaced by those by x. Adds to d_scale and d_bias.
+template <class T>
+void normalize_backward(int64_t count, const T* scale, const T* kept, T* d_x, T* d_scale, T* d_bias) {
+  constexpr int64_t lanes = Lanes<T>::count;
+  V<T> total{}, along{};
+  for (int64_t k = 0; k < count; k += lanes) {
+    const int64_t n = count - k;
+    const V<T> d = load(d_x + k, n), normal = load(kept + k, n), g = d * load(scale + k, n);
+    store(d_scale + k, load(d_scale + k, n) + d * normal, n);
+    store(d_bias + k, load(d_bias + k, n) + d, n);
+    store(d_x + k, g, n);
+    total += g;
+    along += g * normal;
+  }
+  const T mean = sum<T>(total) / T(count), slope = sum<T>(along) / T(count), factor = kept[count];
+  for (int64_t k = 0; k < count; k += lanes) {
+    const int64_t n = count - k;
+    store(d_x + k, factor * (load(d_x + k, n) - mean - slope * load(kept + k, n)), n);
+  }
 }
 
 // ---- LSTM layers -------------------------------------------------------------------------------
@@ -226,6 +273,7 @@ struct ForwardArrays {
   const int32_t* flags;         // [T, B]
   const T *start[kStateParts];  // [B, ...]
   const T *interface_bias;
+  const T *norm_scale, *norm_bias;  // of the interface, if it is normalized
   std::vector<const T*> biases;  // of the layers
   T *features;                   // [T, B, LH + RW]: what enters the output layer
   T *state[kStateParts];         // [B, ...]: the last one, and on the way the present one
@@ -240,7 +288,7 @@ void forward_block(const Sizes& z, const Network& net, const Options& options,
                    int64_t batch, int64_t first, int64_t count, int64_t chunk, bool keep) {
   static thread_local Scratch<T> scratch;
   static thread_local std::vector<T> block;
-  const Record record(z);
+  const Record record(z, net);
   const int64_t H = net.hidden, L = net.layers, xi = interface_size(z);
   const int64_t depth = deepest_layer(z, net), features = feature_count(z, net);
   const int64_t layer_kept = kept_of_layer(net);
@@ -310,6 +358,8 @@ void forward_block(const Sizes& z, const Network& net, const Options& options,
     for (int64_t b = 0; b < count; ++b) {
       if (!(a.flags[row + b] & kAlive)) continue;
       T* kept = all_records + b * record.size;
+      if (net.interface_norm)
+        normalize(net, xi, a.norm_scale, a.norm_bias, out + b * wide, kept + record.normal);
       squash(z, net, out + b * wide, kept + record.interface[kReadKeys]);
       const T* step_in[kInputs];
       T* step_out[kOutputs];
@@ -354,9 +404,10 @@ template <class T>
 struct BackwardArrays {
   const int32_t* flags;
   const T *start[kStateParts], *lstm, *records, *memories, *links;  // as in ForwardArrays
-  const T *d_features;
+  const T *norm_scale, *d_features;
   T *d_state[kStateParts];  // by the last state; left as that by the first
   T *d_inputs, *d_gates, *d_interface;  // [T, B, F], [T, B, L, 4H], [T, B, xi]; before activation
+  T *d_norm;                            // [B, 2, xi]: by scale and bias, the sum over time
 };
 
 template <class T, int R>
@@ -365,7 +416,7 @@ void backward_block(const Sizes& z, const Network& net, const Options& options,
                     int64_t batch, int64_t first, int64_t count, int64_t chunk) {
   static thread_local Scratch<T> scratch;
   static thread_local std::vector<T> block;
-  const Record record(z);
+  const Record record(z, net);
   const int64_t H = net.hidden, L = net.layers, words = z.reads * z.word, xi = interface_size(z);
   const int64_t features = feature_count(z, net);
   const int64_t link_size = size_of_input(z, kLink), memory_size = size_of_input(z, kMemory);
@@ -375,6 +426,7 @@ void backward_block(const Sizes& z, const Network& net, const Options& options,
   block.assign(count * (wide + H) + none_size + xi, T(0));
   T *out = block.data(), *d_above = out + count * wide;
   T *none = d_above + count * H, *d_parts = none + none_size;  // `none` stays zero
+  if (net.interface_norm) zero(a.d_norm + first * 2 * xi, count * 2 * xi);
   // The links and memories of one chunk. Too large to be kept between calls.
   const std::unique_ptr<T[]> stack(new T[count * chunk * entry]);
 
@@ -437,6 +489,10 @@ void backward_block(const Sizes& z, const Network& net, const Options& options,
         for (int p = kAllocation; p < kOutputs; ++p) d_out[p] = none;
         backward<T, R>(z, options, in, kept_parts, d_out, d_in, scratch);
         squash_backward(z, net, kept + record.interface[kReadKeys], d_parts, d_xi);
+        if (net.interface_norm) {
+          T* d_scale = a.d_norm + (first + b) * 2 * xi;
+          normalize_backward(xi, a.norm_scale, kept + record.normal, d_xi, d_scale, d_scale + xi);
+        }
         copy(d_features, L * H, out + b * wide);
       }
       transposed.interface.multiply(count, a.d_interface + row * xi, xi, out, wide);
