@@ -39,6 +39,13 @@ NETWORKS = {
     "lstm": {"model": "lstm", "controller": "deep_lstm", "num_layers": 2},
     "feedforward": {"controller": "feedforward"},
     "no links": {"linkage": "none"},
+    "variants": {
+        "content_mask": True,
+        "wipe_freed": True,
+        "sharpen_links": True,
+        "interface_norm": True,
+        "controller_norm": True,
+    },
 }
 # What a server does: whole sequences from the first state, then the same step by step, then the
 # second half of the sequences from the state after the first.

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dncx.errors import UsageError
-from dncx.networks.build import make_network
+from dncx.kernels.choice import select
+from dncx.networks.build import cell_of, make_network
 from dncx.networks.config import NetworkConfig
 from dncx.runs import checkpoints
 from dncx.runs.config import RunConfig, run_config
@@ -98,6 +99,8 @@ def update_config(config: RunConfig, devices: Devices | None = None) -> UpdateCo
         network = nnx.eval_shape(
             lambda: make_network(config.network, nnx.Rngs(0), config.implementation)
         )
+        if config.implementation == "native":  # not checked while a network of shapes is made
+            select(cell_of(network))
     except ValueError as error:
         raise UsageError(str(error)) from error
     return UpdateConfig(

@@ -1,4 +1,4 @@
-"""Options of later publications through the commands: train, resume, eval, explore, export."""
+"""Options of later publications through the commands: train, resume, eval, explore."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,6 @@ def test_a_run_with_options(group, tmp_path, capsys):
     assert main(["explore", str(run), "--num_episodes=1", f"--out={out}"]) == 0
     episode = archive.load(next(out.rglob("trace.npz")))[0]
     assert (episode.read_masks is None) == ("content_mask" not in GROUPS[group])
-    assert main(["export", str(run), f"--out={tmp_path / 'exported'}"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -78,6 +77,7 @@ def test_a_run_with_options(group, tmp_path, capsys):
         (["--content_mask", "--least_mask=nan"], "least_mask"),
         (["--linkage=none", "--sharpen_links"], "sharpen_links"),
         (["--content_mask", "--implementation=native"], "MaskedContentAddressing"),
+        (["--num_write_heads=2", "--implementation=native"], "write head"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
