@@ -112,7 +112,7 @@ def traced(name, dtype, params):
     return jax.jit(unroll_with_trace)(cell, inputs)
 
 
-FIRST = ("deepmind-lstm-2r1w",)
+FIRST = ("deepmind-lstm-1r3w",)
 FLOATS = [name for name in CONFIGS if not name.startswith("bfloat16")]
 
 

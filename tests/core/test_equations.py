@@ -24,13 +24,14 @@ from dncx import (
 from dncx.access import erase_and_write
 from dncx.controllers import clip_gradient
 
+# Four read heads, as elsewhere: each number of heads is a kernel of its own to compile.
 CONFIGS = {
-    "deepmind": DNCConfig(memory_size=6, word_size=4, num_read_heads=2, hidden_size=8),
+    "deepmind": DNCConfig(memory_size=6, word_size=4, num_read_heads=4, hidden_size=8),
     "two write heads": DNCConfig(
         memory_size=6, word_size=4, num_read_heads=2, num_write_heads=2, hidden_size=8
     ),
     "nature": DNCConfig.nature(
-        memory_size=6, word_size=4, num_read_heads=2, hidden_size=8, num_layers=2
+        memory_size=6, word_size=4, num_read_heads=4, hidden_size=8, num_layers=2
     ),
 }
 
@@ -276,7 +277,7 @@ def test_gradient_of_the_whole_network(name, x64):
     memory = state.access_state._replace(
         memory=jnp.asarray(random(3, 6, 4)),
         usage=jnp.linspace(0.1, 0.9, 6),
-        read_weights=jnp.asarray(random(4, 2, 6)) / 6,
+        read_weights=jnp.asarray(random(4, config.num_read_heads, 6)) / 6,
     )
     state = state._replace(access_state=memory)
 

@@ -82,7 +82,7 @@ def small(x64):
     """A function (task) -> graph, params and a batch of 8, in float64."""
 
     def make(task):
-        config = DNCConfig(memory_size=6, word_size=4, num_read_heads=2, hidden_size=8)
+        config = DNCConfig(memory_size=6, word_size=4, num_read_heads=1, hidden_size=8)
         cell = DNC(
             task.input_size,
             task.output_size,
