@@ -95,6 +95,7 @@ class Trainer:
         assert process.returncode in (0, 1), said
         if process.returncode:
             errors = [line for line in said.splitlines() if line.startswith("dncx: error: ")]
+            assert "Traceback" not in said, said
             assert len(errors) == 1, said
             assert errors[0].startswith("dncx: error: cannot "), said
             assert "No space left on device" in errors[0], said
