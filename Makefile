@@ -8,6 +8,8 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
+# Containers often switch off Python's compiled files, which make each of many starts faster.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: train test lint benchmarks clean
 

@@ -1,6 +1,7 @@
 """`python -m benchmarks [NAMES ...]`: prints tables, and writes JSON and figures."""
 
 import argparse
+import os
 from pathlib import Path
 
 NAMES = (
@@ -16,6 +17,12 @@ NAMES = (
     "parts",
     "controller_dtype",
     "controller_goldens",
+)
+
+# As in tests/conftest.py.
+QUICK_COMPILATION = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 )
 
 
@@ -49,6 +56,8 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Runs the benchmarks that the command line names."""
     asked = parse()
+    if asked.tiny:  # where nothing is measured, quick compilation counts
+        os.environ.setdefault("XLA_FLAGS", QUICK_COMPILATION)
     # Only now, so that --help is instant.
     from benchmarks import (  # fmt: skip
         compile_time,
@@ -91,16 +100,19 @@ def main() -> None:
             "step_time": lambda: step_time.run(timed, rounds=1, turn=0),
             "options": lambda: options.run(sizes, rounds=1, turn=0),
             "memory": lambda: memory.run({"tiny": (small, ("plain", "xla", "native"))}),
-            "compile_time": lambda: compile_time.run(small),
+            "compile_time": lambda: compile_time.run(
+                small, ("--num_read_heads=2", "--hidden_size=4", "--memory_size=4")
+            ),
             "scaling": lambda: scaling.run(small, {"time": (2, 4, 8)}),
             "training": lambda: training.run(5, 1),
             "streaming": lambda: streaming.run(sizes, 5),
-            "sampling": lambda: sampling.run(1, models.TINY_MODEL),
+            "sampling": lambda: sampling.run(1, models.TINY_MODEL, ("copy", "traversal")),
             "seeds": lambda: seeds.run((1, 2), 5, 1),
             "parts": lambda: parts.run(
                 small, (GradientOptions(), GradientOptions(accumulation=2, truncation=3))
             ),
             "controller_dtype": lambda: controller_dtype.times(sizes, 1, 0),
+            "controller_goldens": lambda: controller_dtype.goldens(("d_tiny",)),
         }
     for name in asked.names or NAMES:
         report = runs[name]()

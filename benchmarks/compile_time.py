@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.measure import Report
@@ -22,8 +23,13 @@ print(time.perf_counter() - start)
 """
 
 
-def run(size: Size) -> Report:
-    """Seconds, each measured in a fresh process; the caches are temporary."""
+def run(size: Size, flags: Sequence[str] = ()) -> Report:
+    """Seconds, each measured in a fresh process; the caches are temporary.
+
+    Args:
+      size: of the gradient.
+      flags: for `dncx train repeat-copy`; by default it trains the network of its defaults.
+    """
     rows = []
     root = str(Path(__file__).parent.parent)
     with tempfile.TemporaryDirectory() as caches:
@@ -45,7 +51,7 @@ def run(size: Size) -> Report:
         ):
             seconds = float(measured("-c", _COMPILE, root, implementation, sizes))
             rows.append({"case": label, "seconds": seconds})
-        command = ("-m", "dncx", "train", "repeat-copy", "--num_training_iterations=1")
+        command = ("-m", "dncx", "train", "repeat-copy", "--num_training_iterations=1", *flags)
         for which in ("first", "second"):
             start = time.perf_counter()
             measured(*command, f"--run_dir={caches}/{len(rows)}")

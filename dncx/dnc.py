@@ -115,7 +115,8 @@ class DNC(nnx.RNNCellBase):
                 AccessLike[Any],
                 config.make_access(hidden, implementation=implementation, **dtypes),
             )
-        _check_access(access, hidden, param_dtype)
+        else:  # one that the config makes always fits
+            _check_access(access, hidden, param_dtype)
         self.input_size = input_size
         self.output_size = output_size
         self.clip_value = config.clip_value

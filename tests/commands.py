@@ -1,9 +1,20 @@
 """The commands that README, docs and examples show; test_docs parses and runs them."""
 
+import contextlib
+import dataclasses
+import importlib.util
+import io
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
+
+from jaxtyping import config as jaxtyping_config
+
+import dncx.cli.main as cli
 
 ROOT = Path(__file__).parent.parent
 # Where somebody looks for commands. A changelog tells of commands as they were.
@@ -14,6 +25,8 @@ PAGES = sorted(
 )
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PROGRAMS = re.compile(r"dncx|python3?|ipython")
+# Command lines that `run` can run in this process.
+OWN_PROGRAMS = re.compile(r"dncx\b|i?python3? (train|examples/own_(task|data))\.py\b")
 # Words that stand for what a reader puts in their place.
 PLACEHOLDERS = {
     "RUN": "memory-reuse",
@@ -95,3 +108,68 @@ def filled(word):
     value = re.sub(r"\$\w*(RANK|INDEX|ID)", "1", value)
     value = re.sub(r"\$\w+", ".", value)
     return f"{flag}{equals}{'3' if flag and re.fullmatch('[KMNS]', value) else value}"
+
+
+def run(words):
+    """The exit code of a command, as if typed."""
+    program, *rest = words
+    if program == "dncx":
+        return cli.main(rest)
+    script, *rest = [word for word in rest if word != "--"]
+    if script == "train.py":
+        return cli.train_main(rest)
+    spec = importlib.util.spec_from_file_location("__example__", ROOT / script)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["__example__"] = module
+    spec.loader.exec_module(module)
+    (task,) = [
+        kind for kind in vars(module).values()
+        if dataclasses.is_dataclass(kind) and kind.__module__ == "__example__"
+        and "name" in vars(kind)
+    ]  # fmt: skip
+    return cli.task_main(task, rest)
+
+
+def carry_out(words, folder, **variables):
+    """Runs a command, which must succeed, and returns what it prints.
+
+    Those of dncx run in this process, which has loaded JAX already: most of the time of a new
+    process is spent on that. Environment variables need a new process, and other scripts do.
+    tests/cli and test_examples try dncx and custom tasks as programs. The tests' own checks of
+    shapes are off, as for users; an exported program has sizes without a number.
+    """
+    if variables or not OWN_PROGRAMS.match(" ".join(words)):
+        return _in_a_process(words, folder, **variables)
+    printed, errors = io.StringIO(), io.StringIO()
+    with (
+        _without_type_checks(),
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(errors),
+    ):
+        code = run(words)
+    assert code == 0, _shown(words, printed.getvalue(), errors.getvalue())
+    return printed.getvalue()
+
+
+@contextlib.contextmanager
+def _without_type_checks():
+    jaxtyping_config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping_config.update("jaxtyping_disable", False)
+
+
+def _in_a_process(words, folder, **variables):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        words, cwd=folder, env=os.environ | {"PATH": path} | variables,
+        capture_output=True, text=True, timeout=1200,
+    )  # fmt: skip
+    assert done.returncode == 0, _shown(words, done.stdout, done.stderr)
+    return done.stdout
+
+
+def _shown(words, *streams):
+    return "\n".join([" ".join(words), *(text[-2000:] for text in streams)])

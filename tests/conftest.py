@@ -1,5 +1,6 @@
 """Everything runs strict: shapes checked, no silent promotion of dtypes or ranks."""
 
+import functools
 import json
 import os
 import signal
@@ -100,6 +101,21 @@ def assert_relative(actual, expected, tolerance, name=""):
     assert actual.shape == expected.shape, name
     error = np.max(np.abs(actual - expected)) / max(np.max(np.abs(expected)), 1e-30)
     assert error <= tolerance, f"{name}: {error:.2e} > {tolerance:.0e}"
+
+
+@pytest.fixture(scope="module")
+def shared_programs():
+    """Trainings with the same configuration share one traced and compiled program.
+
+    For modules that train the same small network many times, and change nothing of what is traced.
+    """
+    from dncx.training import compilation, setup
+
+    makers = (setup, "make_optimizer"), (compilation, "make_train"), (compilation, "make_answer")
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in makers:
+            patch.setattr(module, name, functools.cache(getattr(module, name)))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

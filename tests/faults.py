@@ -94,8 +94,11 @@ class Trainer:
         said = self.log.read_text()
         assert process.returncode in (0, 1), said
         if process.returncode:
-            assert said.splitlines()[-1].startswith("dncx: error: cannot "), said
-            assert "No space left on device" in said.splitlines()[-1], said
+            errors = [line for line in said.splitlines() if line.startswith("dncx: error: ")]
+            assert "Traceback" not in said, said
+            assert len(errors) == 1, said
+            assert errors[0].startswith("dncx: error: cannot "), said
+            assert "No space left on device" in errors[0], said
             if checkpoints.numbered(self.checkpoints):
                 assert checkpoints.newest_intact(self.checkpoints)[1] == {}, "left, and not whole"
         return process.returncode

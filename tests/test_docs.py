@@ -3,21 +3,16 @@
 The second is tried at tiny sizes in .ci/run's second step (pytest -m second_step).
 """
 
-import dataclasses
-import importlib.util
 import io
 import itertools
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import EXAMPLES, PAGES, ROOT, commands, filled
+from commands import EXAMPLES, OWN_PROGRAMS, PAGES, ROOT, carry_out, commands, filled, run
 
 import dncx.cli.main as cli
 from dncx.cli import parsing
@@ -45,11 +40,7 @@ OF_A_READER = {
 
 def is_ours(command):
     """Whether it is dncx, train.py or the command line of a custom task."""
-    program, *rest = command.words
-    script = rest[0] if rest else ""
-    return (
-        program == "dncx" or script == "train.py" or re.match(r"examples/own_(task|data)", script)
-    )
+    return OWN_PROGRAMS.match(" ".join(command.words))
 
 
 OURS = [command for command in EVERYTHING if is_ours(command)]
@@ -96,26 +87,6 @@ def asked():
                 runs[run_dir] = settings
                 runs |= {f"{run_dir}/seed-{n}": settings for n in range(settings.scale.num_seeds)}
     return found
-
-
-def run(words):
-    """The exit code of a command, as if typed."""
-    program, *rest = words
-    if program == "dncx":
-        return cli.main(rest)
-    script, *rest = [word for word in rest if word != "--"]
-    if script == "train.py":
-        return cli.train_main(rest)
-    spec = importlib.util.spec_from_file_location("__example__", ROOT / script)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["__example__"] = module
-    spec.loader.exec_module(module)
-    (task,) = [
-        kind for kind in vars(module).values()
-        if dataclasses.is_dataclass(kind) and kind.__module__ == "__example__"
-        and "name" in vars(kind)
-    ]  # fmt: skip
-    return cli.task_main(task, rest)
 
 
 def test_commands_are_found():
@@ -172,6 +143,13 @@ TINY = {
     "explore": ["--num_episodes=1", "--no_figures"],
     "learning_curve.py": ["--num_seeds=1", "--num_training_iterations=100"],
 }
+# What a command prints, by its page and its second word.
+PRINTED = {
+    "README.md": {
+        "explore": "memory.html", "eval": "sequence error", "train": "target", "train.py": "target",
+    },
+    "examples/own_parts.py": {"examples/own_parts.py": "memory (4, 16, 8)"},
+}  # fmt: skip
 # bAbI's archive is made here, with little of it.
 STORY = b"1 Mary took the milk.\n2 What is Mary carrying? \tmilk\t1\n"
 BABI = ["--language=en", "--tasks=4,8", "--partial", "--num_buckets=1", "--hidden_size=8"]
@@ -240,15 +218,12 @@ def write_archive(path, mode):
 PAGES_WITH_LINES = [p for p in [*PAGES, *EXAMPLES] if any(not c.inline for c in commands(p))]
 
 
-def carry_out(words, place, **variables):
-    """Runs a command, which must succeed."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        words, cwd=place, env=os.environ | {"PATH": path} | variables,
-        capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
-    return done.stdout
+def is_shown_before(command):
+    """Whether an earlier page explores the same model that ships by the same command."""
+    if not command.text.startswith("dncx explore") or "runs/" in command.text:
+        return False
+    same = (other for other in EVERYTHING if other.words == command.words and not other.inline)
+    return next(same) != command
 
 
 @pytest.mark.second_step
@@ -257,6 +232,8 @@ def test_commands_work(page, place):
     """One after the other, as a reader would type them."""
     for number, command in enumerate(commands(page)):
         if command.inline or any(text in command.text for text in NOT_RUN):
+            continue
+        if is_shown_before(command):
             continue
         words = tiny(command)
         if "--report_interval=2" in words:  # training; where a run is extended, it is
@@ -270,3 +247,5 @@ def test_commands_work(page, place):
         variables = dict(word.split("=", 1) for word in command.before if "=" in word)
         printed = carry_out(words, place, **variables)
         assert printed.strip() or "docs/results" in command.text, command
+        if command.page in PRINTED:
+            assert PRINTED[command.page][words[1]] in printed

@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from dncx.tasks.babi.buckets import pad
 from dncx.tasks.babi.files import NAMES, read_files
 from dncx.tasks.babi.stories import parse, read_lines
 from dncx.tasks.babi.task import episode_of
+from dncx.tasks.base import Episode
 from dncx.text import table
 
 HERE = Path(__file__).parent
@@ -31,92 +33,103 @@ STORIES = 25
 
 
 def traced(network, task, stories):
-    """The stories' traces, in words."""
+    """The traces of the stories, in words."""
     width = max(story.length for story in stories)
     batch = episode_of(pad(stories, width), task.input_size)
     found = explore.trace(
-        network, batch.inputs, mask=batch.mask, lengths=[story.length for story in stories]
+        network,
+        batch.inputs,
+        mask=batch.mask,
+        lengths=np.array([story.length for story in stories]),
     )
     for number, episode in enumerate(found.episodes):
-        one = [x[number : number + 1] for x in (batch.inputs, batch.targets, batch.mask)]
-        kept = batch._replace(inputs=one[0], targets=one[1], mask=one[2])
-        outputs = np.zeros((1, width, task.output_size), np.float32)
-        outputs[0, : episode.num_steps] = episode.outputs
-        said = task.words(outputs, kept)
-        yield episode, type(said)(*(words[: episode.num_steps] for words in said))
+        steps = episode.num_steps
+        one = [x[number : number + 1, :steps] for x in (batch.inputs, batch.targets, batch.mask)]
+        words = task.words(episode.outputs[None], Episode(*one))
+        yield dataclasses.replace(episode, words=words)
+
+
+class Answer(NamedTuple):
+    """A question of a story, and what was read when it was answered."""
+
+    right: bool
+    from_fact: bool  # the sentence with the largest share supports the answer
+    share: float  # of all sentences that support it
+    chance: float  # that one of the sentences so far, drawn at random, supports it
 
 
 def of_a_task(network, task, number, data_dir):
-    """Counts of a task's answers, and the trace of its first story."""
+    """The answers of some stories of a task, evenly spread over their lengths, and their traces."""
     (file,) = (f for f in read_files(data_dir, task.language, [number], True) if f.split == "test")
     lines, stories = read_lines(file.content, file.name), parse(file.content, file.name, number)
-    chosen = sorted(range(len(stories)), key=lambda i: stories[i].length)[
-        :: max(1, len(stories) // STORIES)
+    order = sorted(range(len(stories)), key=lambda story: stories[story].length)
+    chosen = order[:: max(1, len(stories) // STORIES)]
+    episodes = list(traced(network, task, [stories[story] for story in chosen]))
+    answers = [
+        answer
+        for story, episode in zip(chosen, episodes, strict=True)
+        for answer in of_a_story(episode, lines[story])
     ]
-    counts, first = [], None
-    for story, (episode, words) in zip(
-        chosen, traced(network, task, [stories[i] for i in chosen]), strict=True
+    return answers, episodes
+
+
+def of_a_story(episode, lines):
+    """The answers to the questions whose facts the data name."""
+    parts, words = sentences(episode), episode.words
+    asked = [place for place, line in enumerate(lines) if line.answers and line.facts]
+    steps = [parts[place].last + 1 for place in asked]
+    for place, step, shares in zip(
+        asked, steps, by_sentence(all_heads(episode, steps), parts), strict=True
     ):
-        episode = dataclasses.replace(episode, words=words)
-        first = first or episode
-        parts = sentences(episode)
-        asked = [place for place, line in enumerate(lines[story]) if line.answers and line.facts]
-        steps = [parts[place].last + 1 for place in asked]
-        found = by_sentence(all_heads(episode, steps), parts)
-        for place, step, shares in zip(asked, steps, found, strict=True):
-            line = lines[story][place]
-            right = all(
-                words.outputs[step + i] == words.targets[step + i] for i in range(len(line.answers))
-            )
-            facts = [fact - 1 for fact in line.facts]
-            counts.append(
-                (
-                    right,
-                    int(shares.argmax()) in facts,
-                    shares[facts].sum(),
-                    len(set(facts)) / (place + 1),
-                )
-            )
-    return np.array(counts, float), first
+        given = slice(step, step + len(lines[place].answers))
+        facts = sorted({fact - 1 for fact in lines[place].facts})
+        yield Answer(
+            right=words.outputs[given] == words.targets[given],
+            from_fact=int(shares.argmax()) in facts,
+            share=float(shares[facts].sum()),
+            chance=len(facts) / (place + 1),
+        )
+
+
+def mean(numbers):
+    """The mean, or None of no numbers."""
+    return sum(numbers) / len(numbers) if numbers else None
 
 
 def main() -> None:
     """Prints and writes the table, and draws the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data_dir", type=Path, required=True)
     parser.add_argument("--run", type=Path, default=HERE / "babi")
     options = parser.parse_args()
     task, network, _ = load_run(options.run, data_dir=options.data_dir.resolve(), partial=True)
     rows = []
     for number in range(1, 21):
-        counts, first = of_a_task(network, task, number, options.data_dir)
-        right = counts[counts[:, 0] == 1]
+        answers, episodes = of_a_task(network, task, number, options.data_dir)
+        right = [answer for answer in answers if answer.right]
         rows.append(
             {
                 "task": number,
-                "name": NAMES[number - 1],
-                "answers": len(counts),
+                "answers": len(answers),
                 "right": len(right),
-                "top_is_fact": float(right[:, 1].mean()),
-                "share_of_facts": float(right[:, 2].mean()),
-                "chance": float(right[:, 3].mean()),
+                "from_fact": mean([answer.from_fact for answer in right]),
+                "share_of_facts": mean([answer.share for answer in right]),
+                "chance": mean([answer.chance for answer in right]),
             }
         )
         if number in DRAWN:
-            plots.save(plots.answer_origins(first), HERE / f"how_it_answers_{number}", ["svg"])
+            file = HERE / f"how_it_answers_{number}"
+            plots.save(plots.answer_origins(episodes[len(episodes) // 2]), file, ["svg"])
     (HERE / "how_it_answers.json").write_text(json.dumps(rows, indent=1) + "\n")
     header = ["task", "right", "largest share is a fact", "share of all facts", "chance"]
-    print(
-        table(
-            header,
-            [
-                [f"{r['task']} {r['name']}", f"{r['right']}/{r['answers']}"]
-                + [f"{r[name]:.0%}" for name in ("top_is_fact", "share_of_facts", "chance")]
-                for r in rows
-            ],
-            left=1,
-        )
-    )
+    print(table(header, [cells(row) for row in rows], left=1))
+
+
+def cells(row):
+    """A row of the table."""
+    rates = [row[name] for name in ("from_fact", "share_of_facts", "chance")]
+    shown = ["-" if rate is None else f"{rate:.0%}" for rate in rates]
+    return [f"{row['task']} {NAMES[row['task'] - 1]}", f"{row['right']}/{row['answers']}", *shown]
 
 
 if __name__ == "__main__":

@@ -187,7 +187,7 @@ def test_it_needs_no_jax(folder):
         "print([m for m in ('jax', 'flax', 'numpy', 'safetensors') if m in sys.modules])"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert result.stdout.endswith("\n[]\n"), result.stderr
 

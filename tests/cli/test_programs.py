@@ -52,7 +52,7 @@ def test_a_damaged_program_is_replaced(damage, filters, tmp_path):
         "PYTHONWARNINGS": filters,
     }
     command = [sys.executable, "-c", PROGRAM, str(tmp_path), damage]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert len(done.stderr.splitlines()) == 1  # it says so once
 

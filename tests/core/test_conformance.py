@@ -90,7 +90,7 @@ def test_sequence_stepping_and_gradients(name):
         same = functools.partial(np.testing.assert_allclose, atol=1e-6)
         jax.tree.map(same, getattr(state, part), getattr(stepped_state, part))
     for leaf in jax.tree.leaves(gradients):
-        assert bool(jnp.isfinite(leaf).all())
+        assert np.isfinite(leaf).all()
         assert np.any(leaf)
 
 
@@ -112,7 +112,7 @@ def traced(name, dtype, params):
     return jax.jit(unroll_with_trace)(cell, inputs)
 
 
-FIRST = ("nature-lstm-1r3w", "deepmind-lstm-2r1w")
+FIRST = ("deepmind-lstm-1r3w",)
 FLOATS = [name for name in CONFIGS if not name.startswith("bfloat16")]
 
 

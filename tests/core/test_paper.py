@@ -8,7 +8,7 @@ from flax import nnx
 
 from dncx import DNC, DNCConfig, unroll
 
-N, W, R, H, LAYERS, INPUTS, OUTPUTS = 5, 3, 2, 4, 2, 3, 2
+N, W, R, H, LAYERS, INPUTS, OUTPUTS = 5, 3, 4, 4, 2, 3, 2
 
 
 def sigmoid(x):

@@ -62,6 +62,7 @@ def open_page(browser, tmp_path_factory):
         explore.page(trace, path, compared=compared)
         size = context.pop("viewport", {"width": 1280, "height": 800})
         tab = browser.new_context(viewport=size, **context).new_page()
+        tab.set_default_timeout(120_000)  # ms; a busy machine draws slowly
         tab.said, tab.requests = [], []
         tab.on("console", lambda message: tab.said.append(message.text))
         tab.on("pageerror", lambda error: tab.said.append(str(error)))
@@ -105,7 +106,7 @@ def click(tab, panel, step, row, act="click"):
 
 def until(tab, condition):
     """Waits; playwright's own way would evaluate text in the page, which the page forbids."""
-    for _ in range(400):
+    for _ in range(2400):
         if tab.evaluate(condition):
             return
         tab.wait_for_timeout(50)

@@ -133,7 +133,7 @@ def test_a_report_is_soon_on_the_disk(run):
     """While the file is still open, within the time that the writing thread has."""
     with TensorBoard(run) as board:
         log(board, run, report(100))
-        for _ in range(100):
+        for _ in range(1200):
             if "loss" in scalars(run):
                 break
             time.sleep(0.05)

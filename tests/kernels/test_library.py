@@ -147,7 +147,7 @@ def test_a_compiler_that_hangs_is_killed_with_its_children(while_asked, tmp_path
     child = tmp_path / "child"
     path = tmp_path / "slow"
     answer = "" if while_asked else 'case "$*" in *-E*) echo "#define __cplusplus 1"; exit;; esac\n'
-    path.write_text(f"#!/bin/sh\n{answer}sleep 60 & echo $! > {child}\nwait\n")
+    path.write_text(f"#!/bin/sh\n{answer}sleep 900 & echo $! > {child}\nwait\n")
     path.chmod(0o755)
     monkeypatch.setenv("CXX", str(path))
     monkeypatch.setattr(compiler, "_SECONDS_TO_ANSWER", 1)
@@ -155,12 +155,12 @@ def test_a_compiler_that_hangs_is_killed_with_its_children(while_asked, tmp_path
     begun = time.monotonic()
     with pytest.raises(compiler.CompilerError, match="within 1 s"):
         compiled(tmp_path / "cache")
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 300  # not until the compiler has ended
     assert _ends(int(child.read_text()))
 
 
 def _ends(process):
-    for _ in range(100):
+    for _ in range(1200):
         state = Path(f"/proc/{process}/stat")
         if not state.exists() or state.read_text().split()[2] == "Z":
             return True
@@ -454,7 +454,7 @@ def test_a_user_without_home_or_name_has_the_native_kernel():
 def test_signals_reach_python_while_it_compiles(tmp_path):
     """Ctrl-C ends the process and the compiler, which is in a group of its own."""
     path = tmp_path / "slow"
-    path.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
+    path.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 900\n")
     path.chmod(0o755)
     code = "from dncx.kernels import compiler; compiler.find_compiler()"
     with subprocess.Popen(
@@ -463,6 +463,6 @@ def test_signals_reach_python_while_it_compiles(tmp_path):
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=300)
     assert b"KeyboardInterrupt" in errors
     assert _ends(int((tmp_path / "pid").read_text()))

@@ -122,7 +122,7 @@ def test_weightings_sum_to_1_and_gradients_are_finite():
     for weights in (state.access_state.read_weights, state.access_state.write_weights):
         np.testing.assert_allclose(weights.sum(axis=-1), 1, atol=1e-5)
     for leaf in jax.tree.leaves(gradient):
-        assert bool(jnp.isfinite(leaf).all())
+        assert np.isfinite(leaf).all()
         assert np.any(leaf)
 
 
@@ -131,12 +131,15 @@ def test_it_is_a_cell_like_the_others(x64):
     """unroll = steps = nnx.RNN; lengths freeze the state; bfloat16 is near float64."""
     cell, inputs = make(), jax.random.normal(jax.random.key(1), (2, 4, 4), jnp.float32)
     outputs, _ = jax.jit(unroll)(cell, inputs)
+    step = jax.jit(cell)
     state, stepped = cell.initialize_carry((2, 4)), []
     for time in range(4):
-        state, output = cell(state, inputs[:, time])
+        state, output = step(state, inputs[:, time])
         stepped.append(output)
     np.testing.assert_allclose(outputs, jnp.stack(stepped, axis=1), atol=1e-6)
-    np.testing.assert_allclose(outputs, nnx.RNN(cell)(inputs), atol=1e-6)
+    np.testing.assert_allclose(
+        outputs, nnx.jit(lambda rnn, x: rnn(x))(nnx.RNN(cell), inputs), atol=1e-6
+    )
     short, _ = jax.jit(unroll)(cell, inputs, lengths=jnp.array([2, 4], jnp.int32))
     np.testing.assert_allclose(short[0, :2], outputs[0, :2], atol=1e-6)
     assert not np.any(short[0, 2:])

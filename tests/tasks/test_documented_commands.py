@@ -1,13 +1,11 @@
 """The commands of docs/tasks.md, at their real settings, end in the results printed there."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import carry_out
 
 PAGE = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text()
 # Sections by their titles, and of each the blocks of commands and of what they print.
@@ -45,15 +43,9 @@ def test_every_section_is_known():
 @pytest.mark.parametrize("section", ["Tasks", "Baselines", "Evaluation", "Graphs"])
 def test_documented_results(section, tmp_path):
     """The shares of errors; those of a trained network differ a little between machines."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path}
-    for command in commands(section):
-        result = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1200
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
+    printed = [carry_out(command, tmp_path) for command in commands(section)]
     documented = next(text for text in blocks(section, "text") if "%" in text)
-    found, expected = ([row for row in per_cents(t) if row] for t in (result.stdout, documented))
+    found, expected = ([row for row in per_cents(t) if row] for t in (printed[-1], documented))
     assert len(found) == len(expected)
     for row, numbers in zip(found, expected, strict=True):
-        assert row == pytest.approx(numbers, rel=0.25, abs=2), result.stdout
+        assert row == pytest.approx(numbers, rel=0.25, abs=2), printed[-1]

@@ -222,6 +222,7 @@ def fail(tmp_path, capsys):
 PLACE = "sequence 1 of 0 to 3, time step 4 of 0 to 8"
 
 
+@pytest.mark.second_step
 def test_a_run_that_stopped_in_its_loss(fail, tmp_path):
     printed = fail(f"--fault={Spoiled.FORWARD}")
     assert f"{tmp_path / 'run' / 'failure' / '0'}: the update of iteration 1" in printed

@@ -91,7 +91,7 @@ def test_an_address_that_cannot_be_used(capsys, tmp_path):
 
 def ends(pair):
     """The exit codes of both, and what they print."""
-    said = [process.communicate(timeout=150) for process in pair]
+    said = [process.communicate(timeout=600) for process in pair]
     return [process.returncode for process in pair], said
 
 
@@ -307,7 +307,7 @@ def test_others_that_do_not_come(number, way, tmp_path):
         env=os.environ | {"JAX_PLATFORMS": "cpu"} | variables,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert result.returncode == 2, result.stderr
     assert "--num_processes=1" in result.stdout
@@ -325,7 +325,7 @@ def test_ctrl_c_ends_the_wait(tmp_path):
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert "waiting" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
+        assert process.wait(timeout=300) == 130
 
 
 def test_a_coordinator_that_is_not_there(tmp_path, capsys, monkeypatch):

@@ -40,6 +40,7 @@ from dncx.training.gradient import GradientOptions, loss_and_gradient, unroll_tr
 from dncx.training.optimizer import learning_rates, make_optimizer
 from dncx.training.update import UpdateConfig, batch_gradient, make_diagnosis, make_train, update
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
 SIZES = ["--hidden_size=8", "--memory_size=8", "--word_size=4", "--num_read_heads=2"]
 TRAIN = [*SIZES, "--batch_size=8", "--report_interval=10", "--learning_rate=1e-3"]
 ITERATIONS = "--num_training_iterations=30"
@@ -81,7 +82,7 @@ def small(x64):
     """A function (task) -> graph, params and a batch of 8, in float64."""
 
     def make(task):
-        config = DNCConfig(memory_size=6, word_size=4, num_read_heads=2, hidden_size=8)
+        config = DNCConfig(memory_size=6, word_size=4, num_read_heads=1, hidden_size=8)
         cell = DNC(
             task.input_size,
             task.output_size,

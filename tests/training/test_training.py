@@ -21,6 +21,7 @@ from dncx.runs.progress import Resumption
 from dncx.runs.summary import trained_progress
 from dncx.tasks.repeat_copy import RepeatCopy
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
 SIZES = ["--hidden_size=8", "--memory_size=6", "--word_size=4", "--num_read_heads=2"]
 TRAIN = [*SIZES, "--batch_size=4", "--report_interval=10", "--seed=3", "--learning_rate=1e-3"]
 
