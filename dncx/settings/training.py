@@ -44,7 +44,7 @@ class ModelSettings(CheckedFields):
     clip_value: float | None = None
     """Limit of controller and DNC outputs; 0: none; by default 20."""
     linkage: Literal["temporal", "none"] = "temporal"
-    """Links in the order of writing; none: reads by content only."""
+    """Links of slots in the order of writing."""
     embedding_size: int = 0
     """Size of a learned embedding of the inputs; 0: none."""
     bidirectional: bool = False
@@ -56,11 +56,11 @@ class ModelSettings(CheckedFields):
     interface_norm: bool = False
     """Layer norm of the interface vector (ADNC)."""
     content_mask: bool = False
-    """Lookups by content that compare a part of each word (DNC-M)."""
+    """Lookups compare a part of each word (DNC-M)."""
     least_mask: float = 0.0
-    """Least value of such a mask; 0.1 for associative recall in the DNC-M."""
+    """Least value of the mask (DNC-M)."""
     wipe_freed: bool = False
-    """Wipe the content of slots that are freed (DNC-D)."""
+    """Wipe slots that are freed (DNC-D)."""
     sharpen_links: bool = False
     """Sharpen forward and backward weights (DNC-S)."""
 
@@ -90,7 +90,7 @@ class OptimizerSettings(CheckedFields):
     weight_average: float = 0.0
     """Decay of an average of the weights, used as the model; 0: off."""
     output_dropout: float = 0.0
-    """Dropout of the controller's output on its way to the output layer."""
+    """Dropout of the controller's outputs, before the output layer."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -46,8 +46,8 @@ def typed(flag):
     """Words that give a flag another value than its default."""
     if flag.kind is bool:
         return [f"--{'no_' if flag.default else ''}{flag.name}"]
-    if flag.name == "preset":
-        return []  # tried below
+    if flag.name in ("preset", "show_errors"):
+        return []  # tried below; refused for this model
     value = next((choice for choice in flag.choices if choice != flag.default), "7")
     return [f"--{flag.name}", value]
 

@@ -454,7 +454,8 @@ def test_a_user_without_home_or_name_has_the_native_kernel():
 def test_signals_reach_python_while_it_compiles(tmp_path):
     """Ctrl-C ends the process and the compiler, which is in a group of its own."""
     path = tmp_path / "slow"
-    path.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 900\n")
+    # It says where it is only when Python knows of it, too, even on a busy machine.
+    path.write_text(f"#!/bin/sh\nsleep 1\necho $$ > {tmp_path}/pid\nexec sleep 900\n")
     path.chmod(0o755)
     code = "from dncx.kernels import compiler; compiler.find_compiler()"
     with subprocess.Popen(

@@ -155,7 +155,20 @@ def replaced(tree, puts):
 @functools.cache
 def trace():
     """A small one, and its file."""
-    sizes = {"T": 3, "N": 4, "W": 3, "R": 2, "M": 1, "F": 3, "O": 2, "Y": 2, "H": 5, "1+2*M": 3}
+    sizes = {
+        "T": 3,
+        "N": 4,
+        "W": 3,
+        "R": 2,
+        "M": 1,
+        "L": 1,
+        "K": 3,
+        "F": 3,
+        "O": 2,
+        "Y": 2,
+        "H": 5,
+        "1+2*L": 3,
+    }
     rng = np.random.default_rng(0)
     arrays = {
         name: rng.random([sizes[axis] for axis in axes.split()], np.float32)
