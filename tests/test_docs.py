@@ -141,6 +141,7 @@ TINY = {
     "train": TRAIN,
     "eval": ["--num_episodes=2"],
     "explore": ["--num_episodes=1", "--no_figures"],
+    "how_it_answers.py": ["--language=en"],
     "learning_curve.py": ["--num_seeds=1", "--num_training_iterations=100"],
 }
 # What a command prints, by its page and its second word.

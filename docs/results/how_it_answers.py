@@ -58,10 +58,10 @@ class Answer(NamedTuple):
     chance: float  # that one of the sentences so far, drawn at random, supports it
 
 
-def of_a_task(network, task, number, data_dir):
-    """The answers of some stories of a task, evenly spread over their lengths, and their traces."""
-    (file,) = (f for f in read_files(data_dir, task.language, [number], True) if f.split == "test")
-    lines, stories = read_lines(file.content, file.name), parse(file.content, file.name, number)
+def of_a_task(network, task, file):
+    """The answers of some stories of a file, evenly spread over their lengths, and their traces."""
+    lines = read_lines(file.content, file.name)
+    stories = parse(file.content, file.name, file.task)
     order = sorted(range(len(stories)), key=lambda story: stories[story].length)
     chosen = order[:: max(1, len(stories) // STORIES)]
     episodes = list(traced(network, task, [stories[story] for story in chosen]))
@@ -100,12 +100,19 @@ def main() -> None:
     """Prints and writes the table, and draws the figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data_dir", type=Path, required=True)
-    parser.add_argument("--run", type=Path, default=HERE / "babi")
+    parser.add_argument("--language", default="en-10k", help="folder of the data")
+    parser.add_argument("--run", type=Path, default=Path("babi"))
     options = parser.parse_args()
-    task, network, _ = load_run(options.run, data_dir=options.data_dir.resolve(), partial=True)
+    data = {"data_dir": options.data_dir.resolve(), "language": options.language}
+    files = read_files(*data.values(), range(1, 21), partial=True)
+    task, network, _ = load_run(
+        options.run, **data, partial=True, tasks=tuple(sorted({file.task for file in files}))
+    )
     rows = []
-    for number in range(1, 21):
-        answers, episodes = of_a_task(network, task, number, options.data_dir)
+    for file in files:
+        if file.split != "test":
+            continue
+        number, (answers, episodes) = file.task, of_a_task(network, task, file)
         right = [answer for answer in answers if answer.right]
         rows.append(
             {
@@ -118,8 +125,8 @@ def main() -> None:
             }
         )
         if number in DRAWN:
-            file = HERE / f"how_it_answers_{number}"
-            plots.save(plots.answer_origins(episodes[len(episodes) // 2]), file, ["svg"])
+            picture = HERE / f"how_it_answers_{number}"
+            plots.save(plots.answer_origins(episodes[len(episodes) // 2]), picture, ["svg"])
     (HERE / "how_it_answers.json").write_text(json.dumps(rows, indent=1) + "\n")
     header = ["task", "right", "largest share is a fact", "share of all facts", "chance"]
     print(table(header, [cells(row) for row in rows], left=1))

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import lzma
+import random
 import shutil
 import tarfile
 import zipfile
@@ -1003,6 +1004,40 @@ def test_the_tiny_twin_of_its_presets(preset, model, folder, tmp_path, capsys):
     (result,) = json.loads((tmp_path / "out.json").read_text())
     wrong = sum(task["wrong"] for task in result["results"]["tasks"])
     assert printed.count("WRONG") == len(result["wrong_answers"]) == min(3, wrong) > 0
+
+
+def stories_of_places(rng):
+    """Fifty stories in the words of the first task, made here."""
+    people, places = (
+        ("Mary", "John", "Sandra", "Daniel"),
+        ("office", "garden", "kitchen", "hallway"),
+    )
+    for _ in range(50):
+        where = {}
+        for line in range(1, 16):
+            if line % 3:
+                person, place = rng.choice(people), rng.choice(places)
+                where[person] = place
+                yield f"{line} {person} went to the {place}."
+            else:
+                person = rng.choice(sorted(where))
+                yield f"{line} Where is {person}?\t{where[person]}\t1"
+
+
+@pytest.mark.second_step
+def test_the_model_that_ships_answers(tmp_path, capsys):
+    """Without its data it says what it needs; on new stories it finds where people are."""
+    assert main(["eval", "babi"]) == 2
+    assert "data_dir" in capsys.readouterr().err
+    text = "\n".join(stories_of_places(random.Random(0))) + "\n"
+    for split in ("train", "test"):
+        (tmp_path / f"qa1_{split}.txt").write_text(text)
+    out = tmp_path / "out.json"
+    given = [f"--data_dir={tmp_path}", "--tasks=1", "--partial", f"--out={out}"]
+    assert main(["eval", "babi", *given]) == 0
+    ((result,),) = (x["results"]["tasks"] for x in json.loads(out.read_text()))
+    assert result["questions"] == 250
+    assert result["error"] < 10
 
 
 QUICK = [

@@ -453,7 +453,7 @@ def test_the_tiny_twin_of_a_preset(preset, tmp_path, capsys):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", shipped_models())
+@pytest.mark.parametrize("name", sorted({*shipped_models()} - {"babi"}))  # test_babi.py has it
 def test_a_model_that_ships_has_learned_its_task(name, capsys):
     """Small, and right in most of its episodes; a guess is always wrong."""
     assert (SHIPPED / name / "model.safetensors").stat().st_size < 2e6
@@ -464,7 +464,7 @@ def test_a_model_that_ships_has_learned_its_task(name, capsys):
 
 
 def test_models_ship():
-    assert {"associative-recall", "memory-reuse", "traversal"} <= set(shipped_models())
+    assert {"associative-recall", "babi", "memory-reuse", "traversal"} <= set(shipped_models())
 
 
 def test_the_baseline_is_the_papers_deep_lstm():
