@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
-# Containers often switch off Python's compiled files, which make each of many starts faster.
+# Containers often turn off Python's bytecode files, which speed up the many starts of Python here.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: train test lint benchmarks clean

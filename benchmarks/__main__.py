@@ -56,7 +56,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Runs the benchmarks that the command line names."""
     asked = parse()
-    if asked.tiny:  # where nothing is measured, quick compilation counts
+    if asked.tiny:  # nothing is measured, so only quick compilation matters
         os.environ.setdefault("XLA_FLAGS", QUICK_COMPILATION)
     # Only now, so that --help is instant.
     from benchmarks import (  # fmt: skip

@@ -28,7 +28,7 @@ def run(size: Size, flags: Sequence[str] = ()) -> Report:
 
     Args:
       size: of the gradient.
-      flags: for `dncx train repeat-copy`; by default it trains the network of its defaults.
+      flags: for `dncx train repeat-copy`; by default it trains its default network.
     """
     rows = []
     root = str(Path(__file__).parent.parent)

@@ -60,8 +60,8 @@ class AccessState(NamedTuple):
 class AccessTrace(NamedTuple):
     """Everything that a step computes, except its new state.
 
-    The retention is the share of each slot's content that is kept before the write; None unless
-    `wipe_freed` is set (`DNCConfig`).
+    The retention is the share of each slot's content that is left when the write begins; None
+    unless `wipe_freed` is set (`DNCConfig`).
     """
 
     interface: Interface
@@ -115,7 +115,7 @@ class MemoryAccess(nnx.Module):
       num_write_heads: M.
       content: which slots are similar to a key; by default `ContentAddressing`.
       freeness: which slots are free; by default `Freeness`.
-      linkage: the order of writing; by default `TemporalLinkage`. With `NoLinkage` all reads are
+      linkage: the order of writing; by default `TemporalLinkage`. With `NoLinkage`, all reads are
         by content.
       strength_activation, interface_bias, interface_norm, read_mode_order, wipe_freed,
         sharpen_links: see `DNCConfig`.
@@ -204,7 +204,7 @@ class MemoryAccess(nnx.Module):
     def interface(self, controller_output: Float[Array, " H"]) -> Interface:
         """ξ_t = W_ξ h_t (+ b), split into its parts, each squashed into its range.
 
-        With `interface_norm`, it is LN(W_ξ h_t + b).
+        With `interface_norm`, ξ_t = LN(W_ξ h_t + b).
         """
         vector = self.interface_linear(controller_output)
         if self.interface_norm is not None:
@@ -262,7 +262,7 @@ class MemoryAccess(nnx.Module):
             allocation, write_content, xi.allocation_gate, xi.write_gate
         )
         kept, retained = state.memory, None
-        if self.wipe_freed:  # after the lookup of the write, as in the authors' code
+        if self.wipe_freed:  # after the write's lookup, as in the authors' code
             retained = retention(xi.free_gate, state.read_weights)
             kept = retained[:, None] * kept
         memory = write(kept, write_weights, xi.erase_vectors, xi.write_vectors)

@@ -31,12 +31,12 @@ ALLOCATION_EPSILON = 1e-6
 
 
 def vector_norms(vectors: Float[Array, "heads W"], epsilon: Number) -> Float[Array, " heads"]:
-    """|v| = √(Σ v² + ε); 0, and with gradient 0, for vectors shorter than `SHORTEST_VECTOR`."""
+    """|v| = √(Σ v² + ε); 0, with gradient 0, for vectors shorter than `SHORTEST_VECTOR`."""
     return _root(jnp.sum(vectors * vectors, axis=-1) + epsilon)
 
 
 def _root(squares: Array) -> Array:
-    """√x; 0, and with gradient 0, for vectors shorter than `SHORTEST_VECTOR`."""
+    """√x of squared lengths; 0, with gradient 0, for vectors shorter than `SHORTEST_VECTOR`."""
     long = squares >= SHORTEST_VECTOR**2
     return jnp.where(long, jnp.sqrt(jnp.where(long, squares, 1)), 0)
 
@@ -69,11 +69,11 @@ def masked_content_weights(
     masks: Float[Array, "heads W"],
     epsilon: Number = COSINE_EPSILON,
 ) -> Float[Array, "heads N"]:
-    """C(M ∘ m, k ∘ m, β): content weights that compare a part of each word, one mask m per key.
+    """C(M ∘ m, k ∘ m, β): content weights from a part of each word, with a mask m per key.
 
     Args:
       memory, keys, strengths, epsilon: see `content_weights`.
-      masks: how far each number of a word counts, 0 to 1.
+      masks: how much each number of a word counts, 0 to 1.
 
     Source: Csordás and Schmidhuber 2019, arXiv:1904.10278.
     """
@@ -88,7 +88,7 @@ def _most_similar(
     norms: Float[Array, "heads N"],
     strengths: Float[Array, " heads"],
 ) -> Float[Array, "heads N"]:
-    """softmax_i( β · dot[i] / norm[i] ), where the similarity is 0 if the norm is."""
+    """softmax_i( β · dot[i] / norm[i] ), with a similarity of 0 if the norm is 0."""
     similarity = jnp.where(norms > 0, dots / jnp.where(norms > 0, norms, 1), 0)
     # β times a difference: the difference of two huge products is rounding error and overflows exp.
     highest = jax.lax.stop_gradient(similarity.max(axis=-1, keepdims=True))
@@ -125,9 +125,10 @@ class MaskedContentAddressing(nnx.Module):
     """Content addressing in which the controller selects the numbers of a word that count.
 
     Args:
-      word_size: W; the mask of a head has as many numbers.
-      least_mask: λ; a mask is λ + (1 - λ) m with m from the controller, so that every number counts
-        a little. The authors use 0, and 0.1 for associative recall, which did not learn without.
+      word_size: W, the length of a mask; each head has one.
+      least_mask: λ; a mask is λ + (1 - λ) m with m from the controller. If λ > 0, every number
+        counts a little. The authors use 0, but 0.1 for associative recall, which was not learned
+        with 0.
       epsilon: see `content_weights`.
 
     Source: the DNC-M of Csordás and Schmidhuber 2019, arXiv:1904.10278.
@@ -306,9 +307,9 @@ def backward_weights(link: Link, read_weights: ReadWeights) -> DirectionalWeight
 
 
 def sharpened(weights: DirectionalWeights, sharpness: Float[Array, "R M"]) -> DirectionalWeights:
-    """S(d, s)[i] = (d[i] + ε)ˢ / Σⱼ (d[j] + ε)ˢ: larger weights grow, and the sum becomes 1.
+    """S(d, s)[i] = (d[i] + ε)ˢ / Σⱼ (d[j] + ε)ˢ: larger weights gain, and the sum becomes 1.
 
-    Without any link, the result is the same for all slots.
+    If all weights are 0, the result is the same for all slots.
 
     Args:
       weights: forward or backward weights d.
@@ -316,7 +317,7 @@ def sharpened(weights: DirectionalWeights, sharpness: Float[Array, "R M"]) -> Di
 
     Source: Csordás and Schmidhuber 2019, arXiv:1904.10278, with the ε of their code.
     """
-    # A weight may be below 0 by a rounding error. (jnp.maximum would halve the gradient at 0.)
+    # Rounding may make a weight slightly negative. (jnp.maximum would halve the gradient at 0.)
     logs = jnp.log(jnp.where(weights < 0, 0, weights) + SHARPENING_EPSILON)
     highest = jax.lax.stop_gradient(logs.max(axis=-1, keepdims=True))
     return jax.nn.softmax(sharpness[:, :, None] * (logs - highest), axis=-1)
@@ -324,22 +325,22 @@ def sharpened(weights: DirectionalWeights, sharpness: Float[Array, "R M"]) -> Di
 
 @known_to_kernels("linkage")
 class NoLinkage(nnx.Module):
-    """No links: every read is by content, and a step needs no N x N numbers.
+    """No links: every read is by content, and a step needs no N x N matrix.
 
-    The state is empty. There are no forward and no backward weights, so content is the only read
-    mode, and ξ has 2 R M numbers less.
+    The state is empty. There are no forward or backward weights, so content is the only read mode,
+    and ξ has 2 R M fewer numbers.
 
     Source: Franke, Niehues, Waibel 2018 (ADNC), "content-based memory unit".
     """
 
     def initial_state(self, dtype: DTypeLike) -> tuple[()]:
-        """Nothing."""
+        """The empty state."""
         return ()
 
     def __call__(
         self, state: tuple[()], write_weights: WriteWeights, read_weights: ReadWeights
     ) -> tuple[tuple[()], Float[Array, "R 0 N"], Float[Array, "R 0 N"]]:
-        """The state, and weights of no direction."""
+        """The empty state, and forward and backward weights without any direction."""
         none = no_directions(read_weights)
         return state, none, none
 

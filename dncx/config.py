@@ -61,18 +61,18 @@ class DNCConfig:
       allocation_epsilon: 1e-6 in the original, 0 in the paper; see `allocation_weights`.
       usage_write_gradient: whether usage passes gradient to the previous write weights;
         False in the original, True in the paper.
-      linkage: "temporal" for the links of original and paper, or "none": reads by content only,
-        which is faster; see `NoLinkage`.
+      linkage: "temporal", the links of the original and the paper, or "none": reads by content
+        only, which is faster; see `NoLinkage`.
       content_mask: masked content addressing, as in the DNC-M; see `MaskedContentAddressing`.
       least_mask: see `MaskedContentAddressing`; below 1.
-      wipe_freed: M_{t-1} ∘ ψ_t instead of M_{t-1} in the write, as in the DNC-D: freeing a slot
-        also wipes its content.
-      sharpen_links: forward and backward weights raised to powers of at least 1 that the
-        controller emits, as in the DNC-S; see `sharpened`.
+      wipe_freed: whether freeing a slot also wipes its content, as in the DNC-D: the write
+        changes M_{t-1} ∘ ψ_t instead of M_{t-1}.
+      sharpen_links: whether forward and backward weights are raised to powers that the controller
+        emits, each at least 1, as in the DNC-S; see `sharpened`.
 
     Raises:
       ValueError: if a size is below 1, a number is negative, a name is not one of those above, or
-        options exclude each other.
+        two options contradict each other.
 
     Example:
       >>> DNCConfig.nature(memory_size=256, word_size=64).strength_activation
@@ -130,7 +130,7 @@ class DNCConfig:
         if self.least_mask >= 1:
             raise ValueError(f"least_mask={self.least_mask}: must be less than 1")
         if self.least_mask and not self.content_mask:
-            raise ValueError(f"least_mask={self.least_mask}: needs content_mask")
+            raise ValueError(f"least_mask={self.least_mask}: needs content_mask=True")
         if self.sharpen_links and self.linkage == "none":
             raise ValueError("sharpen_links=True: linkage='none' has no links")
 
@@ -161,7 +161,7 @@ class DNCConfig:
     def dnc_md(cls, **changes: Any) -> "DNCConfig":
         """The DNC-MD of Csordás and Schmidhuber 2019 (arXiv:1904.10278): masks and wiping.
 
-        Everything else is as in `deepmind`. Their strengths are those of the paper
+        Everything else is as in `deepmind`. The authors compute strengths as the paper does
         (`strength_activation="oneplus"`).
         """
         variant: dict[str, Any] = dict(content_mask=True, wipe_freed=True)
@@ -169,12 +169,12 @@ class DNCConfig:
 
     @classmethod
     def dnc_mds(cls, **changes: Any) -> "DNCConfig":
-        """The DNC-MDS of the same authors: `dnc_md`, and sharpened links."""
+        """The DNC-MDS of the same authors: `dnc_md` with sharpened links."""
         return cls.dnc_md(**({"sharpen_links": True} | changes))
 
     @classmethod
     def adnc(cls, **changes: Any) -> "DNCConfig":
-        """The ADNC of Franke et al. 2018 (arXiv:1807.02658): layer norms, and no links.
+        """The ADNC of Franke et al. 2018 (arXiv:1807.02658): layer norms and no links.
 
         Everything else is as in `deepmind`. The authors' LSTM has `forget_bias=0.0`, and they train
         with dropout (`--output_dropout`).

@@ -74,7 +74,7 @@ class _Controller(nnx.RNNCellBase):
 
 
 class LSTMNorms(nnx.Module):
-    """The layer norms of an LSTM layer: one for each gate, whose bias is the gate's, one for c."""
+    """The layer norms of an LSTM layer: one per gate, which adds the gate's bias, and one for c."""
 
     def __init__(self, hidden_size: int, *, rngs: nnx.Rngs, param_dtype: DTypeLike):
         options: dict[str, Any] = dict(rngs=rngs, param_dtype=param_dtype)
@@ -96,8 +96,8 @@ class LSTM(_Controller):
       forget_bias: added to f before its sigmoid: 1 in the original, 0 in the paper.
       gradient_clip: limit of the gradient that reaches h; 10 in the paper, None in the original.
       norm: layer norm as in the ADNC: each of i, j, f, o is LN([x, h] W) + b, and
-        h' = σ(o) tanh(LN(c')). Each LN has a trainable scale, and the one of c' a bias. The biases
-        b are 0 at first.
+        h' = σ(o) tanh(LN(c')). Each LN has a trainable scale, and LN(c') a bias, too. All biases
+        start at 0.
       rngs: `rngs.params()` draws W and b, both with σ = 1/√(rows of W) as the original does.
       dtype: dtype of the product [x, h] W, for example "bfloat16"; None: param_dtype. See
         `dot_general_in`.

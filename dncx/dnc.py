@@ -115,7 +115,7 @@ class DNC(nnx.RNNCellBase):
                 AccessLike[Any],
                 config.make_access(hidden, implementation=implementation, **dtypes),
             )
-        else:  # one that the config makes always fits
+        else:  # an access that the config makes always fits
             _check_access(access, hidden, param_dtype)
         self.input_size = input_size
         self.output_size = output_size

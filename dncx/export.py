@@ -56,7 +56,7 @@ def export(settings: ExportSettings) -> Iterator[str]:
     _, network, config = load_run(run, **changes)
     if config.network.bidirectional:
         raise UsageError(
-            f"{run} is bidirectional: it needs complete sequences, so it has no program for a step"
+            f"{run} is bidirectional: it needs complete sequences, so it has no step to export"
         )
     programs = export_programs(network)
     files = {_FILES[name]: bytes(program.serialize()) for name, program in programs.items()}

@@ -17,8 +17,8 @@ class Interface(NamedTuple):
     """The parts of ξ, in the paper's order and under the original's names.
 
     `read_mode` is always ordered backward x M, forward x M, content; with one write head
-    the columns are [backward, forward, content]. Without links there is only content. The masks
-    exist only if the content addressing has a `mask_size` K, and the sharpness only with
+    the columns are [backward, forward, content]. Without links, content is the only one. The masks
+    exist only if the content addressing has a `mask_size` K above 0, and the sharpness only with
     `sharpen_links` (`DNCConfig`).
     """
 
@@ -51,7 +51,7 @@ def interface_shapes(
 
     Args:
       word_size, num_read_heads, num_write_heads: W, R, M.
-      num_directions: forward and backward weightings of a read head; by default 2 M.
+      num_directions: forward plus backward weightings of a read head; by default 2 M.
       mask_size: K, numbers of each head's mask; 0: no masks.
       sharpen_links: whether there is a sharpness for every direction.
     """
@@ -133,5 +133,5 @@ def squash(
 
 
 def _if_any(function: Callable[[Array], Array], raw: Array | None) -> Array | None:
-    """The function of a part; None for a part that this interface does not have."""
+    """The function applied to a part; None for a part that this interface does not have."""
     return None if raw is None else function(raw)

@@ -60,14 +60,14 @@ RecurrentCell = ControllerLike
 class ContentLike(Protocol[Masks]):
     """Content-based addressing: the slots that are similar to a key, for reading and writing.
 
-    `mask_size` is how many more numbers than key and strength a head needs, for example the word
-    size if the controller masks a part of the words, and 0 if it needs none. The controller emits
-    them like gates: they lie in [0, 1].
+    `mask_size` is the number of values that a head needs in addition to its key and strength: the
+    word size, for example, if the controller masks a part of each word; 0 if it needs none. The
+    controller emits these values like gates, so they lie in [0, 1].
     """
 
     @property
     def mask_size(self) -> int:
-        """K, additional numbers for each head; 0: none."""
+        """K, the number of additional values for each head; 0: none."""
         ...
 
     def __call__(

@@ -44,9 +44,9 @@ def unroll(
         return zeros. By default all sequences are as long as `inputs`.
       resets: [*batch, time] booleans; if True, the state is reset to `cell.initialize_carry`
         before the step. By default it is never reset.
-      hidden_factors: [*batch, time, H]; the controller's output h_t is multiplied by them on its
-        way to the output layer only, for dropout: 0, or 1 / (1 - rate). H is the cell's
-        `controller_output_size`. By default all are 1.
+      hidden_factors: [*batch, time, H]; the controller's output h_t is multiplied by them, but
+        only on its way to the output layer. For dropout, each is 0 or 1 / (1 - rate). H is the
+        cell's `controller_output_size`. By default all are 1.
       time_major: whether the time axis of inputs, outputs, resets and factors is the first axis; a
         static argument in `jax.jit(unroll, ...)`.
 
@@ -55,7 +55,7 @@ def unroll(
 
     Raises:
       ValueError: if inputs, lengths, resets, factors or a state have the wrong shape, or a length
-        exceeds the number of steps. (Inside jit lengths are unknown; a larger one counts as all.)
+        exceeds the number of steps. (Inside jit, lengths are unknown and cut to that number.)
       TypeError: if an argument has the wrong type, or the cell does not accept factors.
 
     Example:
@@ -172,7 +172,7 @@ def _scan(
     Args:
       scan: as `jax.lax.scan`.
       cell: whose arrays the step uses.
-      step: (state, x) -> (new state, outputs); if there are factors, they are its third argument.
+      step: (state, x) -> (new state, outputs); factors, if any, are its third argument.
       states, steps: see there.
     """
     start, first = vary_alike(states, steps, cell)

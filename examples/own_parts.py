@@ -31,10 +31,10 @@ class FadingLinkage(dncx.TemporalLinkage):
 
 
 class DotProductContent(nnx.Module):
-    """Content addressing by dot products instead of cosines, with a learned scale per head.
+    """Content addressing by dot products instead of cosines, with a scale for each head.
 
-    `dncx.ContentLike` defines its method and `mask_size`: the numbers that the controller emits for
-    each head in addition to key and strength. Here it emits one, which scales the key.
+    `dncx.ContentLike` defines its method and `mask_size`: the number of values that the controller
+    emits for each head in addition to key and strength. Here it emits one, which scales the key.
     """
 
     mask_size = 1

@@ -2,8 +2,8 @@
 
 Writing is linear in the write vector: a step adds w vᵀ to the memory and scales what was there by
 1 - w eᵀ (and by the retention, if freed content is wiped). So the memory is a sum with one term per
-step, and a read word too. This holds for blurred weightings as well, where no single slot answers
-the question.
+step, and so is a read word. This also holds for blurred weightings, for which no single slot gives
+the answer.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ _ROUNDING = 1e-3
 
 
 class Sentence(NamedTuple):
-    """A sentence of a story; it contains the answer to the question before it, if any.
+    """A sentence of a story. Its steps include those that answer the question before it, if any.
 
     Attributes:
-      first, last: its steps; `last` is that of its sign.
-      text: its words and its sign.
+      first, last: its first and last step; the last is the step of the sign that ends it.
+      text: its words, without answers, and its sign.
     """
 
     first: int
@@ -38,17 +38,17 @@ def read_origins(
 ) -> Float32[np.ndarray, "S R T"]:
     """The share of each read word that was written at each step.
 
-    The word that head r reads at step t is the sum of c_s over the steps s, where c_s is what is
-    left of the write of step s. The share of s is c_s · r_t / |r_t|²; the shares sum to 1. A share
-    is negative if c_s points away from the sum. Shares of a read word of zeros are 0.
+    The word r_t that a head reads at step t is the sum of c_s over the steps s, where c_s is the
+    part of it that comes from the write of step s. The share of s is c_s · r_t / |r_t|²; the shares
+    sum to 1. A share is negative if c_s points away from r_t. If r_t is zero, its shares are 0.
 
     Args:
       episode: an episode that began with an empty memory.
-      steps: the S steps of the reads, in order; None: all.
+      steps: the S steps of the reads, each once; None: all.
 
     Raises:
-      UsageError: if the writes of the trace do not make its memory: it did not start empty, or its
-        memory follows other equations.
+      UsageError: if the memory is not the sum of the writes in the trace: it did not start empty,
+        or it follows other equations.
     """
     wanted = list(range(episode.num_steps) if steps is None else steps)
     parts = np.zeros_like(episode.memory)
@@ -72,11 +72,11 @@ def read_origins(
 
 def _check_memory(episode: EpisodeTrace, step: int, memory: np.ndarray) -> None:
     if not np.allclose(memory, episode.memory[step], atol=_ROUNDING * np.abs(memory).max()):
-        raise UsageError(f"the memory at step {step} is not the sum of the writes before it")
+        raise UsageError(f"the memory at step {step} is not the sum of the writes so far")
 
 
 def _squares(episode: EpisodeTrace, steps: Any) -> np.ndarray:
-    """The squared lengths of the read words; tiny instead of 0, to divide by them."""
+    """The squared lengths of the read words, for a division: at least the smallest float32."""
     squares = (episode.read_words[steps] ** 2).sum(axis=-1)
     return np.maximum(squares, np.finfo(np.float32).tiny)
 
@@ -84,10 +84,10 @@ def _squares(episode: EpisodeTrace, steps: Any) -> np.ndarray:
 def all_heads(
     episode: EpisodeTrace, steps: Sequence[int] | None = None
 ) -> Float32[np.ndarray, "S T"]:
-    """The share of each step in all that is read at a step, by all heads together.
+    """The share of each step in what all heads together read at a step.
 
-    The heads count by the squared lengths of their words. See `read_origins` for the arguments and
-    errors.
+    Each head is weighted by the squared length of its word. Arguments and errors: see
+    `read_origins`.
     """
     shares = read_origins(episode, steps)
     squares = _squares(episode, slice(None) if steps is None else list(steps))
@@ -113,6 +113,6 @@ def sentences(episode: EpisodeTrace) -> list[Sentence]:
 
 
 def by_sentence(shares: np.ndarray, story: list[Sentence]) -> np.ndarray:
-    """[..., sentences]: the shares [..., T], summed over the steps of each sentence."""
+    """The shares [..., T], summed over the steps of each sentence: [..., sentences]."""
     sums = [shares[..., part.first : part.last + 1].sum(axis=-1) for part in story]
     return np.stack(sums, axis=-1)

@@ -82,8 +82,8 @@ class EpisodeTrace:
     """Share of each slot's content that is kept before the write; missing unless freed content is
     wiped."""
     read_masks: Float32[np.ndarray, "T R K"] | None = None
-    """How far each number of a word counts in the read's content lookup, 0 to 1; missing without
-    masks."""
+    """How much each number of a word counts in the read's content lookup, 0 to 1, before
+    `least_mask` is applied; missing without masks."""
     write_masks: Float32[np.ndarray, "T M K"] | None = None
     """The same for the write's content lookup."""
     forward_sharpness: Float32[np.ndarray, "T R M"] | None = None
@@ -92,7 +92,8 @@ class EpisodeTrace:
     backward_sharpness: Float32[np.ndarray, "T R M"] | None = None
     """The same for the backward weights."""
     precedence_weights: Float32[np.ndarray, "T M N"] | None = None
-    """Degree to which each slot was the last one written; missing without links."""
+    """Degree to which each slot was the last one written; missing if the linkage does not keep
+    it."""
     link: Float32[np.ndarray, "T M N N"] | None = None
     """link[t, m, i, j]: degree to which slot i was written right after slot j; missing without
     links, or if the trace is long and the memory large."""

@@ -197,7 +197,7 @@ def _run(
         **{name: getattr(state, name) for name in ("memory", "usage")},
         **{name: getattr(state, name) for name in ("read_weights", "write_weights")},
         **{name: linkage[name] for name in kept if name in linkage},
-        # None stands for what this DNC does not have.
+        # The values that this DNC does not have are None.
         **{name: x for name, x in access.items() if x is not None},
     }
 

@@ -14,16 +14,17 @@ from dncx.sequence import unroll
 
 
 class Bidirectional(nnx.Module):
-    """A cell whose inputs are x_t and the output of an LSTM that has read the steps T..t.
+    """A cell whose inputs are x_t and the output of an LSTM that has read the steps T, ..., t.
 
-    The LSTM begins with zeros at the last step that has an input other than zeros, so that padding
-    changes nothing. The network needs complete sequences: it has no steps, since what follows a
-    step is part of its input.
+    The LSTM starts with a zero state at the last step whose input is not all zeros, so padding
+    changes nothing. The network needs complete sequences: it cannot compute a single step, because
+    the inputs that follow a step also influence it.
 
     Args:
       input_size: features of x_t.
       cell: a recurrent cell for `input_size + config.hidden_size` features.
-      config: width and equations of the LSTM, those of the DNC's own controller.
+      config: gives the LSTM its `hidden_size`, `forget_bias`, `controller_gradient_clip` and
+        `controller_dtype`. It always has one layer and no layer norm.
       rngs: `rngs.params()` draws its weights.
       param_dtype: dtype of its weights.
 

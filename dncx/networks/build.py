@@ -57,7 +57,7 @@ Network = DNC | LSTMNetwork | Embedded | Bidirectional
 
 
 def cell_of(network: Any) -> Any:
-    """The recurrent cell of a network, without what prepares its inputs."""
+    """The recurrent cell of a network, without the layers that prepare its inputs."""
     while isinstance(network, Embedded | Bidirectional):
         network = network.cell
     return network
@@ -70,7 +70,7 @@ def cell_and_inputs(
 
     Args:
       network: the network.
-      inputs: those of a sequence [*batch, T, F]; also of a step, if it is not bidirectional.
+      inputs: of a sequence, [*batch, T, F]; or of a step, if the network is not bidirectional.
     """
     inner: Any = network
     if isinstance(inner, Embedded):

@@ -91,7 +91,7 @@ class LSTMNetwork(nnx.RNNCellBase):
 
     @property
     def controller_output_size(self) -> int:
-        """Features of the outputs of all layers."""
+        """H, features of the outputs of all layers together."""
         return self.output_linear.in_features
 
     def __call__(

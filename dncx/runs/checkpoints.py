@@ -284,11 +284,12 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps off the terminal the stack traces of errors that Orbax raises.
+    """Keeps stack traces of the errors that Orbax raises off the terminal.
 
-    Each of its threads logs them. And after the first error it closes its event loop while other
-    writes still go on; TensorStore reports the end of each to the closed loop, and Python prints
-    that error, from any thread, until long after this context. So it stays muted after an error.
+    Each of its threads logs them. After the first error, Orbax also closes its event loop while
+    other writes are still running. TensorStore reports the end of each write to the closed loop, an
+    error that Python prints from any thread, even long after this context has ended. The hook that
+    mutes these errors therefore stays in place after an error.
     """
     before, hook = logging.root.manager.disable, sys.unraisablehook
     logging.disable()

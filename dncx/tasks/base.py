@@ -127,7 +127,7 @@ class HasEvalSplits(Protocol):
 
 @runtime_checkable
 class ListsWrongAnswers(HasEvalSplits, Protocol):
-    """A task that shows the errors in a split one by one."""
+    """A task that can list its wrong answers on a split."""
 
     def wrong_answers(
         self, outputs: Float[Array, "B T O"], episode: Episode

@@ -47,7 +47,7 @@ class Measurement:
       sample: one episode as text, or "".
       results: see `HasEvalSplits.results`; None for a task without a test set.
       report: see `HasEvalSplits.report`, or "".
-      wrong_answers: see `ListsWrongAnswers.wrong_answers`, if asked for.
+      wrong_answers: texts of `ListsWrongAnswers.wrong_answers`; empty unless requested.
     """
 
     swept: dict[str, Any]

@@ -20,7 +20,7 @@ class GradientOptions(NamedTuple):
     Attributes:
       accumulation: number of parts of the batch, computed one after the other.
       truncation: largest number of steps that the gradient goes back; 0: all.
-      output_dropout: the rate of dropout of the controller's output on its way to the output layer.
+      output_dropout: rate of dropout of the controller's output on its way to the output layer.
       devices: the devices that share the work; None: one device.
     """
 

@@ -91,7 +91,7 @@ def make_split_evaluator(
 def wrong_answers(
     graph: nnx.GraphDef, params: Any, task: ListsWrongAnswers, batch_size: int, number: int
 ) -> list[str]:
-    """Up to `number` wrong answers on the test set, in turn from each of its groups."""
+    """At most `number` wrong answers on the test set, taken from its groups in turn."""
     answer = jax.jit(lambda params, episode: _split_answer(graph, params, task, episode))
     found: dict[str, list[str]] = {}
     for episode in task.episodes("test", batch_size):

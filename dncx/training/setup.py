@@ -99,7 +99,7 @@ def update_config(config: RunConfig, devices: Devices | None = None) -> UpdateCo
         network = nnx.eval_shape(
             lambda: make_network(config.network, nnx.Rngs(0), config.implementation)
         )
-        if config.implementation == "native":  # not checked while a network of shapes is made
+        if config.implementation == "native":  # not checked when a network of shapes is made
             select(cell_of(network))
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -216,8 +216,11 @@ def check_task(settings: TrainSettings[Any], task: Objective) -> None:
         )
         if not has_sequences:
             raise UsageError(f"validation_interval: {settings.task_name} has no validation set")
-    for flag in ("output_dropout", "bidirectional"):
-        given = getattr(settings.optimizer, flag, False) or getattr(settings.model, flag, False)
+    not_step_by_step = {
+        "output_dropout": settings.optimizer.output_dropout,
+        "bidirectional": settings.model.bidirectional,
+    }
+    for flag, given in not_step_by_step.items():
         if given and isinstance(task, Interactive):
             raise UsageError(
                 f"{flag}: {settings.task_name} feeds answers back as inputs, step by step; leave "

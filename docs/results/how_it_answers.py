@@ -4,8 +4,8 @@ python docs/results/how_it_answers.py --data_dir=tasks_1-20_v1-2.tar.gz
 
 Reads stories of every task's test file, finds the share of each sentence in what is read at the
 first word of an answer, and compares the sentence with the largest share to the sentences that
-support the answer by the data. Prints a table, writes how_it_answers.json next to this script,
-and draws one story of three tasks. Needs matplotlib (the plots extra).
+support the answer according to the data. Prints a table, writes how_it_answers.json next to this
+script, and draws one story of each of three tasks. Needs matplotlib (the plots extra).
 """
 
 import argparse
@@ -55,7 +55,7 @@ class Answer(NamedTuple):
     right: bool
     from_fact: bool  # the sentence with the largest share supports the answer
     share: float  # of all sentences that support it
-    chance: float  # that one of the sentences so far, drawn at random, supports it
+    chance: float  # that a sentence drawn at random from those so far supports it
 
 
 def of_a_task(network, task, file):
@@ -74,7 +74,7 @@ def of_a_task(network, task, file):
 
 
 def of_a_story(episode, lines):
-    """The answers to the questions whose facts the data name."""
+    """The answers to the questions for which the data name supporting facts."""
     parts, words = sentences(episode), episode.words
     asked = [place for place, line in enumerate(lines) if line.answers and line.facts]
     steps = [parts[place].last + 1 for place in asked]
@@ -92,7 +92,7 @@ def of_a_story(episode, lines):
 
 
 def mean(numbers):
-    """The mean, or None of no numbers."""
+    """The mean; None if there are no numbers."""
     return sum(numbers) / len(numbers) if numbers else None
 
 

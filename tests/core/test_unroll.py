@@ -107,6 +107,7 @@ def test_factors_scale_the_controllers_way_to_the_output(implementation):
 def test_factors_of_one_example():
     factors = jnp.zeros((6, 6))
     outputs, _ = run(CELL, INPUTS[0], hidden_factors=factors)
+    assert not np.allclose(outputs, run(CELL, INPUTS[0])[0])
     _, first = jax.jit(CELL)(CELL.initialize_carry((3,)), INPUTS[0, 0], factors[0])
     assert_same(first, outputs[0])
 

@@ -135,7 +135,7 @@ def test_the_figure_shows_a_column_per_answer(episode, width):
 
 
 def test_a_long_story_fits_a_page(episode):
-    long = 12
+    long = 20  # times the four sentences: their rows alone would be 12 inches high
     many = {
         field.name: np.concatenate([getattr(episode, field.name)] * long)
         for field in dataclasses.fields(episode)

@@ -11,15 +11,15 @@ from dncx.explore.plots.style import READ, Drawing, Width, new, ramp, styled
 from dncx.explore.record import EpisodeTrace
 
 ROW = 0.15  # inches for a sentence
-HIGHEST = 8.5  # inches for all of them, on a page
+HIGHEST = 8.5  # inches for all sentences, so that the figure fits a page
 
 
 @styled()
 def answer_origins(episode: EpisodeTrace, *, width: Width = "double") -> Drawing:
     """The share of each sentence in what is read when an answer is given: one column per answer.
 
-    A column sums to 1, except for shares below 0, which are not shown. Each column has the answer
-    of the model as its name, in brackets if it is wrong.
+    A column sums to 1, except for shares below 0 and the steps after the last sentence, which are
+    not shown. Its label is the model's answer, in parentheses if it is wrong.
 
     Args:
       episode: an episode of a task in words whose answers are marked in `mask`, such as bAbI.
@@ -37,7 +37,7 @@ def answer_origins(episode: EpisodeTrace, *, width: Width = "double") -> Drawing
     figure = new(width, height + 0.8)
     axes = figure.subplots()
     image = panels.heat(axes, np.clip(shares, 0, 1).T, ramp(READ), "")
-    each = math.ceil(ROW * len(story) / height)  # only every so many sentences have room for a name
+    each = math.ceil(ROW * len(story) / height)  # in a long story, not every row has room for text
     named = range(0, len(story), each)
     axes.set_yticks(named, [story[row].text for row in named], fontsize=6)
     given, wanted = episode.words.outputs, episode.words.targets

@@ -40,8 +40,8 @@ constexpr const char* kOutputNames[] = {
 static_assert(sizeof kInputNames / sizeof *kInputNames == kInputs);
 static_assert(sizeof kOutputNames / sizeof *kOutputNames == kOutputs);
 
-// How many numbers each of them has. Those of the links are missing without links: they have none,
-// and Python passes no array for them.
+// How many numbers each of them has: 0 for the parts of the links if there are no links. Python
+// passes no arrays for those.
 inline int64_t size_of_input(const Sizes& z, int which) {
   const int64_t N = z.slots, W = z.word, R = z.reads, L = z.links;
   const int64_t sizes[] = {N * W, R * N, N, L * N * N, L * N, N, R * W, R, W, 1, W, W, R, 1, 1,
@@ -55,8 +55,8 @@ inline int64_t size_of_output(const Sizes& z, int which) {
   return which < kReadWords ? size_of_input(z, which) : rest[which - kReadWords];
 }
 
-// How many numbers a forward step goes over: the memory and the link, or instead of the link the
-// comparisons of usages, sixteen at a time.
+// How many numbers a forward step processes: the memory and the link. Without links, comparisons of
+// usages, sixteen at a time, take the place of the link.
 inline int64_t numbers_of_step(const Sizes& z) {
   return z.slots * (z.word + (z.links ? z.slots : z.slots / 16));
 }
@@ -87,8 +87,8 @@ void erase_and_write(const Sizes& z, const T* memory, const T* write, const T* e
     });
 }
 
-// The new link and precedence, and the read weighting as the mix of the three modes. `read` is that
-// of the step before, and is replaced.
+// The new link and precedence, and the read weighting as the mix of the three modes. `read` is the
+// previous step's read weighting, and is replaced.
 template <class T, int R>
 void follow_links(const Sizes& z, const T* const* in, T* const* out, const T* write,
                   const T* content, T* read, Scratch<T>& scratch) {
@@ -161,8 +161,8 @@ void forward(const Sizes& z, const Options& options, const T* const* in, T* cons
   unpad(out[kReadWords], words, R, z.word, PW);
 }
 
-// The gradient of `follow_links`. d_mix: by the new read weighting; d_content: set; d_write and
-// d_read, by those of this step and of the step before: added to.
+// The gradient of `follow_links`. d_mix: by the new read weighting. d_content: set. d_write and
+// d_read, by this step's write and the previous step's read weighting: added to.
 template <class T, int R>
 void follow_links_backward(const Sizes& z, const T* const* in, const T* const* kept,
                            const T* const* d_out, T* const* d_in, const T* write, const T* read,
@@ -227,7 +227,7 @@ void backward(const Sizes& z, const Options& options, const T* const* in, const 
   T* d_memory = scratch.copy(d_out[kMemory], N, z.word, PW);
   T* d_words = scratch.copy(d_out[kReadWords], R, z.word, PW);
 
-  // The words read, and the read weighting, which is a mix of the modes or is by content alone.
+  // The words read, and the read weighting, which is a mix of the modes or content alone.
   T* d_mix = scratch.zeros(R, P);
   for (int h = 0; h < R; ++h)
     for (int64_t n = 0; n < N; ++n) {
@@ -241,7 +241,7 @@ void backward(const Sizes& z, const Options& options, const T* const* in, const 
     follow_links_backward<T, R>(z, in, kept, d_out, d_in, write, read, read_content, d_mix,
                                 d_content, d_write, d_read, scratch);
   } else {
-    // The share of content is 1 whatever the interface says.
+    // The share of content is 1 for any interface.
     zero(d_in[kReadMode], R);
     for (int h = 0; h < R; ++h)
       for (int64_t n = 0; n < N; ++n)

@@ -118,8 +118,8 @@ Sizes sizes_of(const ffi::Dictionary& attributes, const Arguments& from, size_t 
   return z;
 }
 
-// The next array, with `numbers` for each of `count` examples. Python passes no array for a part
-// without numbers, as those of the links without links: it is null.
+// The next array, with `numbers` for each of `count` examples. Null for a part without numbers, such
+// as the link of a memory without links: Python passes no array for it.
 template <class T, class From>
 T* take_part(From& from, const Name& name, int64_t count, int64_t numbers) {
   return numbers ? from.template take<T>(name, count * numbers) : nullptr;

@@ -390,7 +390,7 @@ void replay_link(const Sizes& z, const T* link, const T* write, const T* precede
   }
 }
 
-// The memory after a step, likewise: `erase_and_write`.
+// The memory after a step, in the same way: `erase_and_write` on rows without padding.
 template <class T>
 void replay_memory(const Sizes& z, const T* memory, const T* write, const T* erase, const T* vector,
                    T* __restrict new_memory) {

@@ -32,7 +32,7 @@ class Tally(NamedTuple):
 
 
 class _Line(NamedTuple):
-    """A sentence; a question also has its answer and the one that the model gave, else ""."""
+    """A sentence. For a question also the right answer and the model's; otherwise both are ""."""
 
     sentence: str
     answer: str
@@ -44,7 +44,7 @@ class _Line(NamedTuple):
 
 
 class _Lines(NamedTuple):
-    """A story in lines."""
+    """The lines of a story."""
 
     title: str
     lines: list[_Line]
@@ -129,7 +129,7 @@ class BabiScoring:
     def wrong_answers(
         self, outputs: Float[Array, "B T O"], episode: Episode
     ) -> Iterator[tuple[str, str]]:
-        """See `ListsWrongAnswers`: the task, and the story up to the question."""
+        """See `ListsWrongAnswers`: the task; the facts before a question, and the question."""
         for title, lines in self._stories(outputs, episode):
             for number, line in enumerate(lines):
                 if line.given != line.answer:
