@@ -15,6 +15,7 @@ from flax import nnx
 from dncx import DNC, DNCConfig, unroll, unroll_with_trace
 
 SMALL = {"memory_size": 5, "word_size": 3, "num_read_heads": 2, "hidden_size": 6}
+FOUR_HEADS = SMALL | {"num_read_heads": 4}  # the kernel is compiled for every number of heads
 # Sizes of whole vectors and others; every controller; limits that bite; both sets of equations.
 CONFIGS = {
     "deepmind": DNCConfig(memory_size=16, word_size=16, num_read_heads=4, hidden_size=16),
@@ -33,11 +34,11 @@ CONFIGS = {
     ),
     "norms": DNCConfig(**SMALL, interface_norm=True, controller_norm=True),
     "adnc": DNCConfig.adnc(**SMALL),
-    "interface norm": DNCConfig(**SMALL, interface_norm=True),
+    "interface norm": DNCConfig(**FOUR_HEADS, interface_norm=True),
     "interface norm, nature": DNCConfig.nature(
         **SMALL | {"memory_size": 16, "word_size": 16}, interface_norm=True, linkage="none"
     ),
-    "no links": DNCConfig(**SMALL | {"memory_size": 17}, linkage="none", interface_bias=False),
+    "no links": DNCConfig(**FOUR_HEADS | {"memory_size": 17}, linkage="none", interface_bias=False),
     "no links, nature": DNCConfig.nature(
         linkage="none", memory_size=16, word_size=16, num_read_heads=5, hidden_size=9, num_layers=2
     ),
