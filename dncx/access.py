@@ -165,6 +165,8 @@ class MemoryAccess(nnx.Module):
         self.linkage: LinkageLike[Any] = (
             TemporalLinkage(memory_size, num_write_heads) if linkage is None else linkage
         )
+        if sharpen_links and isinstance(self.linkage, NoLinkage):
+            raise ValueError("sharpen_links=True: NoLinkage has no links")
         self.interface_linear = nnx.Linear(
             check_size("input_size", input_size),
             interface_ends(self.interface_shapes)[-1],

@@ -21,11 +21,11 @@ _ROUNDING = 1e-3
 
 
 class Sentence(NamedTuple):
-    """A sentence of a story. Its steps include those that answer the question before it, if any.
+    """A sentence of a story; the steps of answers belong to no sentence.
 
     Attributes:
       first, last: its first and last step; the last is the step of the sign that ends it.
-      text: its words, without answers, and its sign.
+      text: its words and its sign.
     """
 
     first: int
@@ -44,13 +44,18 @@ def read_origins(
 
     Args:
       episode: an episode that began with an empty memory.
-      steps: the S steps of the reads, each once; None: all.
+      steps: the S steps of the reads, in ascending order; None: all.
 
     Raises:
+      ValueError: if the steps are not those of the episode, in ascending order.
       UsageError: if the memory is not the sum of the writes in the trace: it did not start empty,
         or it follows other equations.
     """
     wanted = list(range(episode.num_steps) if steps is None else steps)
+    if wanted != sorted(set(wanted) & set(range(episode.num_steps))):
+        raise ValueError(
+            f"steps={wanted}: must be some of 0 to {episode.num_steps - 1}, in ascending order"
+        )
     parts = np.zeros_like(episode.memory)
     shares = np.zeros((len(wanted), episode.num_read_heads, episode.num_steps), np.float32)
     for step in range(1 + max(wanted, default=-1)):
@@ -103,11 +108,12 @@ def sentences(episode: EpisodeTrace) -> list[Sentence]:
     if episode.words is None:
         raise UsageError("this trace has no words, so it has no sentences")
     found, start, said = [], 0, episode.words.inputs
-    counts = np.zeros(len(said)) if episode.mask is None else episode.mask
+    answers = np.zeros(len(said)) if episode.mask is None else episode.mask
     for step, word in enumerate(said):
-        if word in ENDS:
-            shown = [said[s] for s in range(start, step) if not counts[s]]
-            found.append(Sentence(start, step, " ".join(shown) + word))
+        if answers[step]:
+            start = step + 1
+        elif word in ENDS:
+            found.append(Sentence(start, step, " ".join(said[start:step]) + word))
             start = step + 1
     return found
 

@@ -23,8 +23,8 @@ class Bidirectional(nnx.Module):
     Args:
       input_size: features of x_t.
       cell: a recurrent cell for `input_size + config.hidden_size` features.
-      config: gives the LSTM its `hidden_size`, `forget_bias`, `controller_gradient_clip` and
-        `controller_dtype`. It always has one layer and no layer norm.
+      config: gives the LSTM its `hidden_size`, `forget_bias`, `controller_gradient_clip`,
+        `controller_norm` and `controller_dtype`. It always has one layer.
       rngs: `rngs.params()` draws its weights.
       param_dtype: dtype of its weights.
 
@@ -46,6 +46,7 @@ class Bidirectional(nnx.Module):
             config.hidden_size,
             forget_bias=config.forget_bias,
             gradient_clip=config.controller_gradient_clip,
+            norm=config.controller_norm,
             dtype=config.controller_dtype,
             param_dtype=param_dtype,
             rngs=rngs,

@@ -19,7 +19,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -293,7 +292,8 @@ def _quiet() -> Iterator[None]:
     """
     before, hook = logging.root.manager.disable, sys.unraisablehook
     logging.disable()
-    sys.unraisablehook = partial(_unless_loop_closed, hook)
+    if not isinstance(hook, _UnlessLoopClosed):
+        sys.unraisablehook = _UnlessLoopClosed(hook)
     try:
         yield
     finally:
@@ -301,9 +301,14 @@ def _quiet() -> Iterator[None]:
     sys.unraisablehook = hook
 
 
-def _unless_loop_closed(hook: Callable[[Any], Any], error: Any) -> None:
-    if not (error.object is None and str(error.exc_value) == "Event loop is closed"):
-        hook(error)
+class _UnlessLoopClosed(NamedTuple):
+    """A `sys.unraisablehook` that drops one error and passes the others to another hook."""
+
+    hook: Callable[[Any], Any]
+
+    def __call__(self, error: Any) -> None:
+        if not (error.object is None and str(error.exc_value) == "Event loop is closed"):
+            self.hook(error)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Generic
 
+from dncx.errors import UsageError
 from dncx.settings.fields import CheckedFields
 from dncx.settings.flags import POSITIONAL, REPEATED
 from dncx.settings.training import MOST, TaskT, within
@@ -50,6 +51,8 @@ class EvalSettings(CheckedFields, Generic[TaskT]):
         within(1, MOST, "num_episodes", self.num_episodes)
         within(1, MOST, "batch_size", self.batch_size)
         within(0, MOST, "show_errors", self.show_errors)
+        if self.show_errors and self.sweep:
+            raise UsageError("show_errors: cannot be used with sweep, which prints a table")
         within(0, 2**32 - 1, "seed", self.seed)
 
 

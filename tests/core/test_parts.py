@@ -11,6 +11,7 @@ from conftest import later
 from flax import nnx
 
 from dncx import DNC, LSTM, DNCConfig, MemoryAccess, unroll
+from dncx.addressing import NoLinkage
 from dncx.config import check_size
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -173,6 +174,12 @@ def test_a_controller_for_other_inputs_is_refused():
 def test_config_refuses(settings, message):
     with pytest.raises(ValueError, match=message):
         DNCConfig(**settings)
+
+
+def test_links_that_are_missing_cannot_be_sharpened():
+    config = DNCConfig(sharpen_links=True)
+    with pytest.raises(ValueError, match=r"sharpen_links=True"):
+        config.make_access(linkage=NoLinkage(), rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("sizes", [(0, 2), (3, -1)])

@@ -90,6 +90,12 @@ def test_shares_sum_to_one_and_nothing_comes_from_the_future(episode):
         assert not shares[step, :, step + 1 :].any()
 
 
+@pytest.mark.parametrize("steps", [[3, 3], [8, 3], [-1], [T], [0.5]])
+def test_steps_are_checked(episode, steps):
+    with pytest.raises(ValueError, match="ascending order"):
+        read_origins(episode, steps)
+
+
 def test_a_head_that_reads_nothing_has_no_origin(episode):
     nothing = dataclasses.replace(
         episode,
@@ -110,12 +116,12 @@ def test_sentences(episode):
     assert [tuple(part) for part in story] == [
         (0, 3, "mary is here."),
         (4, 7, "where is mary?"),
-        (8, 12, "john is out."),
+        (9, 12, "john is out."),
         (13, 16, "where is john?"),
     ]
     parts = by_sentence(np.eye(T, dtype=np.float32), story)
     assert parts.shape == (T, 4)
-    assert parts.sum() == 17
+    assert parts.sum() == 16  # the two answers belong to no sentence
     with pytest.raises(UsageError, match="words"):
         sentences(dataclasses.replace(episode, words=None))
 

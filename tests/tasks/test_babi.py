@@ -1002,6 +1002,8 @@ def test_the_tiny_twin_of_its_presets(preset, model, folder, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "two-arg-relations" in printed
     (result,) = json.loads((tmp_path / "out.json").read_text())
+    assert main(["eval", str(run_dir), "--show_errors=3", "--sweep=memory_size=4,5"]) == 2
+    assert "show_errors" in capsys.readouterr().err
     wrong = sum(task["wrong"] for task in result["results"]["tasks"])
     assert printed.count("WRONG") == len(result["wrong_answers"]) == min(3, wrong) > 0
 
