@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 from jaxtyping import config as jaxtyping_config
 
 import dncx.cli.main as cli
@@ -136,13 +137,15 @@ def carry_out(words, folder, **variables):
     Those of dncx run in this process, which has loaded JAX already: most of the time of a new
     process is spent on that. Environment variables need a new process, and other scripts do.
     tests/cli and test_examples try dncx and custom tasks as programs. The tests' own checks of
-    shapes are off, as for users; an exported program has sizes without a number.
+    shapes and dtypes are off, as for users; an exported program has sizes without a number.
     """
     if variables or not OWN_PROGRAMS.match(" ".join(words)):
         return _in_a_process(words, folder, **variables)
     printed, errors = io.StringIO(), io.StringIO()
     with (
         _without_type_checks(),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
         contextlib.chdir(folder),
         contextlib.redirect_stdout(printed),
         contextlib.redirect_stderr(errors),

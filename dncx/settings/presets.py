@@ -176,7 +176,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "babi": Preset(
         "All 20 tasks with 64 slots and an auxiliary loss. 21.0 % mean error after 70 minutes on "
-        "one core (docs/results).",
+        "one core; 15.3 % after a second run that continues it (docs/results).",
         settings_of(
             BabiSettings(longest=400, task_sampling="mixed", auxiliary_loss=0.1, num_buckets=12),
             model=ModelSettings(

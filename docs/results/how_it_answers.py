@@ -28,7 +28,7 @@ from dncx.tasks.base import Episode
 from dncx.text import table
 
 HERE = Path(__file__).parent
-DRAWN = (1, 2, 6)  # the tasks with a figure
+DRAWN = (1, 5, 8)  # the tasks with a figure
 STORIES = 25
 
 
@@ -103,11 +103,11 @@ def main() -> None:
     parser.add_argument("--language", default="en-10k", help="folder of the data")
     parser.add_argument("--run", type=Path, default=Path("babi"))
     options = parser.parse_args()
-    data = {"data_dir": options.data_dir.resolve(), "language": options.language}
-    files = read_files(*data.values(), range(1, 21), partial=True)
-    task, network, _ = load_run(
-        options.run, **data, partial=True, tasks=tuple(sorted({file.task for file in files}))
-    )
+    data_dir, language = options.data_dir.resolve(), options.language
+    files = read_files(data_dir, language, range(1, 21), partial=True)
+    tasks = tuple(sorted({file.task for file in files}))
+    changes = {"data_dir": data_dir, "language": language, "tasks": tasks, "partial": True}
+    task, network, _ = load_run(options.run, **changes)
     rows = []
     for file in files:
         if file.split != "test":

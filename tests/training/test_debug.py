@@ -379,7 +379,7 @@ def test_a_line_of_dncx_and_its_time_step(tmp_path, debug_changed):
     assert "at most 1e+30 (in access.interface_linear.bias)" in printed
     assert "forward pass, sequence 0 of 0 to 3, time step 0 of 0 to 8\n  div gives nan" in printed
     assert "dncx/addressing.py:" in printed
-    assert "in content_weights\n" in printed
+    assert "in _most_similar\n" in printed
 
 
 def test_parameters_that_were_bad_before(stopped, debug_changed):
