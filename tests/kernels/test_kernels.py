@@ -46,7 +46,7 @@ CONFIGS = {
         memory_size=1, word_size=1, num_read_heads=1, hidden_size=1, linkage="none"
     ),
 }
-FIRST = ("deepmind", "no links", "interface norm")
+FIRST = ("deepmind", "no links")
 BATCH, TIME, INPUTS, OUTPUTS = 19, 7, 4, 2  # more examples than a block has
 
 

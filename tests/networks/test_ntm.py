@@ -178,6 +178,7 @@ def trained(tmp_path_factory):
     return run_dir
 
 
+@pytest.mark.second_step
 def test_it_learns_to_copy(trained):
     """Far below a guess, which costs 2 vectors of 3 bits."""
     lines = read_metrics(trained / "metrics.jsonl")
@@ -212,6 +213,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, capsys):
         np.testing.assert_array_equal(array, resumed[name])
 
 
+@pytest.mark.second_step
 def test_it_is_listed_exported_and_not_explored(trained, capsys):
     from jaxtyping import config
 

@@ -122,6 +122,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(straight, copy_of
             assert resumed[line["iteration"]] == line["loss"]
 
 
+@pytest.mark.second_step
 def test_without_links_it_resumes_bit_for_bit_and_is_explored(tmp_path):
     """Its state has no links, in checkpoints and everywhere else."""
     short = ["--max_length=1", "--max_repeats=1"]

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import safetensors.numpy
-from conftest import later
 
 from dncx import DNCConfig
 from dncx.cli.main import main
@@ -37,7 +36,8 @@ def flags(options):
     ]
 
 
-@pytest.mark.parametrize("group", ["all", *later("adnc")])
+@pytest.mark.second_step
+@pytest.mark.parametrize("group", GROUPS)
 def test_a_run_with_options(group, tmp_path, capsys):
     """A run that is resumed equals one that is not; every command reads its options."""
     options = flags(GROUPS[group])
