@@ -12,7 +12,7 @@ from dncx import DNC, DNCConfig, export, unroll
 from dncx.controllers import dot_general_in
 from dncx.interop.deepmind import to_variables
 from dncx.kernels.choice import select
-from dncx.networks.build import make_network
+from dncx.networks.build import cell_of, make_network
 from dncx.networks.config import network_config
 from dncx.runs import directory as runs
 from dncx.runs.config import read_config, run_config, write_config
@@ -224,4 +224,4 @@ def test_models_that_ship_compute_in_the_dtype_of_their_weights():
         assert config.cell.controller_dtype is None
         network = make_network(config, nnx.Rngs(0))
         fast = config.cell.controller != "feedforward"
-        assert (select(network).name == "native sequence") == fast
+        assert (select(cell_of(network)).name == "native sequence") == fast
