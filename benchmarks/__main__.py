@@ -19,10 +19,10 @@ NAMES = (
     "controller_goldens",
 )
 
-# As in tests/conftest.py.
+# As in tests/conftest.py, for any version of JAX.
 QUICK_COMPILATION = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    "--xla_cpu_parallel_codegen_split_count=1"
 )
 
 
