@@ -15,7 +15,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from dncx.checks import check_size
+from dncx.checks import check_number, check_size
 from dncx.glossary import DirectionalWeights, Link, Memory, Number, ReadWeights, Usage, WriteWeights
 from dncx.kernels.choice import known_to_kernels
 
@@ -28,6 +28,15 @@ SHORTEST_VECTOR = 1e-6
 SHARPENING_EPSILON = 1e-6
 # Keeps usage off exact zero, where the product over sorted usages would pass no gradient.
 ALLOCATION_EPSILON = 1e-6
+
+
+def checked_epsilon(epsilon: Number) -> Number:
+    """The epsilon of a part: a number of at least 0, or an array, which may be traced.
+
+    Raises:
+      ValueError: if it is a number below 0, or no number.
+    """
+    return epsilon if isinstance(epsilon, jax.Array) else check_number("epsilon", epsilon)
 
 
 def vector_norms(vectors: Float[Array, "heads W"], epsilon: Number) -> Float[Array, " heads"]:
@@ -108,7 +117,7 @@ class ContentAddressing(nnx.Module):
     mask_size = 0
 
     def __init__(self, *, epsilon: Number = COSINE_EPSILON):
-        self.epsilon = epsilon
+        self.epsilon = checked_epsilon(epsilon)
 
     def __call__(
         self,
@@ -139,7 +148,7 @@ class MaskedContentAddressing(nnx.Module):
     ):
         self.mask_size = check_size("word_size", word_size)
         self.least_mask = least_mask
-        self.epsilon = epsilon
+        self.epsilon = checked_epsilon(epsilon)
 
     def __call__(
         self,
@@ -231,7 +240,7 @@ class Freeness(nnx.Module):
         write_gradient: bool = False,
     ):
         self.memory_size = check_size("memory_size", memory_size)
-        self.epsilon = epsilon
+        self.epsilon = checked_epsilon(epsilon)
         self.write_gradient = write_gradient
 
     def initial_state(self, dtype: DTypeLike) -> Usage:

@@ -7,6 +7,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from dncx.checks import check_features
 from dncx.config import DNCConfig
 from dncx.controllers import LSTM
 from dncx.initializers import RngSource
@@ -28,6 +29,9 @@ class Bidirectional(nnx.Module):
       rngs: `rngs.params()` draws its weights.
       param_dtype: dtype of its weights.
 
+    Raises:
+      ValueError: if the cell takes another number of features.
+
     Source: Franke, Niehues, Waibel 2018, arXiv:1807.02658, "Bidirectional DNC".
     """
 
@@ -40,6 +44,11 @@ class Bidirectional(nnx.Module):
         rngs: nnx.Rngs,
         param_dtype: DTypeLike = jnp.float32,
     ):
+        if cell.input_size != input_size + config.hidden_size:
+            raise ValueError(
+                f"the cell takes {cell.input_size} features; it must take input_size + hidden_size "
+                f"= {input_size} + {config.hidden_size}"
+            )
         self.input_size = input_size
         self.backward = LSTM(
             input_size,
@@ -55,6 +64,7 @@ class Bidirectional(nnx.Module):
 
     def inputs_of_cell(self, inputs: Float[Array, "*batch T F"]) -> Float[Array, "*batch T C"]:
         """[x_t; h←_t] for every step."""
+        check_features(self, inputs.shape)
         with_input = jnp.any(inputs != 0, axis=-1)[..., ::-1]
         begun = jnp.cumsum(with_input.astype(jnp.int32), axis=-1) > 0
         first = jnp.concatenate([jnp.ones_like(begun[..., :1]), ~begun[..., :-1]], axis=-1)

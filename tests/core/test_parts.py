@@ -11,7 +11,7 @@ from conftest import later
 from flax import nnx
 
 from dncx import DNC, LSTM, DNCConfig, MemoryAccess, unroll
-from dncx.addressing import NoLinkage
+from dncx.addressing import ContentAddressing, Freeness, MaskedContentAddressing, NoLinkage
 from dncx.config import check_size
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -174,6 +174,15 @@ def test_a_controller_for_other_inputs_is_refused():
 def test_config_refuses(settings, message):
     with pytest.raises(ValueError, match=message):
         DNCConfig(**settings)
+
+
+@pytest.mark.parametrize("epsilon", [-1, float("nan"), float("inf")])
+def test_epsilons_of_parts_are_checked(epsilon):
+    for make in (Freeness, MaskedContentAddressing):
+        with pytest.raises(ValueError, match=f"epsilon={epsilon}"):
+            make(4, epsilon=epsilon)
+    with pytest.raises(ValueError, match=f"epsilon={epsilon}"):
+        ContentAddressing(epsilon=epsilon)
 
 
 def test_links_that_are_missing_cannot_be_sharpened():

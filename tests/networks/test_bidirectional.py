@@ -1,6 +1,7 @@
 """A network that also reads its sequences backwards."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -46,6 +47,13 @@ def test_a_step_is_refused():
         NETWORK(state, INPUTS[:, 0])
     with pytest.raises(TypeError, match="complete sequence"):
         unroll(NETWORK, INPUTS)
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"8 features.* 4 \+ 5"):
+        Bidirectional(4, NETWORK.cell, CONFIG, rngs=nnx.Rngs(1))
+    with pytest.raises(ValueError, match="3 features"):
+        NETWORK.inputs_of_cell(jnp.asarray(INPUTS[..., :2]))
 
 
 @pytest.mark.parametrize("embedding", [0, 4])
