@@ -8,7 +8,11 @@ from benchmarks.models import Size, make_cell, make_gradient, make_inputs
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "linkage=none": {"linkage": "none"},
+    "content_mask": {"content_mask": True},
+    "wipe_freed": {"wipe_freed": True},
+    "sharpen_links": {"sharpen_links": True},
     "interface_norm": {"interface_norm": True},
+    "controller_norm": {"controller_norm": True},
 }
 
 

@@ -165,7 +165,7 @@ class MemoryAccess(nnx.Module):
         self.linkage: LinkageLike[Any] = (
             TemporalLinkage(memory_size, num_write_heads) if linkage is None else linkage
         )
-        if sharpen_links and isinstance(self.linkage, NoLinkage):
+        if sharpen_links and not self.has_links:
             raise ValueError("sharpen_links=True: NoLinkage has no links")
         self.interface_linear = nnx.Linear(
             check_size("input_size", input_size),
@@ -192,13 +192,18 @@ class MemoryAccess(nnx.Module):
         )
 
     @property
+    def has_links(self) -> bool:
+        """Whether reads can follow links: not with `NoLinkage`, with any other linkage."""
+        return not isinstance(self.linkage, NoLinkage)
+
+    @property
     def interface_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every part of ξ; see `dncx.interface.interface_shapes`."""
         return interface_shapes(
             self.word_size,
             self.num_read_heads,
             self.num_write_heads,
-            num_directions=0 if isinstance(self.linkage, NoLinkage) else None,
+            links=self.has_links,
             mask_size=self.content.mask_size,
             sharpen_links=self.sharpen_links,
         )
@@ -237,11 +242,16 @@ class MemoryAccess(nnx.Module):
         """The settings for the native kernel, which supports only dncx's own parts."""
         content: Any = self.content
         freeness: Any = self.freeness
+        masks = content.mask_size > 0
         return Options(
             cosine_epsilon=float(content.epsilon),
             allocation_epsilon=float(freeness.epsilon),
+            least_mask=float(content.least_mask) if masks else 0.0,
             write_gradient=bool(freeness.write_gradient),
-            links=not isinstance(self.linkage, NoLinkage),
+            links=self.has_links,
+            masks=masks,
+            wipe_freed=self.wipe_freed,
+            sharpen_links=self.sharpen_links,
         )
 
     def _equations(

@@ -130,6 +130,7 @@ class ContentAddressing(nnx.Module):
         return content_weights(memory, keys, strengths, self.epsilon)
 
 
+@known_to_kernels("content")
 class MaskedContentAddressing(nnx.Module):
     """Content addressing in which the controller selects the numbers of a word that count.
 

@@ -43,7 +43,7 @@ def interface_shapes(
     num_read_heads: int,
     num_write_heads: int,
     *,
-    num_directions: int | None = None,
+    links: bool = True,
     mask_size: int = 0,
     sharpen_links: bool = False,
 ) -> dict[str, tuple[int, ...]]:
@@ -51,12 +51,12 @@ def interface_shapes(
 
     Args:
       word_size, num_read_heads, num_write_heads: W, R, M.
-      num_directions: forward plus backward weightings of a read head; by default 2 M.
+      links: whether a read head has forward and backward modes, M each.
       mask_size: K, numbers of each head's mask; 0: no masks.
       sharpen_links: whether there is a sharpness for every direction.
     """
     reads, writes = num_read_heads, num_write_heads
-    directions = 2 * writes if num_directions is None else num_directions
+    directions = 2 * writes if links else 0
     shapes: dict[str, tuple[int, ...]] = {
         "read_keys": (reads, word_size),
         "read_strengths": (reads,),

@@ -36,10 +36,23 @@ def run_recurrence(
     layers = list(controller.layers) if isinstance(controller, DeepLSTM) else [controller]
     linears = [access.interface_linear, *(layer.gates for layer in layers)]
     norm: Any = access.interface_norm
+    norms: list[Any] = [layer.norms for layer in layers if layer.norms is not None]
+    gate_biases = [jnp.concatenate([gate.bias[...] for gate in both.gates]) for both in norms]
     weights = recurrence.Weights(
         kernels=[linear.kernel[...] for linear in linears],
-        biases=[_bias(linear) for linear in linears],
+        biases=[
+            _bias(access.interface_linear),
+            *(gate_biases or [_bias(layer.gates) for layer in layers]),
+        ],
         norm=[] if norm is None else [norm.scale[...], norm.bias[...]],
+        layer_norms=[
+            recurrence.LayerNorms(
+                gate_scales=jnp.concatenate([gate.scale[...] for gate in both.gates]),
+                cell_scale=both.cell.scale[...],
+                cell_bias=both.cell.bias[...],
+            )
+            for both in norms
+        ],
     )
     network = recurrence.Network(
         options=access.options,
@@ -51,7 +64,9 @@ def run_recurrence(
         oneplus=access.strength_activation == "oneplus",
         content_mode_second=access.read_mode_order == "backward, content, forward",
         interface_norm=norm is not None,
+        controller_norm=bool(norms),
         norm_epsilon=0.0 if norm is None else float(norm.epsilon),
+        controller_norm_epsilon=float(norms[0].cell.epsilon) if norms else 0.0,
     )
     live, resets = flags
     kinds = jnp.full(inputs.shape[:2], recurrence.ALIVE, jnp.int32)

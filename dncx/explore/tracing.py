@@ -13,7 +13,6 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from dncx.addressing import NoLinkage
 from dncx.dnc import DNC, DNCState
 from dncx.errors import UsageError
 from dncx.explore.record import EpisodeTrace, Trace
@@ -71,7 +70,7 @@ def trace(
         raise ValueError(f"words: {len(words)} episodes, but inputs have {len(ends)}")
     memory = _memory_of(cell)
     links = arrays["inputs"][..., 0].size * memory.num_write_heads * memory.memory_size**2
-    if isinstance(getattr(memory, "linkage", None), NoLinkage):
+    if not getattr(memory, "has_links", True):  # a custom access may have other links
         links = 0
     arrays |= _run(cell, arrays["inputs"], jnp.asarray(ends), initial_state, links <= LINK_NUMBERS)
     found: dict[str, Any] = {

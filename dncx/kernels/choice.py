@@ -152,10 +152,6 @@ def _why_no_steps(access: Any, dtype: str) -> str | None:
     )
     if reason:
         return reason
-    if access.wipe_freed:
-        return "the kernel does not support wiping of freed content"
-    if access.sharpen_links:
-        return "the kernel does not support sharpened links"
     if access.num_write_heads != 1:
         return f"the native kernel supports 1 write head, not {access.num_write_heads}"
     if access.num_read_heads > MOST_READ_HEADS:
@@ -163,9 +159,11 @@ def _why_no_steps(access: Any, dtype: str) -> str | None:
             f"the native kernel supports at most {MOST_READ_HEADS} read heads, not "
             f"{access.num_read_heads}"
         )
-    settings = (access.content.epsilon, access.freeness.epsilon)
+    settings = [access.content.epsilon, access.freeness.epsilon]
+    if access.content.mask_size:
+        settings.append(access.content.least_mask)
     if not all(isinstance(setting, int | float) for setting in settings):
-        return "an epsilon is not a Python number"
+        return "an epsilon or least_mask is not a Python number"
     if dtype not in library.NUMBERS:
         return f"the native kernel computes in {' or '.join(library.NUMBERS)}, not in {dtype}"
     return library.load(dtype, access.num_read_heads)
@@ -179,18 +177,17 @@ def _why_no_sequences(cell: Any) -> str | None:
     )
     if reason:
         return reason
-    if reason := _other_norm(cell.access.interface_norm, cell.dtype):
-        return reason
     layers = list(getattr(cell.controller, "layers", [cell.controller]))
     for layer in layers:
         if not hasattr(layer, "gates"):
             return f"a layer of the controller is custom ({type(layer).__name__})"
         if reason := custom_reason("controller", layer):
             return reason
-        if layer.norms is not None:
-            return "the kernel does not support layer norm in the controller"
-    if len({(layer.forget_bias, layer.gradient_clip) for layer in layers}) > 1:
-        return "the layers of the controller differ in forget_bias or gradient_clip"
+    if len({(layer.forget_bias, layer.gradient_clip, layer.norms is None) for layer in layers}) > 1:
+        return "the layers of the controller differ in forget_bias, gradient_clip or norm"
+    for norms in ([cell.access.interface_norm], _norms_of(layers)):
+        if reason := _other_norms(norms, cell.dtype):
+            return reason
     linears = [("interface", cell.access.interface_linear)]
     linears += [("controller", layer.gates) for layer in layers]
     for name, linear in linears:
@@ -199,16 +196,24 @@ def _why_no_sequences(cell: Any) -> str | None:
     return None
 
 
-def _other_norm(norm: Any, dtype: Any) -> str | None:
-    """How the interface's norm differs from `LayerNorm` in the cell's dtype."""
-    if norm is None:
-        return None
-    if reason := custom_reason("norm", norm):
-        return reason
-    if norm.scale is None or norm.bias is None or norm.scale.dtype != dtype:
-        return "the norm of the interface has no scale, no bias or another dtype"
-    if not isinstance(norm.epsilon, int | float):
-        return "an epsilon is not a Python number"
+def _norms_of(layers: list[Any]) -> list[Any]:
+    """The layer norms of LSTM layers."""
+    norms = [layer.norms for layer in layers if layer.norms is not None]
+    return [norm for both in norms for norm in (*both.gates, both.cell)]
+
+
+def _other_norms(norms: list[Any], dtype: Any) -> str | None:
+    """How norms differ from `LayerNorm` in the cell's dtype, all with the same epsilon."""
+    norms = [norm for norm in norms if norm is not None]
+    for norm in norms:
+        if reason := custom_reason("norm", norm):
+            return reason
+        if norm.scale is None or norm.bias is None or norm.scale.dtype != dtype:
+            return "a layer norm has no scale, no bias or another dtype"
+        if not isinstance(norm.epsilon, int | float):
+            return "an epsilon is not a Python number"
+    if len({norm.epsilon for norm in norms}) > 1:
+        return "the layer norms of the controller differ in epsilon"
     return None
 
 

@@ -76,7 +76,11 @@ def layout(
     layers: int,
     hidden: int,
     links: bool,
+    masks: bool,
+    wipe_freed: bool,
+    sharpen_links: bool,
     interface_norm: bool,
+    controller_norm: bool,
 ) -> Layout:
     """Queries the layout from the C++, after `load` has been called.
 
@@ -84,7 +88,8 @@ def layout(
     checks these shapes nevertheless.
     """
     found = (ctypes.c_int64 * len(Layout._fields))()
-    sizes = (slots, word, inputs, layers, hidden, links, interface_norm)
+    sizes = (slots, word, inputs, layers, hidden)
+    sizes += (links, masks, wipe_freed, sharpen_links, interface_norm, controller_norm)
     _loaded[dtype, read_heads].dncx_layout(*map(ctypes.c_int64, sizes), found)
     return Layout(*found)
 

@@ -33,7 +33,9 @@ class Network(NamedTuple):
     oneplus: bool
     content_mode_second: bool
     interface_norm: bool
+    controller_norm: bool
     norm_epsilon: float
+    controller_norm_epsilon: float
 
 
 class State(NamedTuple):
@@ -51,11 +53,23 @@ class State(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Kernels and biases of the interface, then of every LSTM layer."""
+    """Kernels and biases of the interface, then of every LSTM layer.
+
+    With layer norms, a layer's bias is that of its gates' norms.
+    """
 
     kernels: list[Array]
     biases: list[Array]
     norm: list[Array]  # scale and bias of the interface's layer norm, if it has one
+    layer_norms: list["LayerNorms"]  # of every layer, if they have layer norms
+
+
+class LayerNorms(NamedTuple):
+    """The layer norms of an LSTM layer, apart from the biases of its gates."""
+
+    gate_scales: Float[Array, " 4H"]
+    cell_scale: Float[Array, " H"]
+    cell_bias: Float[Array, " H"]
 
 
 def recurrence(
@@ -103,8 +117,9 @@ def _call_forward(
     heads, (layers, hidden) = network.read_heads, start.hidden.shape[1:]
     layout = library.layout(
         str(inputs.dtype), heads, slots=slots, word=word, inputs=network.inputs,
-        layers=layers, hidden=hidden, links=network.options.links,
-        interface_norm=network.interface_norm,
+        layers=layers, hidden=hidden, links=network.options.links, masks=network.options.masks,
+        wipe_freed=network.options.wipe_freed, sharpen_links=network.options.sharpen_links,
+        interface_norm=network.interface_norm, controller_norm=network.controller_norm,
     )  # fmt: skip
     kept_steps = steps if keep else 0
     chunks = math.ceil(kept_steps / chunk_length(steps))
@@ -132,11 +147,12 @@ def _call_forward(
 
 def _forward(network: Network, flags: Any, inputs: Any, start: Any, weights: Any) -> Any:
     features, last, *kept = _call_forward(network, True, flags, inputs, start, weights)
-    return (features, last), (flags, start, features, kept, weights.kernels, weights.norm[:1])
+    used = weights.kernels, weights.norm[:1], weights.layer_norms
+    return (features, last), (flags, start, features, kept, used)
 
 
 def _backward(network: Network, residuals: Any, gradients: Any) -> Any:
-    flags, start, features, (layer_inputs, *kept), kernels, scale = residuals
+    flags, start, features, (layer_inputs, *kept), (kernels, scale, layer_norms) = residuals
     d_features, d_last = gradients
     steps, batch = flags.shape
     layers, hidden = start.hidden.shape[1:]
@@ -146,15 +162,17 @@ def _backward(network: Network, residuals: Any, gradients: Any) -> Any:
 
     xi = kernels[0].shape[1]
     norm = [jax.ShapeDtypeStruct((batch, 2, xi), features.dtype) for _ in scale]
-    d_inputs, d_gates, d_interface, d_start, d_norm = call(
+    by_layers = jax.ShapeDtypeStruct((batch, layers, 10, hidden), features.dtype)
+    d_inputs, d_gates, d_interface, d_start, d_norm, d_layer_norms = call(
         "sequence_backward",
-        (flags, start, kept, d_features, d_last, kernels, scale),
+        (flags, start, kept, d_features, d_last, kernels, scale, layer_norms),
         (
             array(network.inputs),
             array(layers, 4 * hidden),
             array(xi),
             shapes_of(start),
             norm,
+            by_layers if layer_norms else None,
         ),
         {},
         _attributes(network, steps),
@@ -166,7 +184,13 @@ def _backward(network: Network, residuals: Any, gradients: Any) -> Any:
     d_biases = [_over_time(g).sum(axis=0) for g in given]
     no_gradient = np.zeros(flags.shape, jax.dtypes.float0)
     d_scale_and_bias = [part for both in d_norm for part in both.sum(axis=0)]
-    return no_gradient, d_inputs, d_start, Weights(d_kernels, d_biases, d_scale_and_bias)
+    d_norms = []
+    if layer_norms:  # of each layer: four scales and four biases of gates, those of the cell
+        by_layer = d_layer_norms.sum(axis=0)
+        d_norms = [LayerNorms(d[:4].ravel(), d[8], d[9]) for d in by_layer]
+        d_biases = [d_biases[0], *(d[4:8].ravel() for d in by_layer)]
+    d_weights = Weights(d_kernels, d_biases, d_scale_and_bias, d_norms)
+    return no_gradient, d_inputs, d_start, d_weights
 
 
 def _over_time(x: Array) -> Array:

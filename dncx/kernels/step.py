@@ -25,8 +25,28 @@ class Options(NamedTuple):
 
     cosine_epsilon: float
     allocation_epsilon: float
+    least_mask: float
     write_gradient: bool
     links: bool
+    masks: bool
+    wipe_freed: bool
+    sharpen_links: bool
+
+
+class Trace(NamedTuple):
+    """What a step computes beyond the new state and the words read, in the order of the kernel.
+
+    The parts of an option that is off are None.
+    """
+
+    allocation_weights: Any
+    write_content_weights: Any
+    read_content_weights: Any
+    forward_weights: Any
+    backward_weights: Any
+    retention: Any
+    raw_forward_weights: Any  # before they were sharpened; only for the backward pass
+    raw_backward_weights: Any
 
 
 def access_step(options: Options, state: State, interface: Interface) -> tuple[State, Array, Any]:
@@ -52,11 +72,11 @@ def access_step(options: Options, state: State, interface: Interface) -> tuple[S
         raise ValueError(f"the state must have arrays of shapes {sizes}; got {found}")
     given = backward_only(vary_alike((state, interface)))
     made: Any = _step(options, *given)
-    if options.links:
-        return made
     new_state, words, trace = made
-    none = no_directions(new_state.read_weights)
-    return new_state, words, (*trace, none, none)
+    if not options.links:
+        none = no_directions(new_state.read_weights)
+        trace = trace._replace(forward_weights=none, backward_weights=none)
+    return new_state, words, trace[: Trace._fields.index("raw_forward_weights")]
 
 
 def call(
@@ -106,9 +126,17 @@ def _step(options: Options, state: Any, interface: Interface) -> Any:
     def array(*shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, dtype)
 
-    write = array(1, slots)
-    directions = [array(heads, 1, slots)] * 2 if options.links else []
-    trace = (write, write, array(heads, slots), *directions)
+    write, direction = array(1, slots), array(heads, 1, slots)
+    trace = Trace(
+        allocation_weights=write,
+        write_content_weights=write,
+        read_content_weights=array(heads, slots),
+        forward_weights=direction if options.links else None,
+        backward_weights=direction if options.links else None,
+        retention=array(slots) if options.wipe_freed else None,
+        raw_forward_weights=direction if options.sharpen_links else None,
+        raw_backward_weights=direction if options.sharpen_links else None,
+    )
     return call(
         "step",
         (state, interface),

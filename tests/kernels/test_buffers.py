@@ -3,7 +3,6 @@
 The kernel would read or write past the end of an array of another size, and corrupt memory.
 """
 
-import itertools
 import re
 
 import jax
@@ -21,13 +20,19 @@ SIZES = {
     "controller": "deep_lstm",
 }  # fmt: skip
 
+VARIANTS = {
+    "interface_norm": True, "controller_norm": True, "content_mask": True, "wipe_freed": True,
+    "sharpen_links": True,
+}  # fmt: skip
+SWITCHES = {"links", "masks", "wipe_freed", "sharpen_links", "interface_norm", "controller_norm"}
+
 HANDLERS = ["step", "sequence_backward", *later("step_backward", "sequence")]
 
 
 @pytest.fixture(
     scope="module",
-    params=[{}, {"linkage": "none"}, *later({"interface_norm": True})],
-    ids=["links", "no links", "norm"],
+    params=[{}, {"linkage": "none"}, *later(VARIANTS)],
+    ids=["links", "no links", "variants"],
 )
 def calls(request):
     """What each handler is called with: shapes and dtypes of arguments and results, attributes."""
@@ -127,7 +132,7 @@ def test_other_attributes_are_refused(handler, calls):
         without = {key: value for key, value in attributes.items() if key != name}
         with pytest.raises(jax.errors.JaxRuntimeError, match=f"attribute {name} is missing"):
             run(target, arguments, results, without)
-    for name in {"links", "interface_norm"} & set(attributes):
+    for name in SWITCHES & set(attributes):
         other = attributes | {name: np.bool_(not attributes[name])}
         with pytest.raises(jax.errors.JaxRuntimeError, match="INVALID_ARGUMENT"):
             run(target, arguments, results, other)
@@ -164,23 +169,31 @@ def test_without_links_no_array_is_of_their_size(calls):
 
 
 @pytest.mark.parametrize(
-    ("reads", "layers", "links", "norm"),
-    list(itertools.product((1, 2), (1, 2), (True, False), (True, False))),
+    "on", [{*SWITCHES}, {"links"}, set(), SWITCHES - {"links", "sharpen_links"}]
 )
-def test_the_layout_is_that_of_the_paper(reads, layers, links, norm):
+@pytest.mark.parametrize(("reads", "layers"), [(1, 1), (2, 1), (2, 2)])
+def test_the_layout_is_that_of_the_paper(reads, layers, on):
     """By hand: weightings, gates and interface of a step; a layer's gates and cell; its inputs."""
     assert library.load("float32", reads) is None
     slots, word, inputs, hidden = 5, 3, 7, 4
     found = library.layout(
         "float32", reads, slots=slots, word=word, inputs=inputs, layers=layers, hidden=hidden,
-        links=links, interface_norm=norm,
+        **{name: name in on for name in SWITCHES},
     )  # fmt: skip
     weightings = reads + 1 + 1 + 1 + 1 + reads  # as in native/sequence.h, Record
     interface = reads * word + 3 * word + 3 * reads + 3
-    if links:
+    if "links" in on:
         weightings += 1 + 2 * reads
         interface += 2 * reads
-    kept_by_norm = interface + 1 if norm else 0
+    if "masks" in on:
+        interface += (reads + 1) * word
+    if "wipe_freed" in on:
+        weightings += 1
+    if "sharpen_links" in on:  # and the weights before they were sharpened
+        weightings += 2 * reads
+        interface += 2 * reads
+    kept_by_norm = interface + 1 if "interface_norm" in on else 0
     assert found.record == weightings * slots + interface + kept_by_norm
-    assert found.layer_record == 5 * hidden
+    norms = 5 * (hidden + 1) if "controller_norm" in on else 0
+    assert found.layer_record == 5 * hidden + norms
     assert found.layer_inputs == inputs + reads * word + (2 if layers > 1 else 1) * hidden

@@ -17,6 +17,7 @@ from dncx import (
     DeepLSTM,
     DNCConfig,
     Freeness,
+    MaskedContentAddressing,
     MemoryAccess,
     NoLinkage,
     TemporalLinkage,
@@ -82,6 +83,11 @@ class OtherLinkage(TemporalLinkage):
 class OtherContent(ContentAddressing):
     def __call__(self, memory, keys, strengths, masks=None):
         return super().__call__(memory, keys, 0.5 * strengths, masks)
+
+
+class OtherMasks(MaskedContentAddressing):
+    def __call__(self, memory, keys, strengths, masks):
+        return super().__call__(memory, keys, strengths, 1 - masks)
 
 
 class FlatContent:
@@ -172,16 +178,24 @@ FORMS = {
         lambda: with_parts(content=OtherContent()), "xla", "OtherContent overrides __call__"),
     "flat content": (lambda: with_parts(content=FlatContent()), "xla", "FlatContent"),
     "masked content": (
-        lambda: make(DNCConfig(**SIZES, content_mask=True)), "xla", "MaskedContentAddressing"),
-    "wiping": (lambda: make(DNCConfig(**SIZES, wipe_freed=True)), "xla", "wiping"),
+        lambda: make(DNCConfig(**SIZES, content_mask=True)), "native sequence", ""),
+    "other masks": (
+        lambda: with_parts(content=OtherMasks(SIZES["word_size"])), "xla",
+        "OtherMasks overrides __call__"),
+    "wiping": (lambda: make(DNCConfig(**SIZES, wipe_freed=True)), "native sequence", ""),
     "sharpened links": (
-        lambda: make(DNCConfig(**SIZES, sharpen_links=True)), "xla", "sharpened links"),
+        lambda: make(DNCConfig(**SIZES, sharpen_links=True)), "native sequence", ""),
     "norm of the interface": (
         lambda: make(DNCConfig(**SIZES, interface_norm=True)), "native sequence", ""),
     "other norm of the interface": (lambda: with_norm(OtherNorm), "native step", "OtherNorm"),
     "flax norm of the interface": (lambda: with_norm(nnx.LayerNorm), "native step", "LayerNorm"),
     "norm in the controller": (
-        lambda: make(DNCConfig(**SIZES, controller_norm=True)), "native step", "the controller"),
+        lambda: make(DNCConfig(**SIZES, controller_norm=True)), "native sequence", ""),
+    "other norm in the controller": (
+        lambda: with_norm_of_cell(OtherNorm(4, rngs=rngs(), param_dtype=jnp.float32)),
+        "native step", "OtherNorm"),
+    "norms with two epsilons": (
+        lambda: with_norm_of_cell(norm_with_epsilon(1e-3)), "native step", "differ in epsilon"),
     "other freeness": (
         lambda: with_parts(freeness=OtherFreeness(3)), "xla",
         "OtherFreeness overrides write_allocation_weights"),
@@ -210,6 +224,18 @@ def replaced_gates(cell):
     cell.controller.gates = nnx.LoRALinear(
         gates.in_features, gates.out_features, lora_rank=2, rngs=rngs()
     )
+    return cell
+
+
+def norm_with_epsilon(epsilon):
+    norm = LayerNorm(4, rngs=rngs(), param_dtype=jnp.float32)
+    norm.epsilon = epsilon
+    return norm
+
+
+def with_norm_of_cell(norm):
+    cell = make(DNCConfig(**SIZES, controller_norm=True))
+    cell.controller.norms.cell = norm
     return cell
 
 
@@ -294,7 +320,7 @@ def test_no_native_kernel_here(monkeypatch):
     [
         ("two write heads", "1 write head, not 2"),
         ("other linkage", "overrides"),
-        ("masked content", "MaskedContentAddressing"),
+        ("other masks", "OtherMasks overrides"),
     ],
 )
 def test_native_where_it_cannot_be(name, words):

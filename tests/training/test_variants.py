@@ -76,7 +76,6 @@ def test_a_run_with_options(group, tmp_path, capsys):
         (["--content_mask", "--least_mask=-0.1"], "least_mask"),
         (["--content_mask", "--least_mask=nan"], "least_mask"),
         (["--linkage=none", "--sharpen_links"], "sharpen_links"),
-        (["--content_mask", "--implementation=native"], "MaskedContentAddressing"),
         (["--num_write_heads=2", "--implementation=native"], "write head"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,

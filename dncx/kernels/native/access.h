@@ -9,7 +9,7 @@
 namespace dncx {
 
 struct Options {
-  double cosine_epsilon, allocation_epsilon;
+  double cosine_epsilon, allocation_epsilon, least_mask;
   bool write_gradient;
 };
 
@@ -17,41 +17,46 @@ struct Options {
 enum Input {
   kMemory, kReadWeights, kWriteWeights, kLink, kPrecedence, kUsage,
   kReadKeys, kReadStrengths, kWriteKey, kWriteStrength, kErase, kWriteVector, kFreeGate,
-  kAllocationGate, kWriteGate, kReadMode, kInputs
+  kAllocationGate, kWriteGate, kReadMode, kReadMasks, kWriteMask, kForwardSharpness,
+  kBackwardSharpness, kInputs
 };
-// What it gives: AccessState again, the words read, and the rest of AccessTrace.
+// What it gives: AccessState again, the words read, the rest of AccessTrace, and the forward and
+// backward weights before they were sharpened.
 enum Output {
-  kReadWords = kUsage + 1, kAllocation, kWriteContent, kReadContent, kForward, kBackward, kOutputs
+  kReadWords = kUsage + 1, kAllocation, kWriteContent, kReadContent, kForward, kBackward,
+  kRetention, kRawForward, kRawBackward, kOutputs
 };
-// What of that the backward step takes.
-constexpr int kKept[] = {kReadWeights, kWriteWeights, kAllocation, kWriteContent,
-                         kReadContent, kForward, kBackward};
+// What of that the backward step takes, in its order.
+constexpr int kKept[] = {kReadWeights, kWriteWeights, kAllocation, kWriteContent, kReadContent,
+                         kForward, kBackward, kRetention, kRawForward, kRawBackward};
 constexpr int kKeptCount = sizeof kKept / sizeof *kKept;
 
 // Their names in errors, in the same order.
 constexpr const char* kInputNames[] = {
     "memory", "read weights", "write weights", "link", "precedence weights", "usage",
     "read keys", "read strengths", "write keys", "write strengths", "erase vectors",
-    "write vectors", "free gate", "allocation gate", "write gate", "read mode"};
+    "write vectors", "free gate", "allocation gate", "write gate", "read mode", "read masks",
+    "write masks", "forward sharpness", "backward sharpness"};
 constexpr const char* kOutputNames[] = {
     "memory", "read weights", "write weights", "link", "precedence weights", "usage",
     "read words", "allocation weights", "write content weights", "read content weights",
-    "forward weights", "backward weights"};
+    "forward weights", "backward weights", "retention", "raw forward weights",
+    "raw backward weights"};
 static_assert(sizeof kInputNames / sizeof *kInputNames == kInputs);
 static_assert(sizeof kOutputNames / sizeof *kOutputNames == kOutputs);
 
-// How many numbers each of them has: 0 for the parts of the links if there are no links. Python
-// passes no arrays for those.
+// How many numbers each of them has: 0 for the parts of an option that is off, such as the links.
+// Python passes no arrays for those.
 inline int64_t size_of_input(const Sizes& z, int which) {
-  const int64_t N = z.slots, W = z.word, R = z.reads, L = z.links;
+  const int64_t N = z.slots, W = z.word, R = z.reads, L = z.links, S = z.sharpen;
   const int64_t sizes[] = {N * W, R * N, N, L * N * N, L * N, N, R * W, R, W, 1, W, W, R, 1, 1,
-                           modes_of(z) * R};
+                           modes_of(z) * R, z.masks * R * W, z.masks * W, S * R, S * R};
   return sizes[which];
 }
 
 inline int64_t size_of_output(const Sizes& z, int which) {
-  const int64_t N = z.slots, W = z.word, R = z.reads, L = z.links;
-  const int64_t rest[] = {R * W, N, N, R * N, L * R * N, L * R * N};
+  const int64_t N = z.slots, W = z.word, R = z.reads, L = z.links, S = z.sharpen;
+  const int64_t rest[] = {R * W, N, N, R * N, L * R * N, L * R * N, z.wipe * N, S * R * N, S * R * N};
   return which < kReadWords ? size_of_input(z, which) : rest[which - kReadWords];
 }
 
@@ -75,13 +80,14 @@ inline T usage_after_write(T usage, T write) {
   return usage + (1 - usage) * (1 - (1 - write));
 }
 
-// memory <- memory * (1 - w e^T) + w v^T
+// memory <- kept * memory * (1 - w e^T) + w v^T. kept: the retention of the slots, or null for 1.
 template <class T>
-void erase_and_write(const Sizes& z, const T* memory, const T* write, const T* erase,
+void erase_and_write(const Sizes& z, const T* memory, const T* kept, const T* write, const T* erase,
                      const T* vector, T* new_memory) {
   for (int64_t n = 0; n < z.slots; ++n)
     each_vector<T>(z.padded_word, [&](int64_t j) {
       V<T> m = load(memory + n * z.padded_word + j);
+      if (kept) m *= kept[n];
       store(new_memory + n * z.padded_word + j,
             m * (1 - write[n] * load(erase + j)) + write[n] * load(vector + j));
     });
@@ -97,6 +103,15 @@ void follow_links(const Sizes& z, const T* const* in, T* const* out, const T* wr
   T *forward = scratch.zeros(R, P), *backward = scratch.zeros(R, P);
   link_step<T, R>(z, in[kLink], out[kLink], write, precedence, read, forward, backward,
                   scratch.rows(4, P));
+  if (z.sharpen) {
+    unpad(out[kRawForward], forward, R, N, P);
+    unpad(out[kRawBackward], backward, R, N, P);
+    T* logs = scratch.rows(1, P);
+    for (int h = 0; h < R; ++h) {
+      sharpen(z, forward + h * P, in[kForwardSharpness][h], forward + h * P, logs);
+      sharpen(z, backward + h * P, in[kBackwardSharpness][h], backward + h * P, logs);
+    }
+  }
   unpad(out[kForward], forward, R, N, P);
   unpad(out[kBackward], backward, R, N, P);
   T written = 0;
@@ -115,36 +130,41 @@ void forward(const Sizes& z, const Options& options, const T* const* in, T* cons
              Scratch<T>& scratch) {
   const int64_t N = z.slots, P = z.padded, PW = z.padded_word;
   const T cosine_epsilon = T(options.cosine_epsilon);
-  scratch.reserve((N + 2 * R + 3) * PW + (5 * R + 10) * P + 16);
+  const T least_mask = T(options.least_mask);
+  scratch.reserve((N + R + 2 + lookup_words(R + 1)) * PW +
+                  (4 * R + 9 + lookup_slots(R + 1)) * P + 16);
   T* memory = scratch.copy(in[kMemory], N, z.word, PW);
-  T* read_keys = scratch.copy(in[kReadKeys], R, z.word, PW);
-  T* write_key = scratch.copy(in[kWriteKey], 1, z.word, PW);
+  const Lookup<T> for_write = make_lookup(z, in[kWriteKey], in[kWriteStrength], in[kWriteMask], 1,
+                                          least_mask, scratch);
+  const Lookup<T> for_read = make_lookup(z, in[kReadKeys], in[kReadStrengths], in[kReadMasks], R,
+                                         least_mask, scratch);
   T* erase = scratch.copy(in[kErase], 1, z.word, PW);
   T* vector = scratch.copy(in[kWriteVector], 1, z.word, PW);
   T* read = scratch.copy(in[kReadWeights], R, N, P);
-  T *similarity = scratch.zeros(R, P), *norms = scratch.zeros(1, P), *free = scratch.rows(1, P);
-  T *allocation = scratch.rows(1, P), *content = scratch.rows(R, P), *write = scratch.zeros(1, P);
+  T *free = scratch.rows(1, P), *allocation = scratch.rows(1, P);
+  T *content = scratch.rows(R, P), *write = scratch.zeros(1, P);
   static thread_local std::vector<int32_t> order;
   order.resize(N);
 
   const T *previous = in[kWriteWeights], *free_gate = in[kFreeGate];
   T* usage = out[kUsage];
-  for (int64_t n = 0; n < N; ++n)
-    usage[n] = usage_after_write(in[kUsage][n], previous[n]) * retention<T, R>(free_gate, read + n, P);
+  for (int64_t n = 0; n < N; ++n) {
+    const T retained = retention<T, R>(free_gate, read + n, P);
+    usage[n] = usage_after_write(in[kUsage][n], previous[n]) * retained;
+    if (z.wipe) out[kRetention][n] = retained;
+  }
   allocation_weights(z, usage, T(options.allocation_epsilon), free, order.data(), allocation);
   copy(allocation, N, out[kAllocation]);
-  content_weights<T, 1>(z, memory, write_key, in[kWriteStrength], cosine_epsilon, similarity,
-                        norms, content);
+  content_weights<T, 1>(z, memory, for_write, cosine_epsilon, content);
   copy(content, N, out[kWriteContent]);
   const T gate = *in[kAllocationGate], write_gate = *in[kWriteGate];
   for (int64_t n = 0; n < N; ++n)
     write[n] = write_gate * (gate * allocation[n] + (1 - gate) * content[n]);
   copy(write, N, out[kWriteWeights]);
-  erase_and_write(z, memory, write, erase, vector, memory);
+  erase_and_write(z, memory, z.wipe ? out[kRetention] : nullptr, write, erase, vector, memory);
   unpad(out[kMemory], memory, N, z.word, PW);
 
-  content_weights<T, R>(z, memory, read_keys, in[kReadStrengths], cosine_epsilon, similarity,
-                        norms, content);
+  content_weights<T, R>(z, memory, for_read, cosine_epsilon, content);
   unpad(out[kReadContent], content, R, N, P);
   if (z.links)
     follow_links<T, R>(z, in, out, write, content, read, scratch);
@@ -169,7 +189,7 @@ void follow_links_backward(const Sizes& z, const T* const* in, const T* const* k
                            const T* content, const T* d_mix, T* d_content, T* d_write, T* d_read,
                            Scratch<T>& scratch) {
   const int64_t N = z.slots, P = z.padded;
-  const T *forward = kept[5], *backward = kept[6];
+  const T *forward = kept[5], *backward = kept[6], *raw_forward = kept[8], *raw_backward = kept[9];
   const T* precedence = scratch.copy(in[kPrecedence], 1, N, P);
   T *d_forward = scratch.zeros(R, P), *d_backward = scratch.zeros(R, P);
   for (int h = 0; h < R; ++h) {
@@ -185,6 +205,12 @@ void follow_links_backward(const Sizes& z, const T* const* in, const T* const* k
       d_forward[j] = d_out[kForward][k] + mode[1] * d_mix[j];
       d_content[j] = d_out[kReadContent][k] + mode[2] * d_mix[j];
     }
+    if (!z.sharpen) continue;
+    const int64_t k = h * N, j = h * P;
+    d_in[kForwardSharpness][h] = sharpen_backward(
+        z, raw_forward + k, in[kForwardSharpness][h], forward + k, d_forward + j);
+    d_in[kBackwardSharpness][h] = sharpen_backward(
+        z, raw_backward + k, in[kBackwardSharpness][h], backward + k, d_backward + j);
   }
   // The precedence weighting: p <- (1 - sum w) p + w.
   T* d_precedence = scratch.zeros(1, P);
@@ -210,10 +236,14 @@ void backward(const Sizes& z, const Options& options, const T* const* in, const 
               const T* const* d_out, T* const* d_in, Scratch<T>& scratch) {
   const int64_t N = z.slots, P = z.padded, PW = z.padded_word;
   const T cosine_epsilon = T(options.cosine_epsilon);
-  scratch.reserve((3 * N + 3 * R + 5) * PW + (8 * R + 18) * P + 16);
+  const T least_mask = T(options.least_mask);
+  scratch.reserve((3 * N + R + 4 + lookup_words(R + 1) + gradient_words(R + 1)) * PW +
+                  (7 * R + 16 + lookup_slots(R + 1) + gradient_slots(R + 1)) * P + 16);
   T* memory = scratch.copy(in[kMemory], N, z.word, PW);
-  T* read_keys = scratch.copy(in[kReadKeys], R, z.word, PW);
-  T* write_key = scratch.copy(in[kWriteKey], 1, z.word, PW);
+  const Lookup<T> for_write = make_lookup(z, in[kWriteKey], in[kWriteStrength], in[kWriteMask], 1,
+                                          least_mask, scratch);
+  const Lookup<T> for_read = make_lookup(z, in[kReadKeys], in[kReadStrengths], in[kReadMasks], R,
+                                         least_mask, scratch);
   T* erase = scratch.copy(in[kErase], 1, z.word, PW);
   T* vector = scratch.copy(in[kWriteVector], 1, z.word, PW);
   T* read = scratch.copy(in[kReadWeights], R, N, P);
@@ -221,9 +251,10 @@ void backward(const Sizes& z, const Options& options, const T* const* in, const 
   T* write = scratch.copy(kept[1], 1, N, P);
   const T *allocation = kept[2], *write_content = kept[3];
   T* read_content = scratch.copy(kept[4], R, N, P);
+  const T* retained = z.wipe ? kept[7] : nullptr;
 
   T* new_memory = scratch.rows(N, PW);
-  erase_and_write(z, memory, write, erase, vector, new_memory);
+  erase_and_write(z, memory, retained, write, erase, vector, new_memory);
   T* d_memory = scratch.copy(d_out[kMemory], N, z.word, PW);
   T* d_words = scratch.copy(d_out[kReadWords], R, z.word, PW);
 
@@ -247,26 +278,27 @@ void backward(const Sizes& z, const Options& options, const T* const* in, const 
       for (int64_t n = 0; n < N; ++n)
         d_content[h * P + n] = d_out[kReadContent][h * N + n] + d_mix[h * P + n];
   }
-  T *similarity = scratch.zeros(R, P), *norms = scratch.zeros(1, P), *slope = scratch.rows(1, P);
-  T* d_keys = scratch.rows(R, PW);
-  content_weights_backward<T, R>(z, new_memory, read_keys, in[kReadStrengths], cosine_epsilon,
-                                 read_content, d_content, similarity, norms, slope, d_memory,
-                                 d_keys, d_in[kReadStrengths]);
-  unpad(d_in[kReadKeys], d_keys, R, z.word, PW);
+  content_weights_backward<T, R>(
+      z, new_memory, for_read, cosine_epsilon, least_mask, read_content, d_content,
+      {d_memory, d_in[kReadKeys], d_in[kReadStrengths], d_in[kReadMasks]}, scratch);
 
   // Erasing and writing.
   T *d_erase = scratch.zeros(1, PW), *d_vector = scratch.zeros(1, PW);
+  T* d_retention = scratch.zeros(1, P);
   for (int64_t n = 0; n < N; ++n) {
-    V<T> d_slot{};
+    V<T> d_slot{}, d_retained{};
+    const T share = retained ? retained[n] : T(1);
     each_vector<T>(PW, [&](int64_t j) {
-      V<T> g = load(d_memory + n * PW + j), e = load(erase + j);
-      V<T> erased = g * load(memory + n * PW + j);
+      V<T> g = load(d_memory + n * PW + j), e = load(erase + j), m = load(memory + n * PW + j);
+      V<T> erased = g * m * share, d_share = g * (1 - write[n] * e);
       d_slot += g * load(vector + j) - erased * e;
+      d_retained += d_share * m;
       store(d_erase + j, load(d_erase + j) - write[n] * erased);
       store(d_vector + j, load(d_vector + j) + write[n] * g);
-      store(d_memory + n * PW + j, g * (1 - write[n] * e));
+      store(d_memory + n * PW + j, d_share * share);
     });
     d_write[n] += sum<T>(d_slot);
+    if (retained) d_retention[n] = d_out[kRetention][n] + sum<T>(d_retained);
   }
   unpad(d_in[kErase], d_erase, 1, z.word, PW);
   unpad(d_in[kWriteVector], d_vector, 1, z.word, PW);
@@ -284,10 +316,9 @@ void backward(const Sizes& z, const Options& options, const T* const* in, const 
   *d_in[kWriteGate] = d_write_gate;
   *d_in[kAllocationGate] = d_gate;
   T* content = scratch.copy(write_content, 1, N, P);
-  content_weights_backward<T, 1>(z, memory, write_key, in[kWriteStrength], cosine_epsilon, content,
-                                 d_write_content, similarity, norms, slope, d_memory, d_keys,
-                                 d_in[kWriteStrength]);
-  unpad(d_in[kWriteKey], d_keys, 1, z.word, PW);
+  content_weights_backward<T, 1>(
+      z, memory, for_write, cosine_epsilon, least_mask, content, d_write_content,
+      {d_memory, d_in[kWriteKey], d_in[kWriteStrength], d_in[kWriteMask]}, scratch);
   unpad(d_in[kMemory], d_memory, N, z.word, PW);
 
   // Allocation, and the usage (u + (1 - u) w) * product of (1 - f r).
@@ -309,7 +340,7 @@ void backward(const Sizes& z, const Options& options, const T* const* in, const 
       keep[h] = 1 - free_gate[h] * read[h * P + n];
       up_to[h + 1] = up_to[h] * keep[h];
     }
-    T d_in_use = d_usage[n] * up_to[R], after = d_usage[n] * in_use;
+    T d_in_use = d_usage[n] * up_to[R], after = d_usage[n] * in_use + d_retention[n];
     for (int h = R - 1; h >= 0; --h) {
       T d_keep = up_to[h] * after;
       d_free_gate[h] -= d_keep * read[h * P + n];

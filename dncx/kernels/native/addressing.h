@@ -15,6 +15,7 @@ struct Sizes {
   int64_t slots, word, reads;     // N, W, R
   int64_t padded, padded_word;    // rounded up to whole vectors; the tail of every row is 0
   bool links;                     // without them, all reads are by content
+  bool masks, wipe, sharpen;      // DNC-M, DNC-D, DNC-S
 };
 
 // The read modes of a head: backward, forward and content, or content alone.
@@ -29,37 +30,88 @@ T norm_of(T squares, T epsilon) {
   return squares >= T(1e-6) * T(1e-6) ? std::sqrt(squares) : T(0);
 }
 
-// dots[h, n] = keys[h] . memory[n], and norms[n] = |memory[n]|, for ROWS slots from n on: a key is
-// loaded once for all of them.
-template <class T, int HEADS, int ROWS>
-void compare_rows(const Sizes& z, const T* memory, const T* keys, T epsilon, int64_t n, T* dots,
-                  T* norms) {
-  V<T> squares[ROWS] = {}, products[HEADS][ROWS] = {};
+// What a lookup compares the slots with: R keys, or one. With masks (DNC-M), the key and the slot
+// both count only as far as the mask m of the head says: the product of k m and M m is that of k m^2
+// and M, so `keys` are k m^2 and `squares` m^2. Without masks, `keys` are k.
+template <class T>
+struct Lookup {
+  const T *raw_keys, *strengths, *masks;  // of the interface; masks: null without
+  T *keys, *squares;                      // heads x padded_word
+  T *similarity, *norms;                  // heads x padded; norms: one row without masks
+};
+
+// m = least + (1 - least) x, from the interface's x.
+template <class T>
+T mask_of(T x, T least) {
+  return least + (1 - least) * x;
+}
+
+// Room for a lookup.
+template <class T>
+Lookup<T> make_lookup(const Sizes& z, const T* keys, const T* strengths, const T* masks, int heads,
+                      T least_mask, Scratch<T>& scratch) {
+  const int64_t PW = z.padded_word;
+  Lookup<T> a{scratch.copy(keys, heads, z.word, PW), strengths, nullptr};
+  a.similarity = scratch.zeros(heads, z.padded);
+  a.norms = scratch.zeros(z.masks ? heads : 1, z.padded);
+  a.keys = const_cast<T*>(a.raw_keys);
+  if (!z.masks) return a;
+  a.masks = masks;
+  a.squares = scratch.copy(masks, heads, z.word, PW);
+  a.keys = scratch.rows(heads, PW);
+  each_vector<T>(heads * PW, [&](int64_t j) {
+    const V<T> mask = least_mask + (1 - least_mask) * load(a.squares + j);
+    store(a.squares + j, mask * mask);
+    store(a.keys + j, load(a.raw_keys + j) * mask * mask);
+  });
+  return a;
+}
+
+// How many rows of words and of slots `make_lookup` takes at most.
+constexpr int64_t lookup_words(int64_t heads) { return 3 * heads; }
+constexpr int64_t lookup_slots(int64_t heads) { return 2 * heads; }
+
+// similarity[h, n] = keys[h] . memory[n], and norms[n] = |memory[n]| (of the masked slot), for ROWS
+// slots from n on: a key is loaded once for all of them.
+template <class T, int HEADS, bool MASKS, int ROWS>
+void compare_rows(const Sizes& z, const T* memory, const Lookup<T>& a, T epsilon, int64_t n) {
+  constexpr int NORMS = MASKS ? HEADS : 1;
+  V<T> squares[NORMS][ROWS] = {}, products[HEADS][ROWS] = {};
   each_vector<T>(z.padded_word, [&](int64_t j) {
     V<T> m[ROWS];
     for (int i = 0; i < ROWS; ++i) {
       m[i] = load(memory + (n + i) * z.padded_word + j);
-      squares[i] += m[i] * m[i];
+      if constexpr (!MASKS) squares[0][i] += m[i] * m[i];
     }
     for (int h = 0; h < HEADS; ++h) {
-      V<T> key = load(keys + h * z.padded_word + j);
+      const V<T> key = load(a.keys + h * z.padded_word + j);
       for (int i = 0; i < ROWS; ++i) products[h][i] += m[i] * key;
+      if constexpr (MASKS) {
+        const V<T> square = load(a.squares + h * z.padded_word + j);
+        for (int i = 0; i < ROWS; ++i) squares[h][i] += m[i] * m[i] * square;
+      }
     }
   });
   for (int i = 0; i < ROWS; ++i) {
-    norms[n + i] = norm_of(sum<T>(squares[i]), epsilon);
-    for (int h = 0; h < HEADS; ++h) dots[h * z.padded + n + i] = sum<T>(products[h][i]);
+    for (int h = 0; h < NORMS; ++h) a.norms[h * z.padded + n + i] = norm_of(sum<T>(squares[h][i]), epsilon);
+    for (int h = 0; h < HEADS; ++h) a.similarity[h * z.padded + n + i] = sum<T>(products[h][i]);
   }
 }
 
-template <class T, int HEADS>
-void compare(const Sizes& z, const T* memory, const T* keys, T epsilon, T* dots, T* norms) {
-  // (HEADS + 1) * ROWS totals must fit into registers.
-  constexpr int ROWS = HEADS <= 4 ? 4 : 1;
+template <class T, int HEADS, bool MASKS>
+void compare(const Sizes& z, const T* memory, const Lookup<T>& a, T epsilon) {
+  // The totals, HEADS + 1 or (with masks) 2 HEADS for each row, must fit into registers.
+  constexpr int ROWS = HEADS > 4 ? 1 : MASKS ? 2 : 4;
   int64_t n = 0;
-  for (; n + ROWS <= z.slots; n += ROWS)
-    compare_rows<T, HEADS, ROWS>(z, memory, keys, epsilon, n, dots, norms);
-  for (; n < z.slots; ++n) compare_rows<T, HEADS, 1>(z, memory, keys, epsilon, n, dots, norms);
+  for (; n + ROWS <= z.slots; n += ROWS) compare_rows<T, HEADS, MASKS, ROWS>(z, memory, a, epsilon, n);
+  for (; n < z.slots; ++n) compare_rows<T, HEADS, MASKS, 1>(z, memory, a, epsilon, n);
+}
+
+// |k| of a head, with its mask.
+template <class T>
+T key_norm_of(const Sizes& z, const Lookup<T>& a, int head, T epsilon) {
+  const int64_t row = head * z.padded_word;
+  return norm_of(dot(a.raw_keys + row, a.keys + row, z.padded_word), epsilon);
 }
 
 // Turns dots into cosine similarities.
@@ -85,63 +137,112 @@ void softmax(const Sizes& z, const T* similarity, T strength, T* weights) {
   each_vector<T>(z.padded, [&](int64_t j) { store(weights + j, load(weights + j) * scale); });
 }
 
-// C(memory, keys, strengths); `similarity` and `norms` are scratch of HEADS rows and one row.
-template <class T, int HEADS>
-void content_weights(const Sizes& z, const T* memory, const T* keys, const T* strengths,
-                     T epsilon, T* similarity, T* norms, T* weights) {
-  compare<T, HEADS>(z, memory, keys, epsilon, similarity, norms);
+template <class T, int HEADS, bool MASKS>
+void content_weights(const Sizes& z, const T* memory, const Lookup<T>& a, T epsilon, T* weights) {
+  compare<T, HEADS, MASKS>(z, memory, a, epsilon);
   for (int h = 0; h < HEADS; ++h) {
-    const T* key = keys + h * z.padded_word;
-    T key_norm = norm_of(dot(key, key, z.padded_word), epsilon);
-    to_similarity(z, similarity + h * z.padded, norms, key_norm, epsilon);
-    softmax(z, similarity + h * z.padded, strengths[h], weights + h * z.padded);
+    T* similarity = a.similarity + h * z.padded;
+    to_similarity(z, similarity, a.norms + (MASKS ? h * z.padded : 0), key_norm_of(z, a, h, epsilon), epsilon);
+    softmax(z, similarity, a.strengths[h], weights + h * z.padded);
   }
 }
 
-// The gradients of `content_weights`: adds to d_memory, sets d_keys and d_strengths.
-// d_weights is overwritten; similarity, norms and slope (a row) are scratch.
+// C(memory, keys, strengths), the content weighting of every head.
 template <class T, int HEADS>
-void content_weights_backward(const Sizes& z, const T* memory, const T* keys,
-                              const T* strengths, T epsilon, const T* weights, T* d_weights,
-                              T* similarity, T* norms, T* slope, T* d_memory, T* d_keys,
-                              T* d_strengths) {
-  compare<T, HEADS>(z, memory, keys, epsilon, similarity, norms);
-  std::fill(slope, slope + z.padded, T(0));
-  std::fill(d_keys, d_keys + HEADS * z.padded_word, T(0));
+void content_weights(const Sizes& z, const T* memory, const Lookup<T>& a, T epsilon, T* weights) {
+  if (z.masks) content_weights<T, HEADS, true>(z, memory, a, epsilon, weights);
+  else content_weights<T, HEADS, false>(z, memory, a, epsilon, weights);
+}
+
+// The gradients of a lookup. memory: added to; the others: set, without padding.
+template <class T>
+struct LookupGradients {
+  T *memory, *keys, *strengths, *masks;
+};
+
+template <class T, int HEADS, bool MASKS>
+void content_weights_backward(const Sizes& z, const T* memory, const Lookup<T>& a, T epsilon,
+                              T least_mask, const T* weights, T* d_weights,
+                              const LookupGradients<T>& d, Scratch<T>& scratch) {
+  constexpr int NORMS = MASKS ? HEADS : 1;
+  const int64_t P = z.padded, PW = z.padded_word;
+  compare<T, HEADS, MASKS>(z, memory, a, epsilon);
+  T *slope = scratch.zeros(NORMS, P);                                  // by the norms of the slots
+  T *d_keys = scratch.zeros(HEADS, PW), *d_squares = scratch.zeros(MASKS ? HEADS : 0, PW);
+  T along_key[HEADS];  // the gradient by the key's norm, divided by the norm
   for (int h = 0; h < HEADS; ++h) {
-    const T *key = keys + h * z.padded_word, *y = weights + h * z.padded;
-    T *dy = d_weights + h * z.padded, *cosine = similarity + h * z.padded;
-    T key_norm = norm_of(dot(key, key, z.padded_word), epsilon);
+    const T *y = weights + h * P, *norms = a.norms + (MASKS ? h * P : 0);
+    T *dy = d_weights + h * P, *cosine = a.similarity + h * P, *d_norm = slope + (MASKS ? h * P : 0);
+    const T key_norm = key_norm_of(z, a, h, epsilon);
     to_similarity(z, cosine, norms, key_norm, epsilon);
-    T mean = dot(y, dy, z.padded), d_strength = 0, d_key_norm = 0;
+    T mean = dot(y, dy, P), d_strength = 0, d_key_norm = 0;
     for (int64_t n = 0; n < z.slots; ++n) {
       T scale = key_norm * norms[n] + epsilon;
       T d_logit = y[n] * (dy[n] - mean);
       d_strength += d_logit * cosine[n];
-      T d_dot = scale > 0 ? d_logit * strengths[h] / scale : T(0);
+      T d_dot = scale > 0 ? d_logit * a.strengths[h] / scale : T(0);
       T d_scale = -d_dot * cosine[n];
       d_key_norm += d_scale * norms[n];
-      slope[n] += d_scale * key_norm;  // by the slot's norm
-      dy[n] = d_dot;                   // from here on the gradient by the dot product
+      d_norm[n] += d_scale * key_norm;
+      dy[n] = d_dot;  // from here on the gradient by the dot product
     }
-    d_strengths[h] = d_strength;
-    if (key_norm > 0) add_scaled(d_keys + h * z.padded_word, d_key_norm / key_norm, key, z.padded_word);
+    d.strengths[h] = d_strength;
+    along_key[h] = key_norm > 0 ? d_key_norm / key_norm : T(0);
   }
+  for (int h = 0; h < NORMS; ++h)
+    for (int64_t n = h * P; n < h * P + z.slots; ++n)
+      slope[n] = a.norms[n] > 0 ? slope[n] / a.norms[n] : T(0);
   for (int64_t n = 0; n < z.slots; ++n) {
-    const T* row = memory + n * z.padded_word;
-    T along = norms[n] > 0 ? slope[n] / norms[n] : T(0);
-    each_vector<T>(z.padded_word, [&](int64_t j) {
-      V<T> m = load(row + j), d = load(d_memory + n * z.padded_word + j) + along * m;
+    const T* row = memory + n * PW;
+    each_vector<T>(PW, [&](int64_t j) {
+      V<T> m = load(row + j), total = load(d.memory + n * PW + j);
+      if constexpr (!MASKS) total += slope[n] * m;
       for (int h = 0; h < HEADS; ++h) {
-        T d_dot = d_weights[h * z.padded + n];
-        T* d_key = d_keys + h * z.padded_word + j;
-        d += d_dot * load(keys + h * z.padded_word + j);
+        const T d_dot = d_weights[h * P + n];
+        T* d_key = d_keys + h * PW + j;
+        total += d_dot * load(a.keys + h * PW + j);
         store(d_key, load(d_key) + d_dot * m);
+        if constexpr (MASKS) {
+          const T along = slope[h * P + n];
+          total += along * load(a.squares + h * PW + j) * m;
+          T* d_square = d_squares + h * PW + j;
+          store(d_square, load(d_square) + T(0.5) * along * m * m);
+        }
       }
-      store(d_memory + n * z.padded_word + j, d);
+      store(d.memory + n * PW + j, total);
     });
   }
+  // From k m^2 and m^2 to k and m, and the key's own norm, the root of k^2 m^2.
+  for (int h = 0; h < HEADS; ++h) {
+    for (int64_t j = 0; j < z.word; ++j) {
+      const int64_t at = h * PW + j;
+      const T key = a.raw_keys[at], d_key = d_keys[at] + along_key[h] * key;
+      if constexpr (MASKS) {
+        const T mask = mask_of(a.masks[h * z.word + j], least_mask);
+        const T d_square = d_squares[at] + key * (d_keys[at] + T(0.5) * along_key[h] * key);
+        d.keys[h * z.word + j] = d_key * a.squares[at];
+        d.masks[h * z.word + j] = (1 - least_mask) * 2 * mask * d_square;
+      } else {
+        d.keys[h * z.word + j] = d_key;
+      }
+    }
+  }
 }
+
+// d_weights is overwritten.
+template <class T, int HEADS>
+void content_weights_backward(const Sizes& z, const T* memory, const Lookup<T>& a, T epsilon,
+                              T least_mask, const T* weights, T* d_weights,
+                              const LookupGradients<T>& d, Scratch<T>& scratch) {
+  if (z.masks)
+    content_weights_backward<T, HEADS, true>(z, memory, a, epsilon, least_mask, weights, d_weights, d, scratch);
+  else
+    content_weights_backward<T, HEADS, false>(z, memory, a, epsilon, least_mask, weights, d_weights, d, scratch);
+}
+
+// How many rows of words and of slots `content_weights_backward` takes at most.
+constexpr int64_t gradient_words(int64_t heads) { return 2 * heads; }
+constexpr int64_t gradient_slots(int64_t heads) { return heads; }
 
 // ---- Allocation -------------------------------------------------------------------------------
 
@@ -348,6 +449,35 @@ void link_step_backward(const Sizes& z, const T* link, const T* d_new_link, T* d
   int64_t row = 0;
   for (; row + ROWS <= z.slots; row += ROWS) run(row, std::integral_constant<int, ROWS>{});
   for (; row < z.slots; ++row) run(row, std::integral_constant<int, 1>{});
+}
+
+// ---- Sharpened links (DNC-S) ---------------------------------------------------------------------
+
+// SHARPENING_EPSILON (addressing.py).
+template <class T>
+constexpr T kSharpeningEpsilon = T(1e-6);
+
+// S(d, s)[i] = (d[i] + epsilon)^s / sum_j (d[j] + epsilon)^s.
+template <class T>
+void sharpen(const Sizes& z, const T* weights, T sharpness, T* sharpened, T* logs) {
+  for (int64_t n = 0; n < z.slots; ++n)
+    logs[n] = std::log(std::max(weights[n], T(0)) + kSharpeningEpsilon<T>);
+  softmax(z, logs, sharpness, sharpened);
+}
+
+// d_weights: the gradient by the result, replaced by that by the weights. Returns that by s.
+template <class T>
+T sharpen_backward(const Sizes& z, const T* weights, T sharpness, const T* sharpened, T* d_weights) {
+  T mean = 0, d_sharpness = 0;
+  for (int64_t n = 0; n < z.slots; ++n) mean += sharpened[n] * d_weights[n];
+  for (int64_t n = 0; n < z.slots; ++n) {
+    const T shifted = std::max(weights[n], T(0)) + kSharpeningEpsilon<T>;
+    const T d_logit = sharpened[n] * (d_weights[n] - mean);
+    d_sharpness += d_logit * std::log(shifted);
+    // Rounding may make a weight slightly negative, which counts as 0.
+    d_weights[n] = weights[n] < 0 ? T(0) : d_logit * sharpness / shifted;
+  }
+  return d_sharpness;
 }
 
 }  // namespace dncx

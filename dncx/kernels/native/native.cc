@@ -112,9 +112,13 @@ Sizes sizes_of(const ffi::Dictionary& attributes, const Arguments& from, size_t 
   z.word = from.axis(memory, 1);
   z.reads = kHeads;
   z.links = attribute<bool>(attributes, "links");
+  z.masks = attribute<bool>(attributes, "masks");
+  z.wipe = attribute<bool>(attributes, "wipe_freed");
+  z.sharpen = attribute<bool>(attributes, "sharpen_links");
   z.padded = (z.slots + lanes - 1) / lanes * lanes;
   z.padded_word = (z.word + lanes - 1) / lanes * lanes;
   if (z.slots < 1 || z.word < 1) throw Mismatch("the memory has no slots or no words");
+  if (z.sharpen && !z.links) throw Mismatch("there are no links to sharpen");
   return z;
 }
 
@@ -135,6 +139,7 @@ size_t place_of_hidden(const Sizes& z, size_t memory) {
 Options options_of(const ffi::Dictionary& attributes) {
   return {attribute<double>(attributes, "cosine_epsilon"),
           attribute<double>(attributes, "allocation_epsilon"),
+          attribute<double>(attributes, "least_mask"),
           attribute<bool>(attributes, "write_gradient")};
 }
 
@@ -149,7 +154,9 @@ Network network_of(const ffi::Dictionary& attributes, const Arguments& from, siz
               attribute<bool>(attributes, "oneplus"),
               attribute<bool>(attributes, "content_mode_second"),
               attribute<bool>(attributes, "interface_norm"),
-              attribute<double>(attributes, "norm_epsilon")};
+              attribute<bool>(attributes, "controller_norm"),
+              attribute<double>(attributes, "norm_epsilon"),
+              attribute<double>(attributes, "controller_norm_epsilon")};
   if (net.inputs < 0 || net.layers < 1 || net.hidden < 1)
     throw Mismatch("the controller has no layers or no features");
   return net;
@@ -301,6 +308,18 @@ void take_state(From& from, const char* prefix, const Sizes& z, const Network& n
     parts[p] = take_part<T>(from, {prefix, kStateNames[p]}, batch, size_of_state(z, net, p));
 }
 
+// The norms of the layers, if they have any; null pointers otherwise.
+std::vector<LayerNorms<Number>> take_norms(Arguments& from, const Network& net) {
+  std::vector<LayerNorms<Number>> norms(net.layers);
+  const int64_t hidden = net.controller_norm ? net.hidden : 0;
+  for (int64_t l = 0; l < net.layers; ++l) {
+    norms[l].gate_scales = take_part<const Number>(from, {"scales of the gates of layer", l}, 4, hidden);
+    norms[l].cell_scale = take_part<const Number>(from, {"scale of the cell of layer", l}, 1, hidden);
+    norms[l].cell_bias = take_part<const Number>(from, {"bias of the cell of layer", l}, 1, hidden);
+  }
+  return norms;
+}
+
 // What `sequence` keeps of a group for the backward pass, but for what entered the layers.
 template <class T, class Pointer, class From>
 void take_kept(From& from, const Sizes& z, const Network& net, int64_t steps, int64_t chunks,
@@ -312,8 +331,8 @@ void take_kept(From& from, const Sizes& z, const Network& net, int64_t steps, in
   links = take_part<T>(from, "links", chunks * batch, size_of_input(z, kLink));
 }
 
-// args: flags, inputs, the start, kernels of interface and layers, their biases, and scale and bias
-// of the interface's norm, if it has one.
+// args: flags, inputs, the start, kernels of interface and layers, their biases, scale and bias of
+// the interface's norm, and the norms of the layers, if there are any.
 ffi::Error sequence(ffi::ThreadPool pool, ffi::Dictionary attributes, ffi::RemainingArgs args,
                     ffi::RemainingRets rets) {
   const Arguments given{args};
@@ -344,6 +363,7 @@ ffi::Error sequence(ffi::ThreadPool pool, ffi::Dictionary attributes, ffi::Remai
     const int64_t normalized = net.interface_norm ? interface_size(z) : 0;
     a.norm_scale = take_part<const Number>(in, "scale of the interface's norm", 1, normalized);
     a.norm_bias = take_part<const Number>(in, "bias of the interface's norm", 1, normalized);
+    a.norms = take_norms(in, net);
     a.features = out.take<Number>("features", rows * feature_count(z, net));
     take_state(out, "last ", z, net, batch, a.state);
     a.layer_inputs = out.take<Number>("inputs of layers",
@@ -360,7 +380,8 @@ ffi::Error sequence(ffi::ThreadPool pool, ffi::Dictionary attributes, ffi::Remai
 }
 
 // args: flags, the start, what `sequence` kept (but for what entered the layers), the gradients by
-// its results, kernels of interface and layers, and the scale of the interface's norm.
+// its results, kernels of interface and layers, the scale of the interface's norm, and the norms of
+// the layers.
 ffi::Error sequence_backward(ffi::ThreadPool pool, ffi::Dictionary attributes,
                              ffi::RemainingArgs args, ffi::RemainingRets rets) {
   const Arguments given{args};
@@ -387,11 +408,14 @@ ffi::Error sequence_backward(ffi::ThreadPool pool, ffi::Dictionary attributes,
     transposed.take(in);
     const int64_t normalized = net.interface_norm ? interface_size(z) : 0;
     a.norm_scale = take_part<const Number>(in, "scale of the interface's norm", 1, normalized);
+    a.norms = take_norms(in, net);
     a.d_inputs = out.take<Number>("gradient by inputs", rows * net.inputs);
     a.d_gates = out.take<Number>("gradient by gates", rows * net.layers * 4 * net.hidden);
     a.d_interface = out.take<Number>("gradient by the interface", rows * interface_size(z));
     take_state(out, "gradient by ", z, net, batch, a.d_state);
     a.d_norm = take_part<Number>(out, "gradient by the interface's norm", batch, 2 * normalized);
+    a.d_norms = take_part<Number>(out, "gradient by the layers' norms", batch,
+                                  net.layers * gradients_by_norms(net));
     in.end();
     out.end();
   }
@@ -428,14 +452,16 @@ auto binding() {
 // The sizes of a network in `sequence` that follow from how this code lays numbers out; Python asks
 // for them (library.py), so that they are defined here alone.
 extern "C" void dncx_layout(int64_t slots, int64_t word, int64_t inputs, int64_t layers,
-                            int64_t hidden, int64_t links, int64_t interface_norm,
+                            int64_t hidden, int64_t links, int64_t masks, int64_t wipe_freed,
+                            int64_t sharpen_links, int64_t interface_norm, int64_t controller_norm,
                             int64_t* sizes) {
-  Sizes z{slots, word, kHeads, 0, 0, links != 0};
+  Sizes z{slots, word, kHeads, 0, 0, links != 0, masks != 0, wipe_freed != 0, sharpen_links != 0};
   Network net{};
   net.inputs = inputs;
   net.layers = layers;
   net.hidden = hidden;
   net.interface_norm = interface_norm != 0;
+  net.controller_norm = controller_norm != 0;
   sizes[0] = Record(z, net).size;
   sizes[1] = kept_of_layer(net);
   sizes[2] = deepest_layer(z, net);

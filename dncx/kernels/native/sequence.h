@@ -17,8 +17,8 @@ namespace dncx {
 struct Network {
   int64_t inputs, layers, hidden;  // F, LSTM layers, H
   double clip_value, forget_bias, gradient_clip;  // infinity: none
-  bool oneplus, content_mode_second, interface_norm;
-  double norm_epsilon;
+  bool oneplus, content_mode_second, interface_norm, controller_norm;
+  double norm_epsilon, controller_norm_epsilon;
 };
 
 inline int64_t interface_size(const Sizes& z) {
@@ -51,7 +51,7 @@ struct Record {
   Record(const Sizes& z, const Network& net) : size(0) {
     for (int i : {int(kReadWeights), int(kWriteWeights), int(kPrecedence), int(kUsage),
                   int(kAllocation), int(kWriteContent), int(kReadContent), int(kForward),
-                  int(kBackward)}) {
+                  int(kBackward), int(kRetention), int(kRawForward), int(kRawBackward)}) {
       output[i] = size;
       size += size_of_output(z, i);
     }
@@ -80,10 +80,10 @@ inline void mode_places(const Network& net, int* place) {
 template <class T>
 void squash(const Sizes& z, const Network& net, const T* raw, T* out) {
   auto logistic = [](T x) { return 1 / (1 + std::exp(-x)); };
-  auto strength = [&](T x) {
-    T y = std::max(x, T(0)) + std::log1p(std::exp(-std::abs(x)));  // e^x would overflow
-    return net.oneplus ? 1 + y : y;
+  auto softplus = [](T x) {
+    return std::max(x, T(0)) + std::log1p(std::exp(-std::abs(x)));  // e^x would overflow
   };
+  const T least = net.oneplus ? T(1) : T(0);
   int place[3];
   mode_places(net, place);
   for (int part = kReadKeys; part < kInputs; ++part) {
@@ -91,7 +91,9 @@ void squash(const Sizes& z, const Network& net, const T* raw, T* out) {
     if (part == kReadKeys || part == kWriteKey || part == kWriteVector) {
       copy(raw, count, out);
     } else if (part == kReadStrengths || part == kWriteStrength) {
-      std::transform(raw, raw + count, out, strength);
+      std::transform(raw, raw + count, out, [&](T x) { return softplus(x) + least; });
+    } else if (part == kForwardSharpness || part == kBackwardSharpness) {
+      std::transform(raw, raw + count, out, [&](T x) { return softplus(x) + 1; });
     } else if (part == kReadMode) {
       const int modes = int(modes_of(z));
       for (int64_t h = 0; h < count; h += modes) {
@@ -116,10 +118,12 @@ void squash_backward(const Sizes& z, const Network& net, const T* parts, const T
     const int64_t count = size_of_input(z, part);
     if (part == kReadKeys || part == kWriteKey || part == kWriteVector) {
       copy(d_parts, count, d_raw);
-    } else if (part == kReadStrengths || part == kWriteStrength) {
+    } else if (part == kReadStrengths || part == kWriteStrength || part == kForwardSharpness ||
+               part == kBackwardSharpness) {
       // The slope of softplus, from its value y: 1 - e^-y.
+      const bool from_one = net.oneplus || part >= kForwardSharpness;
       for (int64_t i = 0; i < count; ++i)
-        d_raw[i] = d_parts[i] * -std::expm1((net.oneplus ? T(1) : T(0)) - parts[i]);
+        d_raw[i] = d_parts[i] * -std::expm1((from_one ? T(1) : T(0)) - parts[i]);
     } else if (part == kReadMode) {
       const int modes = int(modes_of(z));
       for (int64_t h = 0; h < count; h += modes) {
@@ -139,7 +143,7 @@ void squash_backward(const Sizes& z, const Network& net, const T* parts, const T
 // Layer norm of x: (x - mean) / sqrt(variance + epsilon) * scale + bias, in place. kept: the numbers
 // before scale and bias, then the factor 1 / sqrt(...).
 template <class T>
-void normalize(const Network& net, int64_t count, const T* scale, const T* bias, T* x, T* kept) {
+void normalize(int64_t count, T epsilon, const T* scale, const T* bias, T* x, T* kept) {
   constexpr int64_t lanes = Lanes<T>::count;
   V<T> total{}, squares{};
   for (int64_t k = 0; k < count; k += lanes) total += load(x + k, count - k);
@@ -149,7 +153,7 @@ void normalize(const Network& net, int64_t count, const T* scale, const T* bias,
     const V<T> centred = load(kept + k, count - k);  // 0 beyond the end
     squares += centred * centred;
   }
-  const T factor = 1 / std::sqrt(sum<T>(squares) / T(count) + T(net.norm_epsilon));
+  const T factor = 1 / std::sqrt(sum<T>(squares) / T(count) + epsilon);
   for (int64_t k = 0; k < count; k += lanes) {
     const int64_t n = count - k;
     const V<T> normal = load(kept + k, n) * factor;
@@ -188,24 +192,57 @@ inline V<T> clip(V<T> x, T limit) {
   return x < -limit ? V<T>{} - limit : x;
 }
 
-// One layer of one example. gates: i, j, f, o before their activations. kept: the four after
-// them, and the new cell. hidden and cell: the state, clipped; above: hidden before that.
+// The layer norms of a layer, if it has them: one for each gate, whose biases are the layer's own,
+// and one for the cell.
 template <class T>
-void lstm(const Network& net, const T* gates, T* kept, T* hidden, T* cell, T* above) {
+struct LayerNorms {
+  const T *gate_scales, *cell_scale, *cell_bias;  // 4H, H, H
+};
+
+// What is kept of a layer: four gates and the new cell, then what `normalize` keeps of the products
+// that the gates are made of, and of the cell.
+inline int64_t kept_of_gates(const Network& net) { return 5 * net.hidden; }
+inline int64_t kept_of_layer(const Network& net) {
+  return kept_of_gates(net) + (net.controller_norm ? 5 * (net.hidden + 1) : 0);
+}
+inline int64_t kept_of_norm(const Network& net, int norm) {
+  return kept_of_gates(net) + norm * (net.hidden + 1);
+}
+constexpr int kNormOfCell = 4;
+
+// How many gradients there are by the norms of a layer: 4H scales and biases of gates, H of the cell.
+inline int64_t gradients_by_norms(const Network& net) { return net.controller_norm ? 10 * net.hidden : 0; }
+
+// One layer of one example. gates: i, j, f, o before their activations; with norms, without their
+// biases. hidden and cell: the state, clipped; above: hidden before that.
+template <class T>
+void lstm(const Network& net, const LayerNorms<T>& norms, const T* biases, T* gates, T* kept,
+          T* hidden, T* cell, T* above) {
   const int64_t H = net.hidden;
   const T limit = T(net.clip_value), forget_bias = T(net.forget_bias);
+  const T epsilon = T(net.controller_norm_epsilon);
+  for (int g = 0; g < 4 && net.controller_norm; ++g)
+    normalize(H, epsilon, norms.gate_scales + g * H, biases + g * H, gates + g * H,
+              kept + kept_of_norm(net, g));
   for (int64_t k = 0; k < H; k += Lanes<T>::count) {
     const int64_t n = H - k;
     V<T> i = sigmoid<T>(load(gates + k, n)), j = tanh<T>(load(gates + H + k, n));
     V<T> f = sigmoid<T>(load(gates + 2 * H + k, n) + forget_bias);
     V<T> o = sigmoid<T>(load(gates + 3 * H + k, n));
-    V<T> c = f * load(cell + k, n) + i * j, h = o * tanh<T>(c);
+    V<T> c = f * load(cell + k, n) + i * j;
     store(kept + k, i, n);
     store(kept + H + k, j, n);
     store(kept + 2 * H + k, f, n);
     store(kept + 3 * H + k, o, n);
     store(kept + 4 * H + k, c, n);
     store(cell + k, clip<T>(c, limit), n);
+    store(above + k, c, n);
+  }
+  if (net.controller_norm)
+    normalize(H, epsilon, norms.cell_scale, norms.cell_bias, above, kept + kept_of_norm(net, kNormOfCell));
+  for (int64_t k = 0; k < H; k += Lanes<T>::count) {
+    const int64_t n = H - k;
+    V<T> h = load(kept + 3 * H + k, n) * tanh<T>(load(above + k, n));
     store(hidden + k, clip<T>(h, limit), n);
     store(above + k, h, n);
   }
@@ -213,30 +250,44 @@ void lstm(const Network& net, const T* gates, T* kept, T* hidden, T* cell, T* ab
 
 // d_hidden: by the clipped hidden state; d_above: by the one before clipping; d_cell: by the
 // clipped cell, replaced by that by the previous one, which is kept unclipped but for the first.
+// d_norms: added to. d_shown: H numbers of scratch.
 template <class T>
-void lstm_backward(const Network& net, const T* kept, const T* previous_cell, bool clip_previous,
-                   const T* d_hidden, const T* d_above, T* d_cell, T* d_gates) {
+void lstm_backward(const Network& net, const LayerNorms<T>& norms, const T* kept,
+                   const T* previous_cell, bool clip_previous, const T* d_hidden, const T* d_above,
+                   T* d_cell, T* d_gates, T* d_norms, T* d_shown) {
   const int64_t H = net.hidden;
   const T limit = T(net.clip_value), gradient_limit = T(net.gradient_clip);
   auto within = [&](V<T> x, V<T> gradient) {
     return (x >= limit) | (x <= -limit) ? V<T>{} : gradient;
   };
+  const T* normal = kept + kept_of_norm(net, kNormOfCell);
+  for (int64_t k = 0; k < H; k += Lanes<T>::count) {
+    const int64_t n = H - k;
+    V<T> o = load(kept + 3 * H + k, n), shown = load(kept + 4 * H + k, n);
+    if (net.controller_norm)
+      shown = load(normal + k, n) * load(norms.cell_scale + k, n) + load(norms.cell_bias + k, n);
+    V<T> squashed = tanh<T>(shown);
+    V<T> dh = within(o * squashed, load(d_hidden + k, n)) + load(d_above + k, n);
+    dh = clip<T>(dh, gradient_limit);
+    store(d_shown + k, dh * o * (1 - squashed * squashed), n);
+    store(d_gates + 3 * H + k, dh * squashed * o * (1 - o), n);
+  }
+  if (net.controller_norm)
+    normalize_backward(H, norms.cell_scale, normal, d_shown, d_norms + 8 * H, d_norms + 9 * H);
   for (int64_t k = 0; k < H; k += Lanes<T>::count) {
     const int64_t n = H - k;
     V<T> i = load(kept + k, n), j = load(kept + H + k, n), f = load(kept + 2 * H + k, n);
-    V<T> o = load(kept + 3 * H + k, n), c = load(kept + 4 * H + k, n);
-    V<T> squashed = tanh<T>(c);
-    V<T> dh = within(o * squashed, load(d_hidden + k, n)) + load(d_above + k, n);
-    dh = clip<T>(dh, gradient_limit);
-    V<T> dc = within(c, load(d_cell + k, n)) + dh * o * (1 - squashed * squashed);
+    V<T> c = load(kept + 4 * H + k, n), previous = load(previous_cell + k, n);
+    if (clip_previous) previous = clip<T>(previous, limit);
+    V<T> dc = within(c, load(d_cell + k, n)) + load(d_shown + k, n);
     store(d_gates + k, dc * j * i * (1 - i), n);
     store(d_gates + H + k, dc * i * (1 - j * j), n);
-    V<T> previous = load(previous_cell + k, n);
-    if (clip_previous) previous = clip<T>(previous, limit);
     store(d_gates + 2 * H + k, dc * previous * f * (1 - f), n);
-    store(d_gates + 3 * H + k, dh * squashed * o * (1 - o), n);
     store(d_cell + k, dc * f, n);
   }
+  for (int g = 0; g < 4 && net.controller_norm; ++g)
+    normalize_backward(H, norms.gate_scales + g * H, kept + kept_of_norm(net, g), d_gates + g * H,
+                       d_norms + g * H, d_norms + (4 + g) * H);
 }
 
 // ---- The sequence --------------------------------------------------------------------------------
@@ -257,9 +308,6 @@ inline int64_t deepest_layer(const Sizes& z, const Network& net) {
   return layer_depth(z, net, net.layers - 1);
 }
 
-// What `lstm` keeps of a layer: four gates and the new cell.
-inline int64_t kept_of_layer(const Network& net) { return 5 * net.hidden; }
-
 // How many steps begin a chunk.
 inline int64_t chunks_of(int64_t steps, int64_t chunk) { return (steps + chunk - 1) / chunk; }
 
@@ -275,9 +323,10 @@ struct ForwardArrays {
   const T *interface_bias;
   const T *norm_scale, *norm_bias;  // of the interface, if it is normalized
   std::vector<const T*> biases;  // of the layers
+  std::vector<LayerNorms<T>> norms;
   T *features;                   // [T, B, LH + RW]: what enters the output layer
   T *state[kStateParts];         // [B, ...]: the last one, and on the way the present one
-  T *layer_inputs, *lstm;        // [T, B, L, depth of the last layer], [T, B, L, 5H]
+  T *layer_inputs, *lstm;        // [T, B, L, depth of the last layer], [T, B, L, kept]
   T *records, *memories, *links;  // [T, B, record], [chunks, B, N, W], [chunks, B, N, N]
 };
 
@@ -337,13 +386,15 @@ void forward_block(const Sizes& z, const Network& net, const Options& options,
         to = copy(part(kWordsRead, b), size(kWordsRead), to);
         if (l) to = copy(above + b * H, H, to);
         copy(part(kHidden, b) + l * H, H, to);
-        copy(a.biases[l], 4 * H, out + b * wide);
+        if (net.controller_norm) zero(out + b * wide, 4 * H);
+        else copy(a.biases[l], 4 * H, out + b * wide);
       }
       weights.layers[l].multiply(count, in + l * depth, L * depth, out, wide);
       for (int64_t b = 0; b < count; ++b) {
         T* kept = all_kept + (b * L + l) * layer_kept;
         if (a.flags[row + b] & kAlive)
-          lstm(net, out + b * wide, kept, part(kHidden, b) + l * H, part(kCell, b) + l * H, above + b * H);
+          lstm(net, a.norms[l], a.biases[l], out + b * wide, kept, part(kHidden, b) + l * H,
+               part(kCell, b) + l * H, above + b * H);
         else
           zero(kept, layer_kept);
       }
@@ -359,7 +410,8 @@ void forward_block(const Sizes& z, const Network& net, const Options& options,
       if (!(a.flags[row + b] & kAlive)) continue;
       T* kept = all_records + b * record.size;
       if (net.interface_norm)
-        normalize(net, xi, a.norm_scale, a.norm_bias, out + b * wide, kept + record.normal);
+        normalize(xi, T(net.norm_epsilon), a.norm_scale, a.norm_bias, out + b * wide,
+                  kept + record.normal);
       squash(z, net, out + b * wide, kept + record.interface[kReadKeys]);
       const T* step_in[kInputs];
       T* step_out[kOutputs];
@@ -392,12 +444,15 @@ void replay_link(const Sizes& z, const T* link, const T* write, const T* precede
 
 // The memory after a step, in the same way: `erase_and_write` on rows without padding.
 template <class T>
-void replay_memory(const Sizes& z, const T* memory, const T* write, const T* erase, const T* vector,
-                   T* __restrict new_memory) {
+void replay_memory(const Sizes& z, const T* memory, const T* kept, const T* write, const T* erase,
+                   const T* vector, T* __restrict new_memory) {
   const int64_t W = z.word;
-  for (int64_t i = 0; i < z.slots; ++i)
+  for (int64_t i = 0; i < z.slots; ++i) {
+    const T share = kept ? kept[i] : T(1);
     for (int64_t j = 0; j < W; ++j)
-      new_memory[i * W + j] = memory[i * W + j] * (1 - write[i] * erase[j]) + write[i] * vector[j];
+      new_memory[i * W + j] =
+          share * memory[i * W + j] * (1 - write[i] * erase[j]) + write[i] * vector[j];
+  }
 }
 
 template <class T>
@@ -405,9 +460,10 @@ struct BackwardArrays {
   const int32_t* flags;
   const T *start[kStateParts], *lstm, *records, *memories, *links;  // as in ForwardArrays
   const T *norm_scale, *d_features;
+  std::vector<LayerNorms<T>> norms;
   T *d_state[kStateParts];  // by the last state; left as that by the first
   T *d_inputs, *d_gates, *d_interface;  // [T, B, F], [T, B, L, 4H], [T, B, xi]; before activation
-  T *d_norm;                            // [B, 2, xi]: by scale and bias, the sum over time
+  T *d_norm, *d_norms;  // [B, 2, xi], [B, L, 10H]: by scales and biases, the sum over time
 };
 
 template <class T, int R>
@@ -423,10 +479,13 @@ void backward_block(const Sizes& z, const Network& net, const Options& options,
   int64_t wide = transposed.interface.width();
   for (const auto& layer : transposed.layers) wide = std::max(wide, layer.width());
   const int64_t entry = link_size + memory_size, none_size = std::max(record.size, L * H);
-  block.assign(count * (wide + H) + none_size + xi, T(0));
+  const int64_t layer_kept = kept_of_layer(net), by_norms = gradients_by_norms(net);
+  block.assign(count * (wide + H) + none_size + xi + H, T(0));
   T *out = block.data(), *d_above = out + count * wide;
   T *none = d_above + count * H, *d_parts = none + none_size;  // `none` stays zero
+  T* d_shown = d_parts + xi;
   if (net.interface_norm) zero(a.d_norm + first * 2 * xi, count * 2 * xi);
+  if (net.controller_norm) zero(a.d_norms + first * L * by_norms, count * L * by_norms);
   // The links and memories of one chunk. Too large to be kept between calls.
   const std::unique_ptr<T[]> stack(new T[count * chunk * entry]);
 
@@ -455,7 +514,8 @@ void backward_block(const Sizes& z, const Network& net, const Options& options,
         T* next = stacked(t + 1, b);
         const T* write = kept + record.output[kWriteWeights];
         if (z.links) replay_link(z, from, write, before(kPrecedence, t, b), next);
-        replay_memory(z, from + link_size, write, kept + record.interface[kErase],
+        replay_memory(z, from + link_size, z.wipe ? kept + record.output[kRetention] : nullptr,
+                      write, kept + record.interface[kErase],
                       kept + record.interface[kWriteVector], next + link_size);
         if (a.flags[(t + 1) * batch + first + b] & kReset) std::fill(next, next + entry, T(0));
       }
@@ -511,10 +571,11 @@ void backward_block(const Sizes& z, const Network& net, const Options& options,
           }
           const T* previous = none;
           if (!(a.flags[row + b] & kReset))
-            previous = t ? a.lstm + (((row - batch + b) * L + l) * 5 + 4) * H
+            previous = t ? a.lstm + ((row - batch + b) * L + l) * layer_kept + 4 * H
                          : a.start[kCell] + ((first + b) * L + l) * H;
-          lstm_backward(net, a.lstm + ((row + b) * L + l) * 5 * H, previous, t > 0,
-                        d_part(kHidden, b) + l * H, d_above + b * H, d_part(kCell, b) + l * H, d_gates);
+          lstm_backward(net, a.norms[l], a.lstm + ((row + b) * L + l) * layer_kept, previous, t > 0,
+                        d_part(kHidden, b) + l * H, d_above + b * H, d_part(kCell, b) + l * H,
+                        d_gates, a.d_norms + ((first + b) * L + l) * by_norms, d_shown);
         }
         std::fill(out, out + count * wide, T(0));
         transposed.layers[l].multiply(count, a.d_gates + (row * L + l) * 4 * H, L * 4 * H, out, wide);
