@@ -457,27 +457,33 @@ void link_step_backward(const Sizes& z, const T* link, const T* d_new_link, T* d
 template <class T>
 constexpr T kSharpeningEpsilon = T(1e-6);
 
+// d + epsilon. Rounding may make a weight d slightly negative, which counts as 0.
+template <class T>
+V<T> shifted(V<T> weights) {
+  return (weights < 0 ? V<T>{} : weights) + kSharpeningEpsilon<T>;
+}
+
 // S(d, s)[i] = (d[i] + epsilon)^s / sum_j (d[j] + epsilon)^s.
 template <class T>
 void sharpen(const Sizes& z, const T* weights, T sharpness, T* sharpened, T* logs) {
-  for (int64_t n = 0; n < z.slots; ++n)
-    logs[n] = std::log(std::max(weights[n], T(0)) + kSharpeningEpsilon<T>);
+  each_vector<T>(z.padded, [&](int64_t j) { store(logs + j, logarithm<T>(shifted<T>(load(weights + j)))); });
   softmax(z, logs, sharpness, sharpened);
 }
 
-// d_weights: the gradient by the result, replaced by that by the weights. Returns that by s.
+// d_weights: the gradient by the result, replaced by that by the weights. Returns that by s. Rows of
+// `weights` and `sharpened` have no padding, that of d_weights has.
 template <class T>
 T sharpen_backward(const Sizes& z, const T* weights, T sharpness, const T* sharpened, T* d_weights) {
-  T mean = 0, d_sharpness = 0;
-  for (int64_t n = 0; n < z.slots; ++n) mean += sharpened[n] * d_weights[n];
-  for (int64_t n = 0; n < z.slots; ++n) {
-    const T shifted = std::max(weights[n], T(0)) + kSharpeningEpsilon<T>;
-    const T d_logit = sharpened[n] * (d_weights[n] - mean);
-    d_sharpness += d_logit * std::log(shifted);
-    // Rounding may make a weight slightly negative, which counts as 0.
-    d_weights[n] = weights[n] < 0 ? T(0) : d_logit * sharpness / shifted;
-  }
-  return d_sharpness;
+  V<T> total{}, d_sharpness{};
+  each_vector<T>(z.padded, [&](int64_t j) { total += load(sharpened + j, z.slots - j) * load(d_weights + j); });
+  const T mean = sum<T>(total);
+  each_vector<T>(z.padded, [&](int64_t j) {
+    const V<T> d = load(weights + j, z.slots - j), base = shifted<T>(d);
+    const V<T> d_logit = load(sharpened + j, z.slots - j) * (load(d_weights + j) - mean);
+    d_sharpness += d_logit * logarithm<T>(base);
+    store(d_weights + j, d < 0 ? V<T>{} : d_logit * sharpness / base);
+  });
+  return sum<T>(d_sharpness);
 }
 
 }  // namespace dncx
