@@ -6,17 +6,24 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from dncx.errors import UsageError
-from dncx.networks.build import make_network
 from dncx.networks.config import NetworkConfig
 from dncx.runs.codec import to_plain
 from dncx.runs.config import InitialModel, read_config
-from dncx.runs.directory import compare_shapes, flat_shapes, load_model, nested
+from dncx.runs.directory import (
+    compare_shapes,
+    first_outputs,
+    flat,
+    flat_shapes,
+    load_model,
+    nested,
+    with_more_outputs,
+)
 from dncx.runs.files import sha256_of
 from dncx.runs.paths import CONFIG, MODEL, find_run
 from dncx.runs.summary import read_finished
+from dncx.tasks.base import HasAuxiliaryOutputs, Objective
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,26 +34,29 @@ class InitialWeights:
       record: the record for config.json.
       arrays: the weights by name.
       network: the network of the run that trained the model; None for a file without a run.
+      num_outputs: the number of outputs, from the first one on, that have weights; the others of a
+        new network stay random. None: all.
     """
 
     record: InitialModel
     arrays: dict[str, jax.Array | np.ndarray]
     network: NetworkConfig | None
+    num_outputs: int | None
 
-    def params(self, network: NetworkConfig) -> Any:
-        """The weights as the parameters of a network.
+    def params(self, new: Any) -> Any:
+        """The weights as the parameters of a network whose random parameters are `new`.
 
         Raises:
           UsageError: if they belong to another network; all differences of names and sizes are
             listed.
         """
-        made = nnx.eval_shape(lambda: make_network(network, nnx.Rngs(0)))
-        wanted = flat_shapes(nnx.to_pure_dict(nnx.state(made)))
-        if differences := compare_shapes(flat_shapes(self.arrays), wanted):
+        random = flat(new)
+        found, wanted = self.arrays, first_outputs(random, self.num_outputs)
+        if differences := compare_shapes(flat_shapes(found), flat_shapes(wanted)):
             raise UsageError(
                 "\n  ".join([f"--initial_model: {self.record.name} does not fit:", *differences])
             )
-        return nested(self.arrays)
+        return nested(with_more_outputs(self.arrays, random))
 
     def report(self, network: NetworkConfig) -> str:
         """A line about the weights, and the settings in which the networks differ."""
@@ -58,8 +68,12 @@ class InitialWeights:
         return "\n  ".join([f"{line}, with other settings:" if lines else line, *lines])
 
 
-def initial_weights(path: Path) -> InitialWeights:
+def initial_weights(path: Path, task: Objective) -> InitialWeights:
     """The weights of a run, of a model that ships with dncx, or in a model.safetensors.
+
+    Args:
+      path: the run, the name of the model, or the file.
+      task: the task of the new run. Saved models do not have its auxiliary outputs.
 
     Raises:
       UsageError: if there is no trained model, or its weights are invalid or non-finite.
@@ -70,12 +84,13 @@ def initial_weights(path: Path) -> InitialWeights:
     else:
         read_finished(run)
         file, network = run / MODEL, read_config(run / CONFIG).network
-    arrays = load_model(file)
+    outputs = task.num_answer_outputs if isinstance(task, HasAuxiliaryOutputs) else None
+    arrays = first_outputs(load_model(file), outputs)
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise UsageError(f"--initial_model: {file}: {name} is not finite")
     sha256 = sha256_of(file)
-    return InitialWeights(InitialModel(name=str(path), sha256=sha256), arrays, network)
+    return InitialWeights(InitialModel(name=str(path), sha256=sha256), arrays, network, outputs)
 
 
 def _settings(network: NetworkConfig) -> dict[str, Any]:

@@ -63,10 +63,15 @@ class Population(NamedTuple):
         for metrics in self._metrics:
             metrics.to_disk()
 
-    def save_models(self, state: TrainState, progress: Progress) -> list[Path]:
-        """Writes the trained networks."""
+    def save_models(
+        self, state: TrainState, progress: Progress, num_outputs: int | None = None
+    ) -> list[Path]:
+        """Writes the trained networks; `num_outputs` as in `save_model`."""
         pairs = zip(self.folders, self.split(state), strict=True)
-        return [save_model(folder, one.best or one.model, progress) for folder, one in pairs]
+        return [
+            save_model(folder, one.best or one.model, progress, num_outputs)
+            for folder, one in pairs
+        ]
 
     def trained_iterations(self, run_id: str) -> int | None:
         """The iteration up to which the models of this run are trained; None if one is missing."""

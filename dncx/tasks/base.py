@@ -102,6 +102,20 @@ class Bucketed(Objective, Protocol):
 
 
 @runtime_checkable
+class HasAuxiliaryOutputs(Protocol):
+    """A task whose last outputs serve its loss only; a saved model does not have them.
+
+    Loss, scores and texts of the task also take outputs without them, except for the loss in
+    training.
+    """
+
+    @property
+    def num_answer_outputs(self) -> int:
+        """The number of outputs that answer; they come first."""
+        ...
+
+
+@runtime_checkable
 class HasEvalSplits(Protocol):
     """A task with fixed sequences for validation and test; each sequence is measured once."""
 

@@ -57,7 +57,7 @@ def prepare(settings: TrainSettings[Any], task: Objective, network: NetworkConfi
         found, corrupt = checkpoints.newest_intact(run.checkpoints)
     _check_memory_devices(settings, network)
     devices = find_devices(settings.scale, run.batch_size, network.cell.memory_size)
-    initial = initial_weights(run.initial_model) if run.initial_model else None
+    initial = initial_weights(run.initial_model, task) if run.initial_model else None
     record = initial.record if initial else None
     config = run_config(settings, network, task.loss_unit, record)
     update = update_config(config, devices)
@@ -133,14 +133,13 @@ def first_state(
       UsageError: if the weights belong to another network.
     """
     averages = update.weight_average > 0
-    given = initial.params(config.network) if initial else None
 
     def one(seed: int) -> TrainState:
-        params = given
-        if params is None:
-            # Only its weights are used; `update.graph` has the implementation.
-            network = make_network(config.network, nnx.Rngs(params=stream(seed, WEIGHTS)))
-            params = nnx.to_pure_dict(nnx.state(network))
+        # Only its weights are used; `update.graph` has the implementation.
+        network = make_network(config.network, nnx.Rngs(params=stream(seed, WEIGHTS)))
+        params = nnx.to_pure_dict(nnx.state(network))
+        if initial:
+            params = initial.params(params)
         return initial_state(params, update.optimizer, averages=averages)
 
     first = config.updates.seed

@@ -18,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import later
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save
 
 from dncx.cli.main import main
 from dncx.runs import checkpoints
+from dncx.runs.directory import load_run
 from dncx.runs.metrics import read_metrics
 from dncx.runs.paths import METRICS
 from dncx.runs.summary import trained_progress
@@ -859,6 +860,35 @@ def test_predictions_of_the_next_word_are_neither_scored_nor_shown(episode, babi
         found = getattr(task, part)(with_predictions, episode)
         jax.tree.map(np.testing.assert_array_equal, found, getattr(babi, part)(answers, episode))
     assert {bucket.auxiliary_loss for bucket in task.buckets} == {0.25}
+
+
+def test_a_saved_model_does_not_predict_the_next_word(folder, tmp_path, capsys):
+    """The auxiliary outputs exist in training only; a run that begins from it draws new ones."""
+    flags = [f"--data_dir={folder}", "--language=en", "--tasks=4,8", "--batch_size=2"]
+    flags += ["--num_buckets=1", "--hidden_size=4", "--memory_size=3", "--report_interval=2"]
+    flags += ["--word_size=4", "--num_training_iterations=2"]
+
+    def train(name, *more):
+        run = tmp_path / name
+        assert main(["train", "babi", *flags, f"--run_dir={run}", *more]) == 0
+        return run, load_file(run / "model.safetensors")
+
+    first, model = train("first", "--auxiliary_loss=0.5")
+    assert model["output_linear.kernel"].shape[-1] == model["output_linear.bias"].shape[-1] == 159
+    _, network, config = load_run(first)
+    assert config.network.output_size == network.output_size == 159
+    assert main(["eval", str(first)]) == 0
+
+    still = [f"--initial_model={first}", "--learning_rate=0"]
+    for name, more in {"with": "--auxiliary_loss=0.5", "without": "--auxiliary_loss=0"}.items():
+        _, again = train(name, *still, more)
+        assert again.keys() == model.keys()
+        for parameter, array in model.items():
+            np.testing.assert_array_equal(again[parameter], array)
+    # A model of an earlier version, which kept them.
+    old = {n: np.concatenate([x, x], -1) if "output" in n else x for n, x in model.items()}
+    (first / "model.safetensors").write_bytes(save(old))
+    assert load_run(first).network.output_linear.kernel.shape[-1] == 159
 
 
 @pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf")])

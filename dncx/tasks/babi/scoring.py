@@ -53,8 +53,8 @@ class _Lines(NamedTuple):
 class BabiScoring:
     """The common part of the task and its buckets.
 
-    With an auxiliary loss, the network has twice as many outputs: first those for the answers, then
-    those that predict the next word. Only the first are scored and shown.
+    With an auxiliary loss, the network has twice as many outputs in training: first those for the
+    answers, then those that predict the next word. Only the first are scored, shown and saved.
     """
 
     @property
@@ -74,6 +74,11 @@ class BabiScoring:
     @property
     def output_size(self) -> int:
         return len(self.tokens) * (2 if self.auxiliary_weight else 1)
+
+    @property
+    def num_answer_outputs(self) -> int:
+        """See `HasAuxiliaryOutputs.num_answer_outputs`."""
+        return len(self.tokens)
 
     @property
     def loss_unit(self) -> str:
@@ -97,7 +102,7 @@ class BabiScoring:
         return loss.mean()
 
     def _answers(self, outputs: Float[Array, "B T O"]) -> Float[Array, "B T words"]:
-        return outputs[..., : len(self.tokens)]
+        return outputs[..., : self.num_answer_outputs]
 
     def score(
         self, outputs: Float[Array, "B T O"], episode: Episode
