@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import later
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
 from dncx.cli.main import main
 from dncx.runs import checkpoints
-from dncx.runs.directory import load_run
+from dncx.runs.directory import load_run, nested, save_model
 from dncx.runs.metrics import read_metrics
 from dncx.runs.paths import METRICS
 from dncx.runs.summary import trained_progress
@@ -887,7 +887,7 @@ def test_a_saved_model_does_not_predict_the_next_word(folder, tmp_path, capsys):
             np.testing.assert_array_equal(again[parameter], array)
     # A model of an earlier version, which kept them.
     old = {n: np.concatenate([x, x], -1) if "output" in n else x for n, x in model.items()}
-    (first / "model.safetensors").write_bytes(save(old))
+    save_model(first, nested(old), trained_progress(first))
     assert load_run(first).network.output_linear.kernel.shape[-1] == 159
 
 
