@@ -852,6 +852,19 @@ def test_the_auxiliary_loss_is_that_of_the_next_words(episode, babi, folder):
     assert float(task.loss(perfect, episode)) == pytest.approx(alone, rel=1e-6)
 
 
+def test_the_auxiliary_loss_of_the_present_word(episode, babi, folder):
+    """Equal logits cost log 159 nats for each word of a story."""
+    task = of(folder, auxiliary_loss=0.25, auxiliary_word="present")
+    assert {bucket.auxiliary_word for bucket in task.buckets} == {"present"}
+    answers = logits(episode, at=[(0, 17)])
+    alone = float(babi.loss(answers, episode))
+    equal = jnp.concatenate([answers, jnp.zeros_like(answers)], axis=-1)
+    expected = alone + 0.25 * int(episode.inputs.any(axis=-1).sum()) * np.log(159) / 3
+    assert float(task.loss(equal, episode)) == pytest.approx(expected, rel=1e-6)
+    perfect = jnp.concatenate([answers, 100 * episode.inputs], axis=-1)
+    assert float(task.loss(perfect, episode)) == pytest.approx(alone, rel=1e-6)
+
+
 def test_predictions_of_the_next_word_are_neither_scored_nor_shown(episode, babi, folder):
     task = of(folder, auxiliary_loss=0.25)
     answers = logits(episode, at=[(0, 17)])

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from dncx.tasks.babi.files import File, FileSplit, file_name, read_files
-from dncx.tasks.babi.settings import BabiSettings, Language, TaskSampling
+from dncx.tasks.babi.settings import AuxiliaryWord, BabiSettings, Language, TaskSampling
 from dncx.tasks.babi.stories import Story, parse, read_lines, words_of
 from dncx.tasks.babi.vocabulary import LARGEST, PAPER, tokens_of
 
@@ -49,6 +49,7 @@ def check(settings: BabiSettings) -> None:
     for name, choices in (
         ("language", get_args(Language)),
         ("task_sampling", get_args(TaskSampling)),
+        ("auxiliary_word", get_args(AuxiliaryWord)),
     ):
         if getattr(settings, name) not in choices:
             value = getattr(settings, name)

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int32
 
+from dncx.tasks.babi.settings import AuxiliaryWord
 from dncx.tasks.babi.vocabulary import QUESTION, SIGNS, STOP
 from dncx.tasks.base import Episode, Words
 
@@ -54,8 +55,15 @@ class BabiScoring:
     """The common part of the task and its buckets.
 
     With an auxiliary loss, the network has twice as many outputs in training: first those for the
-    answers, then those that predict the next word. Only the first are scored, shown and saved.
+    answers, then those that predict a word of the story at every step: the next one, or the present
+    one (as github.com/taewonpark/DAM does at random steps). Only the first are scored, shown and
+    saved.
+
+    Attributes:
+      auxiliary_word: the word to predict.
     """
+
+    auxiliary_word: AuxiliaryWord
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -64,7 +72,7 @@ class BabiScoring:
 
     @property
     def auxiliary_weight(self) -> float:
-        """The weight of predicting the next word at every step; 0: the network does not predict."""
+        """The weight of predicting a word at every step; 0: the network does not predict."""
         return 0.0
 
     @property
@@ -95,9 +103,11 @@ class BabiScoring:
         nats = optax.losses.softmax_cross_entropy(self._answers(outputs), targets)
         loss = (nats * episode.mask.astype(outputs.dtype)).sum(axis=-1)
         if self.auxiliary_weight:
-            next_words = episode.inputs[:, 1:].astype(outputs.dtype)  # all zeros after the story
-            predicted = outputs[:, :-1, len(self.tokens) :]
-            nats = optax.losses.softmax_cross_entropy(predicted, next_words)
+            words = episode.inputs.astype(outputs.dtype)  # all zeros after the story
+            predicted = outputs[..., self.num_answer_outputs :]
+            if self.auxiliary_word == "next":
+                words, predicted = words[:, 1:], predicted[:, :-1]
+            nats = optax.losses.softmax_cross_entropy(predicted, words)
             loss += self.auxiliary_weight * nats.sum(axis=-1)
         return loss.mean()
 

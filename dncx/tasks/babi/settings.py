@@ -12,6 +12,7 @@ Language = Literal[
 
 
 TaskSampling = Literal["stories", "mixed", "uniform"]
+AuxiliaryWord = Literal["next", "present"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class BabiSettings:
         "task_sampling",
         "longest",
         "auxiliary_loss",
+        "auxiliary_word",
     )
 
     data_dir: Path | None = None
@@ -50,6 +52,8 @@ class BabiSettings:
     longest: int = 0
     """Leave out training stories with more words; 0: keep all."""
     auxiliary_loss: float = 0.0
-    """Weight of also predicting the next word at every step; 0: off."""
+    """Weight of also predicting a word of the story at every step; 0: off."""
+    auxiliary_word: AuxiliaryWord = "next"
+    """The word that it predicts: the next one, or the present one."""
     num_buckets: int = 8
     """Number of padded lengths of stories; each is compiled once."""

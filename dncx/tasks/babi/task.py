@@ -19,7 +19,7 @@ from dncx.tasks.babi.buckets import Stories, best_widths, pad, share_out
 from dncx.tasks.babi.data import Data, Split, load
 from dncx.tasks.babi.report import results, table
 from dncx.tasks.babi.scoring import Asked, BabiScoring, Tally, numbers_of_questions
-from dncx.tasks.babi.settings import BabiSettings
+from dncx.tasks.babi.settings import AuxiliaryWord, BabiSettings
 from dncx.tasks.babi.stories import Story
 from dncx.tasks.babi.vocabulary import NOTHING, tokens_of
 from dncx.tasks.base import Episode
@@ -40,11 +40,13 @@ class Bucket(BabiScoring):
       vocabulary: see `BabiScoring.tokens`.
       chances: relative probability of each story; None: all are equally likely.
       auxiliary_loss: see `BabiScoring.auxiliary_weight`.
+      auxiliary_word: see `BabiSettings`.
     """
 
     stories: Stories
     vocabulary: tuple[str, ...] = dataclasses.field(metadata={"static": True})
     auxiliary_loss: float = dataclasses.field(default=0.0, metadata={"static": True})
+    auxiliary_word: AuxiliaryWord = dataclasses.field(default="next", metadata={"static": True})
     chances: Any = None  # Float[Array, " B"] | None; jax.jit also makes trees of other leaves
 
     @property
@@ -162,6 +164,7 @@ class Babi(BabiSettings, BabiScoring):
                 stories=jax.tree.map(jnp.asarray, pad(stories, width)),
                 vocabulary=self.tokens,
                 auxiliary_loss=self.auxiliary_loss,
+                auxiliary_word=self.auxiliary_word,
                 chances=None if equal else jnp.asarray(self._chances(stories), jnp.float32),
             )
             for width, stories in self.in_buckets("train")
