@@ -10,13 +10,14 @@ from jaxtyping import Array, Float
 from dncx.addressing import (
     ContentAddressing,
     Freeness,
+    MaskedContentAddressing,
     NoLinkage,
     TemporalLinkage,
     erase_and_write,
     retention,
     sharpened,
 )
-from dncx.checks import check_dtype, check_instance, check_size, checked_arguments
+from dncx.checks import check_dtype, check_flag, check_instance, check_size, checked_arguments
 from dncx.glossary import (
     DirectionalWeights,
     Memory,
@@ -154,8 +155,8 @@ class MemoryAccess(nnx.Module):
         self.num_write_heads = num_write_heads = check_size("num_write_heads", num_write_heads)
         self.strength_activation: StrengthActivation = strength_activation
         self.read_mode_order: ReadModeOrder = read_mode_order
-        self.wipe_freed = wipe_freed
-        self.sharpen_links = sharpen_links
+        self.wipe_freed = check_flag("wipe_freed", wipe_freed)
+        self.sharpen_links = check_flag("sharpen_links", sharpen_links)
         self.implementation: Implementation | None = implementation
         check_instance("content", content)
         check_instance("freeness", freeness)
@@ -167,6 +168,9 @@ class MemoryAccess(nnx.Module):
         )
         if sharpen_links and not self.has_links:
             raise ValueError("sharpen_links=True: NoLinkage has no links")
+        masks = self.content.mask_size
+        if isinstance(self.content, MaskedContentAddressing) and masks != word_size:
+            raise ValueError(f"word_size={word_size}: MaskedContentAddressing has masks of {masks}")
         self.interface_linear = nnx.Linear(
             check_size("input_size", input_size),
             interface_ends(self.interface_shapes)[-1],
@@ -193,7 +197,7 @@ class MemoryAccess(nnx.Module):
 
     @property
     def has_links(self) -> bool:
-        """Whether reads can follow links: not with `NoLinkage`, with any other linkage."""
+        """Whether reads can follow links; false only with `NoLinkage`."""
         return not isinstance(self.linkage, NoLinkage)
 
     @property

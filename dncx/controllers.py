@@ -73,6 +73,7 @@ class _Controller(nnx.RNNCellBase):
         return 1
 
 
+@known_to_kernels("norms of a layer")
 class LSTMNorms(nnx.Module):
     """The layer norms of an LSTM layer: one per gate, which adds the gate's bias, and one for c."""
 

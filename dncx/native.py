@@ -37,13 +37,13 @@ def run_recurrence(
     linears = [access.interface_linear, *(layer.gates for layer in layers)]
     norm: Any = access.interface_norm
     norms: list[Any] = [layer.norms for layer in layers if layer.norms is not None]
-    gate_biases = [jnp.concatenate([gate.bias[...] for gate in both.gates]) for both in norms]
+    if norms:
+        biases = [jnp.concatenate([gate.bias[...] for gate in both.gates]) for both in norms]
+    else:
+        biases = [_bias(layer.gates) for layer in layers]
     weights = recurrence.Weights(
         kernels=[linear.kernel[...] for linear in linears],
-        biases=[
-            _bias(access.interface_linear),
-            *(gate_biases or [_bias(layer.gates) for layer in layers]),
-        ],
+        biases=[_bias(access.interface_linear), *biases],
         norm=[] if norm is None else [norm.scale[...], norm.bias[...]],
         layer_norms=[
             recurrence.LayerNorms(

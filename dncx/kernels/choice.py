@@ -18,8 +18,14 @@ from dncx.kernels import library
 # native: C++ for the CPU.
 Implementation = Literal["plain", "xla", "native"]
 FormName = Literal["native sequence", "native step", "xla", "plain"]
-Role = Literal["cell", "access", "content", "freeness", "linkage", "controller", "norm"]
-_TITLES: dict[Role, str] = {"content": "content addressing"}  # a noun for messages
+Role = Literal[
+    "cell", "access", "content", "freeness", "linkage", "controller", "norm", "norms of a layer"
+]
+# Nouns for messages.
+_TITLES: dict[Role, str] = {
+    "content": "content addressing",
+    "norms of a layer": "layer norm of the controller",
+}
 Class = TypeVar("Class", bound=type)
 
 # The kernel keeps a vector of each read head in registers while it processes a row of the link.
@@ -183,6 +189,12 @@ def _why_no_sequences(cell: Any) -> str | None:
             return f"a layer of the controller is custom ({type(layer).__name__})"
         if reason := custom_reason("controller", layer):
             return reason
+        if layer.norms is None:
+            continue
+        if reason := custom_reason("norms of a layer", layer.norms):
+            return reason
+        if layer.gates.bias is not None:
+            return "a layer with layer norm has a bias before it"
     if len({(layer.forget_bias, layer.gradient_clip, layer.norms is None) for layer in layers}) > 1:
         return "the layers of the controller differ in forget_bias, gradient_clip or norm"
     for norms in ([cell.access.interface_norm], _norms_of(layers)):

@@ -52,6 +52,14 @@ class State(NamedTuple):
     cell: Float[Array, "B L H"]
 
 
+class LayerNorms(NamedTuple):
+    """The layer norms of an LSTM layer, apart from the biases of its gates."""
+
+    gate_scales: Float[Array, " 4H"]
+    cell_scale: Float[Array, " H"]
+    cell_bias: Float[Array, " H"]
+
+
 class Weights(NamedTuple):
     """Kernels and biases of the interface, then of every LSTM layer.
 
@@ -61,15 +69,7 @@ class Weights(NamedTuple):
     kernels: list[Array]
     biases: list[Array]
     norm: list[Array]  # scale and bias of the interface's layer norm, if it has one
-    layer_norms: list["LayerNorms"]  # of every layer, if they have layer norms
-
-
-class LayerNorms(NamedTuple):
-    """The layer norms of an LSTM layer, apart from the biases of its gates."""
-
-    gate_scales: Float[Array, " 4H"]
-    cell_scale: Float[Array, " H"]
-    cell_bias: Float[Array, " H"]
+    layer_norms: list[LayerNorms]  # of every layer, if they have layer norms
 
 
 def recurrence(
@@ -181,14 +181,14 @@ def _backward(network: Network, residuals: Any, gradients: Any) -> Any:
     entered = [features[..., : layers * hidden]]
     entered += [layer_inputs[:, :, i, : kernels[1 + i].shape[0]] for i in range(layers)]
     d_kernels = [_over_time(i).T @ _over_time(g) for i, g in zip(entered, given, strict=True)]
-    d_biases = [_over_time(g).sum(axis=0) for g in given]
     no_gradient = np.zeros(flags.shape, jax.dtypes.float0)
     d_scale_and_bias = [part for both in d_norm for part in both.sum(axis=0)]
-    d_norms = []
     if layer_norms:  # of each layer: four scales and four biases of gates, those of the cell
         by_layer = d_layer_norms.sum(axis=0)
         d_norms = [LayerNorms(d[:4].ravel(), d[8], d[9]) for d in by_layer]
-        d_biases = [d_biases[0], *(d[4:8].ravel() for d in by_layer)]
+        d_biases = [_over_time(d_interface).sum(axis=0), *(d[4:8].ravel() for d in by_layer)]
+    else:
+        d_norms, d_biases = [], [_over_time(g).sum(axis=0) for g in given]
     d_weights = Weights(d_kernels, d_biases, d_scale_and_bias, d_norms)
     return no_gradient, d_inputs, d_start, d_weights
 

@@ -17,6 +17,7 @@ from dncx.runs.files import sha256_of, write_whole
 from dncx.runs.paths import CONFIG
 from dncx.runs.summary import FORMAT, TaskConfig, read_json
 from dncx.settings.training import MOST, OptimizerSettings, TrainSettings, within
+from dncx.tasks.registry import TASKS
 
 _HASHED = 2**28  # bytes; in larger folders, the contents of the files are not hashed
 
@@ -198,9 +199,22 @@ def _other_words(before: list[str], now: list[str]) -> str:
     )
 
 
+def with_defaults(task: TaskConfig) -> TaskConfig:
+    """The task, with the defaults of settings that dncx did not have when they were written."""
+    kind = TASKS.get(task.name)
+    if kind is None:
+        return task
+    defaults = {
+        field.name: to_plain(field.default)
+        for field in dataclasses.fields(kind)
+        if field.default is not dataclasses.MISSING
+    }
+    return dataclasses.replace(task, settings=defaults | task.settings)
+
+
 def _compared(config: RunConfig) -> dict[str, Any]:
     """The fields that are compared, by their path."""
-    plain = to_plain(config)
+    plain = to_plain(dataclasses.replace(config, task=with_defaults(config.task)))
     sections = {name: plain[name] for name in ("network", "task", "optimizer", "updates", "files")}
     flat = _flat(sections)
     del flat["updates.num_training_iterations"]  # a run can be extended at any time

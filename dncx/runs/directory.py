@@ -28,6 +28,7 @@ from flax import nnx, traverse_util
 from dncx.errors import UsageError
 from dncx.networks.build import Network, make_network
 from dncx.networks.config import NetworkConfig
+from dncx.networks.outputs import first_outputs, num_outputs
 from dncx.runs.codec import from_plain, to_plain
 from dncx.runs.config import RunConfig, TaskConfig, edited_files, read_config
 from dncx.runs.files import check_folder, write_whole
@@ -35,7 +36,7 @@ from dncx.runs.paths import CONFIG, MODEL, find_run
 from dncx.runs.progress import Progress
 from dncx.runs.summary import read_finished
 from dncx.settings.paths import as_path
-from dncx.tasks.base import HasAuxiliaryOutputs, Objective
+from dncx.tasks.base import Objective, num_saved_outputs
 from dncx.tasks.registry import TASKS
 
 _LOG = logging.getLogger("dncx")
@@ -68,13 +69,15 @@ def load_run(run_dir: Path | str, **changes: Any) -> TrainedRun:
         network_config = _resized(network_config, memory_size)
     task = task_of(run_dir, config.task.name, settings, changes)
     _check_sizes(run_dir, network_config, task)
-    if isinstance(task, HasAuxiliaryOutputs):
-        network_config = dataclasses.replace(network_config, output_size=task.num_answer_outputs)
+    trained_outputs, outputs = network_config.output_size, num_saved_outputs(task)
+    network_config = dataclasses.replace(network_config, output_size=outputs)
     for name in edited_files(config, task):
         _warn_once(f"{name}: the content has changed since {run_dir} was trained")
     network = nnx.eval_shape(lambda: make_network(network_config, nnx.Rngs(0)))
     graph, state = nnx.split(network)
-    arrays = first_outputs(load_model(run_dir / MODEL), network_config.output_size)
+    arrays = load_model(run_dir / MODEL)
+    if num_outputs(arrays) == trained_outputs:  # saved by a version that kept all outputs
+        arrays = first_outputs(arrays, outputs)
     differences = compare_shapes(flat_shapes(arrays), flat_shapes(nnx.to_pure_dict(state)))
     if differences:
         lines = "\n  ".join(differences)
@@ -139,9 +142,7 @@ def _check_sizes(run_dir: Path, network: NetworkConfig, task: Objective) -> None
             )
 
 
-def save_model(
-    run_dir: Path, params: Any, progress: Progress, num_outputs: int | None = None
-) -> Path:
+def save_model(run_dir: Path, params: Any, progress: Progress, outputs: int | None = None) -> Path:
     """Writes model.safetensors, completely or not at all.
 
     Args:
@@ -153,7 +154,7 @@ def save_model(
     path = run_dir / MODEL
     arrays = {name: np.asarray(array) for name, array in flat(params).items()}
     # safetensors writes the buffer of a view as if it were contiguous.
-    arrays = {n: np.ascontiguousarray(x) for n, x in first_outputs(arrays, num_outputs).items()}
+    arrays = {n: np.ascontiguousarray(x) for n, x in first_outputs(arrays, outputs).items()}
     header = {"progress": msgspec.json.encode(progress).decode()}
     write_whole(path, safetensors.numpy.save(arrays, metadata=header))
     return path
@@ -175,28 +176,6 @@ def load_model(path: Path) -> dict[str, Any]:
         if array.dtype != np.float32:
             raise UsageError(f"cannot read {path}: {name} must be float32, not {array.dtype}")
     return arrays
-
-
-def first_outputs(arrays: Mapping[str, Any], number: int | None) -> dict[str, Any]:
-    """Parameters by name, with the first outputs of the output layer only; None: with all."""
-    return {
-        name: array[..., :number] if _is_of_output_layer(name) else array
-        for name, array in arrays.items()
-    }
-
-
-def with_more_outputs(arrays: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters by name, with the outputs that the output layer lacks taken from another one."""
-    return {
-        name: jnp.concatenate([array, new[name][..., array.shape[-1] :]], axis=-1)
-        if _is_of_output_layer(name)
-        else array
-        for name, array in arrays.items()
-    }
-
-
-def _is_of_output_layer(name: str) -> bool:
-    return "output_linear" in name.split(".")
 
 
 def check_run_dir(run_dir: Path) -> None:

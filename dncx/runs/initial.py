@@ -9,21 +9,20 @@ import numpy as np
 
 from dncx.errors import UsageError
 from dncx.networks.config import NetworkConfig
+from dncx.networks.outputs import first_outputs, num_outputs, with_more_outputs
 from dncx.runs.codec import to_plain
 from dncx.runs.config import InitialModel, read_config
 from dncx.runs.directory import (
     compare_shapes,
-    first_outputs,
     flat,
     flat_shapes,
     load_model,
     nested,
-    with_more_outputs,
 )
 from dncx.runs.files import sha256_of
 from dncx.runs.paths import CONFIG, MODEL, find_run
 from dncx.runs.summary import read_finished
-from dncx.tasks.base import HasAuxiliaryOutputs, Objective
+from dncx.tasks.base import Objective, num_saved_outputs
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,14 +33,14 @@ class InitialWeights:
       record: the record for config.json.
       arrays: the weights by name.
       network: the network of the run that trained the model; None for a file without a run.
-      num_outputs: the number of outputs, from the first one on, that have weights; the others of a
-        new network stay random. None: all.
+      outputs: the number of outputs of a saved model of the new run's task. Other outputs, which
+        only training has, start with random weights.
     """
 
     record: InitialModel
     arrays: dict[str, jax.Array | np.ndarray]
     network: NetworkConfig | None
-    num_outputs: int | None
+    outputs: int
 
     def params(self, new: Any) -> Any:
         """The weights as the parameters of a network whose random parameters are `new`.
@@ -51,7 +50,7 @@ class InitialWeights:
             listed.
         """
         random = flat(new)
-        found, wanted = self.arrays, first_outputs(random, self.num_outputs)
+        found, wanted = self.arrays, first_outputs(random, self.outputs)
         if differences := compare_shapes(flat_shapes(found), flat_shapes(wanted)):
             raise UsageError(
                 "\n  ".join([f"--initial_model: {self.record.name} does not fit:", *differences])
@@ -61,6 +60,8 @@ class InitialWeights:
     def report(self, network: NetworkConfig) -> str:
         """A line about the weights, and the settings in which the networks differ."""
         line = f"beginning from the weights of {self.record.name}"
+        if network.output_size > self.outputs:
+            line += " (random weights for the outputs of the auxiliary loss)"
         if self.network is None:
             return line
         there, here = (_settings(config) for config in (self.network, network))
@@ -84,8 +85,10 @@ def initial_weights(path: Path, task: Objective) -> InitialWeights:
     else:
         read_finished(run)
         file, network = run / MODEL, read_config(run / CONFIG).network
-    outputs = task.num_answer_outputs if isinstance(task, HasAuxiliaryOutputs) else None
-    arrays = first_outputs(load_model(file), outputs)
+    outputs = num_saved_outputs(task)
+    arrays = load_model(file)
+    if network is not None and num_outputs(arrays) == network.output_size:
+        arrays = first_outputs(arrays, outputs)  # saved by a version that kept all outputs
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise UsageError(f"--initial_model: {file}: {name} is not finite")

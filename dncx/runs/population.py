@@ -63,9 +63,7 @@ class Population(NamedTuple):
         for metrics in self._metrics:
             metrics.to_disk()
 
-    def save_models(
-        self, state: TrainState, progress: Progress, num_outputs: int | None = None
-    ) -> list[Path]:
+    def save_models(self, state: TrainState, progress: Progress, num_outputs: int) -> list[Path]:
         """Writes the trained networks; `num_outputs` as in `save_model`."""
         pairs = zip(self.folders, self.split(state), strict=True)
         return [

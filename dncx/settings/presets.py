@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from dncx.errors import UsageError, did_you_mean, one_of, quoted
-from dncx.settings.training import ModelSettings, OptimizerSettings, RunSettings, TrainSettings
+from dncx.settings.training import (
+    ModelSettings,
+    OptimizerSettings,
+    RunSettings,
+    ScaleSettings,
+    TrainSettings,
+)
 from dncx.tasks.babi.settings import BabiSettings
 from dncx.tasks.graphs.settings import (
     InferenceSettings,
@@ -178,9 +184,16 @@ PRESETS: dict[str, Preset] = {
         "All 20 tasks with 64 slots and an auxiliary loss. 21.0 % mean error after 70 minutes on "
         "one core; 15.3 % after a second run that continues it (docs/results).",
         settings_of(
-            BabiSettings(longest=400, task_sampling="mixed", auxiliary_loss=0.1, num_buckets=12),
+            BabiSettings(longest=400, task_sampling="mixed", auxiliary_loss=1.0, num_buckets=12),
             model=ModelSettings(
-                memory_size=64, word_size=32, num_read_heads=4, hidden_size=192, embedding_size=64
+                memory_size=64,
+                word_size=32,
+                num_read_heads=4,
+                hidden_size=192,
+                embedding_size=64,
+                content_mask=True,
+                wipe_freed=True,
+                interface_norm=True,
             ),
             optimizer=OptimizerSettings(
                 learning_rate=3e-4,
@@ -189,13 +202,15 @@ PRESETS: dict[str, Preset] = {
                 momentum=0.9,
                 max_grad_norm=10.0,
                 weight_average=0.999,
+                output_dropout=0.1,
             ),
+            scale=ScaleSettings(gradient_accumulation=2),
             run=dict(
-                batch_size=4,
-                num_training_iterations=80_000,
+                batch_size=8,
+                num_training_iterations=25_000,
                 report_interval=500,
-                validation_interval=10_000,
-                checkpoint_interval=2_000,
+                validation_interval=5_000,
+                checkpoint_interval=2_500,
             ),
         ),
     ),

@@ -79,6 +79,8 @@ def _by_task(task: Any) -> dict[str, str]:
             found["validation_seed"] = "these data have files for validation"
         if task.validation_share == 0:
             found["validation_seed"] = "validation_share is 0"
+        if not task.auxiliary_loss:
+            found["auxiliary_word"] = "auxiliary_loss is 0"
         if len(task.tasks) == 1:
             found["task_sampling"] = "there is one task"
     return found

@@ -105,8 +105,7 @@ class Bucketed(Objective, Protocol):
 class HasAuxiliaryOutputs(Protocol):
     """A task whose last outputs serve its loss only; a saved model does not have them.
 
-    Loss, scores and texts of the task also take outputs without them, except for the loss in
-    training.
+    The task's `loss`, `score` and `render` also accept outputs without them.
     """
 
     @property
@@ -196,3 +195,10 @@ class Describable(Protocol):
         `extra` of the dialogue.
         """
         ...
+
+
+def num_saved_outputs(task: Objective) -> int:
+    """The number of outputs of a saved model, from the first one on."""
+    if isinstance(task, HasAuxiliaryOutputs):
+        return task.num_answer_outputs
+    return task.output_size

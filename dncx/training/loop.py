@@ -26,7 +26,7 @@ from dncx.runs.population import Population, population_of
 from dncx.runs.progress import Progress, Validation
 from dncx.runs.state import TrainState, copied
 from dncx.settings.training import RunSettings, TrainSettings
-from dncx.tasks.base import HasAuxiliaryOutputs, HasEvalSplits, Objective
+from dncx.tasks.base import HasEvalSplits, Objective, num_saved_outputs
 from dncx.tasks.curriculum import Course
 from dncx.tasks.registry import make_task, resolved
 from dncx.training.compilation import Programs, compile_programs
@@ -220,8 +220,7 @@ class _Loop:
     def finish(self, state: TrainState) -> None:
         """Writes the trained networks."""
         progress = dataclasses.replace(self.progress, iteration=state.reached)
-        task = self.task
-        outputs = task.num_answer_outputs if isinstance(task, HasAuxiliaryOutputs) else None
+        outputs = num_saved_outputs(self.task)
         for path in self.population.save_models(state, progress, outputs):
             self.reporter.say(f"trained model: {path}")
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from dncx.errors import UsageError
 from dncx.runs import checkpoints, directory
-from dncx.runs.config import Changes, RunConfig
+from dncx.runs.config import Changes, RunConfig, with_defaults
 from dncx.runs.files import set_aside
 from dncx.runs.integrity import Checkpoint
 from dncx.runs.paths import CONFIG, FAILURE, METRICS, MODEL
@@ -58,7 +58,8 @@ def resumed(checkpoint: Checkpoint, asked: RunConfig, params: Any) -> Resumed:
 def keeps_validation(checkpoint: Checkpoint, asked: RunConfig) -> bool:
     """Whether the best model so far still counts as the best: it was validated on this task."""
     saved = checkpoint.manifest
-    return saved.progress.validation is not None and saved.config.task == asked.task
+    same_task = with_defaults(saved.config.task) == with_defaults(asked.task)
+    return saved.progress.validation is not None and same_task
 
 
 class NextAction(enum.Enum):

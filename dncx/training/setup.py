@@ -127,7 +127,8 @@ def first_state(
     Args:
       config: the configuration of the run.
       update: its update rule.
-      initial: the weights of all seeds; None: each seed draws its own.
+      initial: the weights of all seeds; None: each seed draws its own. Outputs that a saved model
+        does not have are drawn in any case.
 
     Raises:
       UsageError: if the weights belong to another network.

@@ -97,6 +97,7 @@ def settings_of(**model):
         ["train", "inference", "--graph=family-tree", "--path_length=3", "--last_lesson=1"],
         ["eval", "traversal", "--graph=underground", "--path_length=3", "--last_lesson=3"],
         ["train", "babi", "--data_dir=x", "--language=en-valid-10k", "--validation_seed=1"],
+        ["train", "babi", "--data_dir=x", "--auxiliary_word=present"],
         ["train", "babi", "--data_dir=x", "--validation_share=0", "--validation_seed=1"],
         ["train", "babi", "--data_dir=x", "--tasks=1", "--task_sampling=uniform"],
         ["eval", "memory-reuse", "--show_errors=3"],

@@ -23,6 +23,7 @@ from dncx import (
     TemporalLinkage,
     unroll,
 )
+from dncx.controllers import LSTMNorms
 from dncx.kernels import choice, library
 from dncx.kernels.choice import select, select_for_access
 from dncx.networks.build import Embedded
@@ -105,6 +106,11 @@ class OtherNoLinkage(NoLinkage):
 class OtherNorm(LayerNorm):
     def __call__(self, x, *, mask=None):
         return 0.5 * super().__call__(x)
+
+
+class OtherNorms(LSTMNorms):
+    def of_gates(self, *gates):
+        return [0.5 * gate for gate in super().of_gates(*gates)]
 
 
 class OtherFreeness(Freeness):
@@ -194,6 +200,11 @@ FORMS = {
     "other norm in the controller": (
         lambda: with_norm_of_cell(OtherNorm(4, rngs=rngs(), param_dtype=jnp.float32)),
         "native step", "OtherNorm"),
+    "other norms of a layer": (
+        lambda: with_norms(OtherNorms(4, rngs=rngs(), param_dtype=jnp.float32)),
+        "native step", "OtherNorms overrides of_gates"),
+    "a bias before the norms": (
+        lambda: with_norms(None, use_bias=True), "native step", "has a bias before it"),
     "norms with two epsilons": (
         lambda: with_norm_of_cell(norm_with_epsilon(1e-3)), "native step", "differ in epsilon"),
     "other freeness": (
@@ -231,6 +242,16 @@ def norm_with_epsilon(epsilon):
     norm = LayerNorm(4, rngs=rngs(), param_dtype=jnp.float32)
     norm.epsilon = epsilon
     return norm
+
+
+def with_norms(norms, use_bias=False):
+    cell = make(DNCConfig(**SIZES, controller_norm=True))
+    layer = cell.controller
+    layer.norms = norms or layer.norms
+    if use_bias:
+        gates = layer.gates
+        layer.gates = nnx.Linear(gates.in_features, gates.out_features, rngs=rngs())
+    return cell
 
 
 def with_norm_of_cell(norm):

@@ -21,7 +21,9 @@ from conftest import later
 from safetensors.numpy import load_file
 
 from dncx.cli.main import main
+from dncx.errors import UsageError
 from dncx.runs import checkpoints
+from dncx.runs.config import Changes
 from dncx.runs.directory import load_run, nested, save_model
 from dncx.runs.metrics import read_metrics
 from dncx.runs.paths import METRICS
@@ -37,6 +39,7 @@ from dncx.tasks.babi.stories import Story, parse
 from dncx.tasks.babi.task import Babi, Bucket, episode_of
 from dncx.tasks.babi.vocabulary import INDEX, NOTHING, PAPER, TOKENS
 from dncx.tasks.base import Bucketed, HasEvalSplits, Task
+from dncx.training.resume import keeps_validation
 
 ROOT = "tasks_1-20_v1-2"
 EXAMPLE = (
@@ -870,8 +873,11 @@ def test_predictions_of_the_next_word_are_neither_scored_nor_shown(episode, babi
     answers = logits(episode, at=[(0, 17)])
     with_predictions = jnp.concatenate([answers, 100 + jnp.zeros_like(answers)], axis=-1)
     for part in ("score", "tally", "words", "render"):
-        found = getattr(task, part)(with_predictions, episode)
-        jax.tree.map(np.testing.assert_array_equal, found, getattr(babi, part)(answers, episode))
+        for outputs in (with_predictions, answers):  # in training; of a saved model
+            found = getattr(task, part)(outputs, episode)
+            expected = getattr(babi, part)(answers, episode)
+            jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert task.loss(answers, episode) == babi.loss(answers, episode)
     assert {bucket.auxiliary_loss for bucket in task.buckets} == {0.25}
 
 
@@ -898,10 +904,30 @@ def test_a_saved_model_does_not_predict_the_next_word(folder, tmp_path, capsys):
         assert again.keys() == model.keys()
         for parameter, array in model.items():
             np.testing.assert_array_equal(again[parameter], array)
-    # A model of an earlier version, which kept them.
-    old = {n: np.concatenate([x, x], -1) if "output" in n else x for n, x in model.items()}
-    save_model(first, nested(old), trained_progress(first))
-    assert load_run(first).network.output_linear.kernel.shape[-1] == 159
+    # A model of an earlier version, which kept all outputs; and one with others.
+    for copies, fits in ((2, True), (3, False)):
+        more = {
+            n: np.concatenate([x] * copies, -1) if "output" in n else x for n, x in model.items()
+        }
+        save_model(first, nested(more), trained_progress(first))
+        if fits:
+            assert load_run(first).network.output_linear.kernel.shape[-1] == 159
+        else:
+            with pytest.raises(UsageError, match="does not fit"):
+                load_run(first)
+
+
+def test_a_run_of_a_version_without_a_setting_resumes(folder, tmp_path, capsys):
+    """A setting that is missing in an old checkpoint has its default."""
+    run = tmp_path / "run"
+    assert quick(folder, run, "--checkpoint_interval=4") == 0
+    (saved,) = [checkpoints.newest_intact(run / "checkpoints")[0]]
+    config = saved.manifest.config
+    settings = {n: v for n, v in config.task.settings.items() if n != "auxiliary_word"}
+    old = dataclasses.replace(config, task=dataclasses.replace(config.task, settings=settings))
+    assert Changes(old, config).free == Changes(old, config).fixed == []
+    manifest = dataclasses.replace(saved.manifest, config=old)
+    assert keeps_validation(saved._replace(manifest=manifest), config)
 
 
 @pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf")])

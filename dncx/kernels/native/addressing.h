@@ -1,4 +1,5 @@
-// Content weighting, allocation and the link matrix for one example, forward and backward.
+// Content weighting, allocation, the link matrix and sharpened links for one example, forward and
+// backward.
 //
 // The equations are those of dncx/addressing.py for one write head, under the same names. The link
 // is by far the largest array, so each pass goes over it once, forward and backward.
@@ -30,23 +31,23 @@ T norm_of(T squares, T epsilon) {
   return squares >= T(1e-6) * T(1e-6) ? std::sqrt(squares) : T(0);
 }
 
-// What a lookup compares the slots with: R keys, or one. With masks (DNC-M), the key and the slot
-// both count only as far as the mask m of the head says: the product of k m and M m is that of k m^2
-// and M, so `keys` are k m^2 and `squares` m^2. Without masks, `keys` are k.
+// What a lookup compares the slots with: R keys, or one. With masks (DNC-M), the head's mask m scales
+// both key and slot: the product of k m and M m is that of k m^2 and M, so `keys` are k m^2 and
+// `squares` m^2. Without masks, `keys` are k.
 template <class T>
 struct Lookup {
   const T *raw_keys, *strengths, *masks;  // of the interface; masks: null without
-  T *keys, *squares;                      // heads x padded_word
+  const T *keys, *squares;                // heads x padded_word
   T *similarity, *norms;                  // heads x padded; norms: one row without masks
 };
 
-// m = least + (1 - least) x, from the interface's x.
-template <class T>
-T mask_of(T x, T least) {
+// m = least + (1 - least) x, from the interface's x; numbers or vectors.
+template <class X, class T>
+X mask_of(X x, T least) {
   return least + (1 - least) * x;
 }
 
-// Room for a lookup.
+// The arrays of a lookup, with the masks applied to the keys.
 template <class T>
 Lookup<T> make_lookup(const Sizes& z, const T* keys, const T* strengths, const T* masks, int heads,
                       T least_mask, Scratch<T>& scratch) {
@@ -54,16 +55,17 @@ Lookup<T> make_lookup(const Sizes& z, const T* keys, const T* strengths, const T
   Lookup<T> a{scratch.copy(keys, heads, z.word, PW), strengths, nullptr};
   a.similarity = scratch.zeros(heads, z.padded);
   a.norms = scratch.zeros(z.masks ? heads : 1, z.padded);
-  a.keys = const_cast<T*>(a.raw_keys);
+  a.keys = a.raw_keys;
   if (!z.masks) return a;
-  a.masks = masks;
-  a.squares = scratch.copy(masks, heads, z.word, PW);
-  a.keys = scratch.rows(heads, PW);
+  T *squares = scratch.copy(masks, heads, z.word, PW), *masked = scratch.rows(heads, PW);
   each_vector<T>(heads * PW, [&](int64_t j) {
-    const V<T> mask = least_mask + (1 - least_mask) * load(a.squares + j);
-    store(a.squares + j, mask * mask);
-    store(a.keys + j, load(a.raw_keys + j) * mask * mask);
+    const V<T> mask = mask_of(load(squares + j), least_mask);
+    store(squares + j, mask * mask);
+    store(masked + j, load(a.raw_keys + j) * mask * mask);
   });
+  a.masks = masks;
+  a.squares = squares;
+  a.keys = masked;
   return a;
 }
 
@@ -470,8 +472,8 @@ void sharpen(const Sizes& z, const T* weights, T sharpness, T* sharpened, T* log
   softmax(z, logs, sharpness, sharpened);
 }
 
-// d_weights: the gradient by the result, replaced by that by the weights. Returns that by s. Rows of
-// `weights` and `sharpened` have no padding, that of d_weights has.
+// Returns the gradient by s. d_weights: the gradient by the result, overwritten with that by the
+// weights; it has padding, `weights` and `sharpened` have none.
 template <class T>
 T sharpen_backward(const Sizes& z, const T* weights, T sharpness, const T* sharpened, T* d_weights) {
   V<T> total{}, d_sharpness{};

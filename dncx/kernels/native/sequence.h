@@ -486,6 +486,7 @@ void backward_block(const Sizes& z, const Network& net, const Options& options,
   T* d_shown = d_parts + xi;
   if (net.interface_norm) zero(a.d_norm + first * 2 * xi, count * 2 * xi);
   if (net.controller_norm) zero(a.d_norms + first * L * by_norms, count * L * by_norms);
+  if (steps == 0) return;
   // The links and memories of one chunk. Too large to be kept between calls.
   const std::unique_ptr<T[]> stack(new T[count * chunk * entry]);
 

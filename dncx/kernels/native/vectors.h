@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <type_traits>
 #include <vector>
@@ -134,7 +135,7 @@ inline V<T> logarithm(V<T> x) {
   V<T> series = V<T>{} + T(1.0 / (2 * terms + 1));
   for (int k = terms - 1; k >= 0; --k) series = T(1.0 / (2 * k + 1)) + square * series;
   const V<T> result = __builtin_convertvector(n, V<T>) * log2 + 2 * z * series;
-  return x == x ? result : x;  // NaN
+  return x < std::numeric_limits<T>::infinity() ? result : x;  // infinity and NaN
 }
 
 template <class T>

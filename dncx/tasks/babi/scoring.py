@@ -97,12 +97,13 @@ class BabiScoring:
 
         Each word has the same weight, regardless of the number of answers in its story. Rows
         without a story count as stories of loss 0. The auxiliary loss is added: the cross-entropy
-        of the predictions, summed over the words of the story.
+        of the predictions, summed over the words of the story. Outputs of a saved model have no
+        predictions.
         """
         targets = episode.targets.astype(outputs.dtype)
         nats = optax.losses.softmax_cross_entropy(self._answers(outputs), targets)
         loss = (nats * episode.mask.astype(outputs.dtype)).sum(axis=-1)
-        if self.auxiliary_weight:
+        if self.auxiliary_weight and outputs.shape[-1] > self.num_answer_outputs:
             words = episode.inputs.astype(outputs.dtype)  # all zeros after the story
             predicted = outputs[..., self.num_answer_outputs :]
             if self.auxiliary_word == "next":
