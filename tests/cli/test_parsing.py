@@ -46,8 +46,8 @@ def typed(flag):
     """Words that give a flag another value than its default."""
     if flag.kind is bool:
         return [f"--{'no_' if flag.default else ''}{flag.name}"]
-    if flag.name in ("preset", "show_errors"):
-        return []  # tried below; refused for this model
+    if flag.name in ("preset", "show_errors", "auxiliary_word"):
+        return []  # tried below or elsewhere; refused without another option
     value = next((choice for choice in flag.choices if choice != flag.default), "7")
     return [f"--{flag.name}", value]
 
