@@ -28,7 +28,7 @@ from flax import nnx, traverse_util
 from dncx.errors import UsageError
 from dncx.networks.build import Network, make_network
 from dncx.networks.config import NetworkConfig
-from dncx.networks.outputs import first_outputs, num_outputs
+from dncx.networks.outputs import first_outputs, without_auxiliary
 from dncx.runs.codec import from_plain, to_plain
 from dncx.runs.config import RunConfig, TaskConfig, edited_files, read_config
 from dncx.runs.files import check_folder, write_whole
@@ -75,9 +75,7 @@ def load_run(run_dir: Path | str, **changes: Any) -> TrainedRun:
         _warn_once(f"{name}: the content has changed since {run_dir} was trained")
     network = nnx.eval_shape(lambda: make_network(network_config, nnx.Rngs(0)))
     graph, state = nnx.split(network)
-    arrays = load_model(run_dir / MODEL)
-    if num_outputs(arrays) == trained_outputs:  # saved by a version that kept all outputs
-        arrays = first_outputs(arrays, outputs)
+    arrays = without_auxiliary(load_model(run_dir / MODEL), trained_outputs, outputs)
     differences = compare_shapes(flat_shapes(arrays), flat_shapes(nnx.to_pure_dict(state)))
     if differences:
         lines = "\n  ".join(differences)

@@ -9,7 +9,7 @@ import numpy as np
 
 from dncx.errors import UsageError
 from dncx.networks.config import NetworkConfig
-from dncx.networks.outputs import first_outputs, num_outputs, with_more_outputs
+from dncx.networks.outputs import first_outputs, with_more_outputs, without_auxiliary
 from dncx.runs.codec import to_plain
 from dncx.runs.config import InitialModel, read_config
 from dncx.runs.directory import (
@@ -86,9 +86,8 @@ def initial_weights(path: Path, task: Objective) -> InitialWeights:
         read_finished(run)
         file, network = run / MODEL, read_config(run / CONFIG).network
     outputs = num_saved_outputs(task)
-    arrays = load_model(file)
-    if network is not None and num_outputs(arrays) == network.output_size:
-        arrays = first_outputs(arrays, outputs)  # saved by a version that kept all outputs
+    trained_outputs = network.output_size if network else None
+    arrays = without_auxiliary(load_model(file), trained_outputs, outputs)
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise UsageError(f"--initial_model: {file}: {name} is not finite")
