@@ -54,7 +54,13 @@ napoleon_use_ivar = True
 # `name` in a docstring links to the reference if the name is in it. It may also be an argument, or
 # code, so only the roles that the pages themselves use, such as {class}, must lead somewhere.
 default_role = "py:obj"
-nitpick_ignore_regex = [("py:obj", ".*"), ("py:class|py:data|py:exc", r"(?!dncx\.).*")]
+# Types in signatures may be of other libraries, type variables, or internal.
+nitpick_ignore_regex = [
+    ("py:obj", ".*"),
+    ("py:class|py:data|py:exc", r"(?!dncx\.).*"),
+    ("py:class", r"dncx\.(\w+\.)*(State|Masks|Drawing)"),
+    ("py:class", r"dncx\.networks\..*"),
+]
 
 # Theme
 html_theme = "furo"
