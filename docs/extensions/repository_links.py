@@ -46,7 +46,9 @@ def rewritten(text: str, source: Path, page: Path) -> str:
             return match[0]  # MyST reports it
         known = PAGES.get(str(path.relative_to(ROOT)))
         if known:
-            target = os.path.relpath(DOCS, page) + f"/{known}" + (anchor if "#" not in known else "")
+            target = (
+                os.path.relpath(DOCS, page) + f"/{known}" + (anchor if "#" not in known else "")
+            )
         elif path.is_relative_to(DOCS):
             target = os.path.relpath(path, page) + anchor
         else:
@@ -63,9 +65,7 @@ def page_read(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] = rewritten(source[0], folder, folder)
 
 
-def file_included(
-    app: Sphinx, path: Path, parent_docname: str, source: list[str]
-) -> None:
+def file_included(app: Sphinx, path: Path, parent_docname: str, source: list[str]) -> None:
     """Rewrites a file that a page includes."""
     included = (DOCS / path).resolve()
     if included.suffix == ".md":
