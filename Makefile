@@ -30,10 +30,11 @@ lint: $(VENV)/.ready-lint
 benchmarks: $(VENV)/.ready-benchmarks
 	$(BIN)/python -m benchmarks $(ARGS)
 
-# Warnings are errors: a broken link, a missing image, a name that is not in the reference.
+# Warnings are errors: a broken link, a missing image, a name that is not in the reference. All pages
+# are read and written again, or an earlier warning would be missed; only tutorials are cached.
 docs: $(VENV)/.ready-docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet \
-	  -d docs/_build/doctrees $(ARGS) docs docs/_build/html
+	  --fresh-env --write-all -d docs/_build/doctrees $(ARGS) docs docs/_build/html
 	@echo "the site is docs/_build/html/index.html"
 
 $(VENV)/.ready: pyproject.toml

@@ -22,6 +22,7 @@ extensions = [
     "sphinx_design",
     "docstrings",
     "explorer_pages",
+    "notebooks",
     "repository_links",
 ]
 exclude_patterns = ["_build"]
@@ -67,5 +68,6 @@ html_theme = "furo"
 html_title = "dncx"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+pygments_dark_style = "monokai"
 html_copy_source = False
 html_show_sourcelink = False
