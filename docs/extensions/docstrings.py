@@ -4,6 +4,8 @@ Docstrings are written to be read in an editor: equations in Unicode, in which |
 markup, and indented blocks that keep their lines.
 """
 
+# pyright: reportMissingImports=false
+
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -9,6 +9,8 @@ shows the page that `dncx explore associative-recall` writes. One page is made f
 the site is built.
 """
 
+# pyright: reportMissingImports=false
+
 from pathlib import Path
 from typing import Any, ClassVar
 

@@ -4,6 +4,8 @@ MyST-NB writes each tutorial as a notebook, with outputs only if it was executed
 taken from the cache. A reader runs it anyway.
 """
 
+# pyright: reportMissingImports=false
+
 from pathlib import Path
 from typing import Any
 

@@ -5,6 +5,8 @@ has pages for some of these files. The others are copied into the site, and the 
 A link to a folder becomes plain text.
 """
 
+# pyright: reportMissingImports=false
+
 import os
 import re
 from pathlib import Path
