@@ -2,6 +2,7 @@
 # make test:  set up and run all tests
 # make lint:  style and types
 # make benchmarks: set up and measure all that docs/performance.md shows (ARGS="step_time" one)
+# make docs: set up and build the documentation site in docs/_build/html
 # PYTHON chooses the interpreter, VENV the folder of the virtual environment.
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 # Containers often turn off Python's bytecode files, which speed up the many starts of Python here.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: train test lint benchmarks clean
+.PHONY: train test lint benchmarks docs clean
 
 # After Ctrl-C the run is saved (exit code 130), which is no error; the trap lets the shell see it.
 train: $(VENV)/.ready
@@ -28,6 +29,13 @@ lint: $(VENV)/.ready-lint
 
 benchmarks: $(VENV)/.ready-benchmarks
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# Warnings are errors: a broken link, a missing image, a name that is not in the reference. All pages
+# are read and written again, or an earlier warning would be missed; only tutorials are cached.
+docs: $(VENV)/.ready-docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet \
+	  --fresh-env --write-all -d docs/_build/doctrees $(ARGS) docs docs/_build/html
+	@echo "the site is docs/_build/html/index.html"
 
 $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
@@ -54,5 +62,10 @@ $(VENV)/.ready-benchmarks: $(VENV)/.ready
 	@$(BIN)/python -m pip install --quiet --group benchmarks
 	@touch $@
 
+$(VENV)/.ready-docs: $(VENV)/.ready
+	@echo "installing what the documentation site needs, once: about 30 s"
+	@$(BIN)/python -m pip install --quiet --group docs
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) docs/_build .pytest_cache .ruff_cache

@@ -184,7 +184,7 @@ def clone(tmp_path_factory):
     """A copy of what commands read and write: they write next to the scripts in docs/results."""
     folder = tmp_path_factory.mktemp("clone")
     for name in ("docs", "examples"):
-        shutil.copytree(ROOT / name, folder / name)
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("_build"))
     (folder / "train.py").symlink_to(ROOT / "train.py")
     return folder
 

@@ -38,22 +38,32 @@ def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     targets = [line.split()[1] for line in lines if line.startswith("make")]
-    assert targets == ["train", "test"]
+    assert targets == ["train", "test", "docs"]
     assert all(re.search(rf"^{target}:", makefile, re.M) for target in targets)
 
 
-def test_the_example_learns(tmp_path):
+def test_the_example_prints_what_it_says(tmp_path):
     (example,) = blocks("python")
+    printed = run([sys.executable, "-c", example], tmp_path).splitlines()
+    said = re.findall(r"^print.*  # ([^:\n]+)", example, re.M)
+    assert printed == said
+
+
+def test_the_example_of_training_learns(tmp_path):
+    """It is the first of the how-tos."""
+    page = (ROOT / "docs" / "how-to.md").read_text()
+    imports, example = re.findall(r"^```{code-cell} ipython3\n(.*?)^```", page, re.M | re.S)[:2]
     start = "for step in range(200):"
     assert start in example
     code = example.replace(start, "print(train_step(cell, optimizer))\n" + start)
-    first, last = run([sys.executable, "-c", code], tmp_path).split()
+    first, last = run([sys.executable, "-c", imports + code], tmp_path).split()
     assert float(last) < 0.8 * float(first)
 
 
 def test_links_lead_somewhere():
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md"]
     for page in pages:
-        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
             if not link.startswith("http"):
                 assert (page.parent / link).exists(), f"{page.name}: {link}"
