@@ -119,7 +119,7 @@ class MemoryAccess(nnx.Module):
       linkage: the order of writing; by default `TemporalLinkage`. With `NoLinkage`, all reads are
         by content.
       strength_activation, interface_bias, interface_norm, read_mode_order: see `DNCConfig`.
-      wipe_freed, sharpen_links: the same.
+      wipe_freed, sharpen_links: see `DNCConfig`.
       implementation: "plain", "xla" or "native" (dncx/kernels/README.md); None: the fastest
         one available. All give the same results except for rounding.
       rngs: `rngs.params()` draws the weights of the interface.

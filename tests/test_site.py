@@ -34,7 +34,7 @@ ON_PAGES = {
 }  # fmt: skip
 
 
-def found(name):
+def documented(name):
     """The object of a dotted name."""
     module, _, last = name.rpartition(".")
     return getattr(importlib.import_module(module), last)
@@ -73,7 +73,7 @@ def test_what_the_pages_import_is_in_the_reference():
 
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_names_of_the_reference_exist(name):
-    assert found(name).__doc__
+    assert documented(name).__doc__
 
 
 def test_nothing_is_documented_twice():
@@ -93,10 +93,10 @@ def test_every_page_is_reached():
         ):
             entries = [line for line in tree.split() if line[0].isalnum() or line[0] == "."]
             base = DOCS / Path(page).parent
-            found_ = {
+            found = {
                 str((base / entry).relative_to(DOCS))
                 for entry in entries
                 if (base / f"{entry}.md").exists()
             }
-            new |= found_ - reached
+            new |= found - reached
     assert pages == reached
