@@ -31,8 +31,7 @@ from dncx.networks.build import Embedded, Network, cell_and_inputs, cell_of
 from dncx.runs.codec import to_plain
 from dncx.runs.directory import load_run
 from dncx.runs.files import check_folder, write_whole
-from dncx.runs.paths import CONFIG, find_run
-from dncx.runs.summary import trained_progress
+from dncx.runs.paths import CONFIG
 from dncx.sequence import unroll
 from dncx.settings.commands import ExportSettings
 
@@ -53,7 +52,7 @@ def export(settings: ExportSettings) -> Iterator[str]:
     if find_spec("flatbuffers") is None:
         raise UsageError('export needs flatbuffers: pip install "dncx[export]"')
     changes = {} if settings.memory_size is None else {"memory_size": settings.memory_size}
-    _, network, config = load_run(run, **changes)
+    _, network, config, progress = load_run(run, checkpoint=settings.checkpoint, **changes)
     if config.network.bidirectional:
         raise UsageError(
             f"{run} is bidirectional: it needs complete sequences, so it has no step to export"
@@ -63,7 +62,7 @@ def export(settings: ExportSettings) -> Iterator[str]:
     about = {
         "format": FORMAT,
         "run": {"name": run.resolve().name, "id": config.id},
-        "progress": to_plain(trained_progress(find_run(run))),
+        "progress": to_plain(progress),
         "task": to_plain(config.task),
         "network": to_plain(config.network),
         "made_with": {"dncx": __version__, "jax": jax.__version__},

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
 # These optimisations of XLA and LLVM take most of the tests' time and change rounding only. CI runs
@@ -104,6 +105,14 @@ def assert_relative(actual, expected, tolerance, name=""):
     assert actual.shape == expected.shape, name
     error = np.max(np.abs(actual - expected)) / max(np.max(np.abs(expected)), 1e-30)
     assert error <= tolerance, f"{name}: {error:.2e} > {tolerance:.0e}"
+
+
+@pytest.fixture
+def sizes_without_a_number():
+    """The tests' check of types takes no size that has only a name, such as b."""
+    jaxtyping_config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping_config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,9 @@ import dncx.cli.main as cli
 from dncx.cli import parsing
 from dncx.cli.help import Help
 from dncx.runs.codec import to_plain
-from dncx.runs.summary import (
-    CellSummary,
-    NetworkSummary,
-    RunSummary,
-    TaskConfig,
-    UpdatesSummary,
-    read_finished,
-)
+from dncx.runs.progress import Progress
+from dncx.runs.summary import CellSummary, NetworkSummary, RunSummary, TaskConfig, UpdatesSummary
+from dncx.runs.trained import TrainedModel, find_trained
 from dncx.settings.presets import DEFAULTS
 from dncx.settings.training import TrainSettings
 
@@ -57,7 +52,7 @@ def summary(settings):
     return RunSummary(
         format="", id="", loss_unit="", network=NetworkSummary(kind=model.model, cell=cell),
         task=TaskConfig(name=settings.task_name, settings=to_plain(settings.task)),
-        updates=UpdatesSummary(num_training_iterations=1, num_seeds=1),
+        updates=UpdatesSummary(num_training_iterations=1, seed=0, num_seeds=1),
     )  # fmt: skip
 
 
@@ -67,15 +62,15 @@ def asked():
     runs = {run: DEFAULTS[task] for run, task in OF_A_READER.items()}
     found = {}
 
-    def of_run(path):
+    def of_run(path, checkpoint):
         name = os.path.relpath(path)
         if name not in runs:
-            return read_finished(path)
-        return summary(runs[name])
+            return find_trained(path, checkpoint)
+        return TrainedModel(path, summary(runs[name]), Progress())
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        patch.setattr(parsing, "read_finished", of_run)
+        patch.setattr(parsing, "find_trained", of_run)
         for command in LINES:
             got = []
             patch.setattr(cli, "_carry_out", got.append)

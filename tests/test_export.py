@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from conftest import later
 from flax import nnx
-from jaxtyping import config as jaxtyping_config
 
 from dncx import export, unroll
 from dncx.cli.main import main
@@ -85,13 +84,7 @@ np.savez(sys.argv[3], **found)
 print([m for m in sys.modules if m.split(".")[0] in ("dncx", "flax", "optax", "safetensors")])
 """
 
-
-@pytest.fixture(autouse=True)
-def sizes_without_a_number():
-    """The tests' check of types takes no size that has only a name, such as b."""
-    jaxtyping_config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping_config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("sizes_without_a_number")
 
 
 def fresh(code, *arguments, folder):
@@ -185,7 +178,7 @@ def test_models_that_ship(name, tmp_path, monkeypatch, capsys):
     """
     monkeypatch.chdir(tmp_path)
     assert main(["export", name, "--out=export"]) == 0
-    task, network, _ = runs.load_run(name)
+    task, network, _, _ = runs.load_run(name)
     weights = sum(x.nbytes for x in jax.tree.leaves(nnx.state(network)))
     sizes = [
         int(n.replace(",", "")) for n in re.findall(r"([\d,]+) bytes", capsys.readouterr().out)

@@ -14,7 +14,8 @@ from dncx.runs.lock import is_locked
 from dncx.runs.metrics import parse_lines
 from dncx.runs.paths import CONFIG, FAILURE, METRICS, MODEL
 from dncx.runs.progress import Progress, Validation
-from dncx.runs.summary import read_summary, trained_progress
+from dncx.runs.summary import read_summary
+from dncx.runs.trained import trained_progress
 from dncx.settings.commands import RunsSettings
 from dncx.text import table, wrapped
 

@@ -16,7 +16,8 @@ from dncx.cli.help import Help
 from dncx.errors import UsageError, did_you_mean, one_of, quoted
 from dncx.runs.codec import from_plain
 from dncx.runs.paths import find_run, shipped_models
-from dncx.runs.summary import TaskConfig, read_finished
+from dncx.runs.summary import TaskConfig
+from dncx.runs.trained import find_trained
 from dncx.settings import presets
 from dncx.settings.commands import (
     DebugSettings,
@@ -168,7 +169,9 @@ def _parse_about_run(kind: Any, tasks: Tasks, arguments: Sequence[str], program:
         raise UsageError(f"name a run, as in {program} {helping.EXAMPLE_RUN}{models}")
     settings, network = dataclasses.replace(unknown, **{run_flag.name: place}), None
     if kind in _OF_A_TASK and place.suffix != ".npz":
-        summary = read_finished(find_run(place))
+        typed = line.last("checkpoint")
+        checkpoint = None if typed is None else _flag("checkpoint", own).read([typed])
+        summary = find_trained(find_run(place), checkpoint).summary
         network = summary.network.kind
         settings = dataclasses.replace(
             settings,
@@ -182,6 +185,10 @@ def _parse_about_run(kind: Any, tasks: Tasks, arguments: Sequence[str], program:
     settings = changed(settings, line.read(flags))
     refuse_unused(settings, line.values, network)
     return settings
+
+
+def _flag(name: str, flags: Sequence[Flag]) -> Flag:
+    return next(flag for flag in flags if flag.name == name)
 
 
 def _about_no_run(kind: Any) -> Any:

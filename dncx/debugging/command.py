@@ -18,10 +18,10 @@ from dncx.networks.build import make_network
 from dncx.runs import checkpoints
 from dncx.runs.codec import to_plain
 from dncx.runs.directory import task_of
-from dncx.runs.integrity import NonFinite
+from dncx.runs.manifest import NonFinite
 from dncx.runs.paths import CONFIG, FAILURE
 from dncx.runs.state import DATA, TrainState, stream
-from dncx.runs.summary import check_exists, why_no_run
+from dncx.runs.trained import check_exists, why_no_run
 from dncx.settings.commands import DebugSettings
 from dncx.tasks.base import Episode
 from dncx.tasks.curriculum import Course

@@ -15,7 +15,7 @@ from dncx.runs.directory import task_of
 from dncx.runs.files import check_folder, free_path
 from dncx.runs.metrics import losses, read_metrics
 from dncx.runs.paths import CONFIG, METRICS, find_run
-from dncx.runs.summary import read_finished
+from dncx.runs.trained import find_trained
 from dncx.settings.commands import ExploreSettings
 from dncx.settings.training import fields_of
 from dncx.tasks.registry import TASKS
@@ -32,7 +32,7 @@ def explore(settings: ExploreSettings[Any]) -> Iterator[str]:
     settings.check()
     out = _folder(settings)
     if settings.compare and settings.compare.suffix != ".npz":
-        read_finished(find_run(settings.compare))  # before the first trace, which takes seconds
+        find_trained(find_run(settings.compare))  # before the first trace, which takes seconds
     traces = {"trace.npz": _trace(settings.run_dir, settings, fields_of(settings.task))}
     trace, compared = traces["trace.npz"], None
     if settings.compare:
@@ -73,9 +73,15 @@ def _folder(settings: ExploreSettings[Any]) -> Path:
 def _trace(run: Path, settings: ExploreSettings[Any], changes: dict[str, Any]) -> Trace:
     """A trace of a run, or the trace in a file."""
     if run.suffix != ".npz":
-        episodes = {"num_episodes": settings.num_episodes, "seed": settings.seed}
-        return trace_run(run, **episodes, memory_size=settings.memory_size, **changes)
-    for name in ("num_episodes", "seed", "memory_size"):
+        return trace_run(
+            run,
+            num_episodes=settings.num_episodes,
+            seed=settings.seed,
+            checkpoint=settings.checkpoint,
+            memory_size=settings.memory_size,
+            **changes,
+        )
+    for name in ("num_episodes", "seed", "memory_size", "checkpoint"):
         if getattr(settings, name) != getattr(ExploreSettings, name):
             raise UsageError(f"--{name}: needs a run; {run} contains a fixed set of episodes")
     return load(run)
@@ -87,7 +93,7 @@ def _compared(run: Path, settings: ExploreSettings[Any], first: Trace) -> Trace:
         return load(run)
     seed, task = first.about.get("seed"), first.about.get("task", {})
     seed = seed if isinstance(seed, int) else settings.seed
-    name = read_finished(find_run(run)).task.name
+    name = find_trained(find_run(run)).summary.task.name
     changes = {}
     if name == task.get("name") and name in TASKS:
         traced = {field: value for field, value in task.items() if field != "name"}

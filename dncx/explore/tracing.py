@@ -88,13 +88,21 @@ def trace(
     return Trace(episodes, title, about or {}, notes)
 
 
-def trace_run(run: Path | str, *, num_episodes: int = 2, seed: int = 1, **changes: Any) -> Trace:
+def trace_run(
+    run: Path | str,
+    *,
+    num_episodes: int = 2,
+    seed: int = 1,
+    checkpoint: int | None = None,
+    **changes: Any,
+) -> Trace:
     """Runs a trained model on fresh episodes of its task and records every step.
 
     Args:
       run: a run directory, or the name of a model that ships with dncx.
       num_episodes: number of episodes.
       seed: seed of the episodes.
+      checkpoint: see `load_run`.
       **changes: settings of the task, or `memory_size`, that differ from training.
 
     Raises:
@@ -102,9 +110,10 @@ def trace_run(run: Path | str, *, num_episodes: int = 2, seed: int = 1, **change
     """
     if num_episodes < 1:
         raise UsageError(f"num_episodes={num_episodes}: must be at least 1")
-    task, network, config = load_run(run, **changes)
+    task, network, config, progress = load_run(run, checkpoint=checkpoint, **changes)
     about = {
         "run": str(run),
+        "iteration": progress.iteration,
         "seed": seed,
         "task": {"name": config.task.name, **config.task.settings},
         "network": to_plain(config.network),

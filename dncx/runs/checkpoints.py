@@ -1,7 +1,7 @@
 """Checkpoints: a folder of numbered states, each with a manifest of its contents.
 
     <checkpoint_dir>/<iteration>/state/      the state of training, as Orbax writes it
-    <checkpoint_dir>/<iteration>/manifest    configuration, progress, checksums (integrity.py)
+    <checkpoint_dir>/<iteration>/manifest    configuration, progress, checksums (manifest.py)
     <checkpoint_dir>/saving-<iteration>/     a checkpoint that is being written
     <checkpoint_dir>/discarded-<iteration>/  a checkpoint that is being deleted
     <checkpoint_dir>/corrupt-<iteration>/    a corrupt checkpoint that was moved aside
@@ -27,19 +27,11 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from dncx.errors import TrainingError, UsageError
-from dncx.runs import processes
+from dncx.runs import integrity, processes
 from dncx.runs.config import RunConfig
 from dncx.runs.files import free_path, make_folder, on_disk
-from dncx.runs.integrity import (
-    MANIFEST,
-    Checkpoint,
-    Manifest,
-    NonFinite,
-    Score,
-    score_of,
-    verified,
-    write_manifest,
-)
+from dncx.runs.integrity import MANIFEST, numbered, write_manifest
+from dncx.runs.manifest import Checkpoint, Manifest, NonFinite, Score, score_of, verified
 from dncx.runs.progress import Progress
 from dncx.runs.state import TrainState
 
@@ -59,40 +51,14 @@ class Kept(NamedTuple):
 ALL = Kept(0)
 
 
-def numbered(folder: Path) -> list[int]:
-    """The iterations that name an entry of the folder, intact or not, in order."""
-    if not folder.is_dir():
-        return []
-    names = [entry.name for entry in folder.iterdir()]
-    return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
-
-
 def saved_iterations(folder: Path) -> list[int]:
     """The iterations with a completely written checkpoint in the folder, in order."""
     return [number for number in numbered(folder) if (folder / str(number) / MANIFEST).is_file()]
 
 
 def newest_intact(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
-    """The newest intact checkpoint, if any, and why each newer one is not intact.
-
-    Raises:
-      UsageError: if there are checkpoints, but none is intact.
-    """
-    corrupt: dict[Path, str] = {}
-    for iteration in reversed(numbered(folder)):
-        path = folder / str(iteration)
-        try:
-            return verified(path), corrupt
-        except (OSError, ValueError) as error:
-            corrupt[path] = str(error)
-    if corrupt:
-        found = "".join(f"\n  {path.name}: {reason}" for path, reason in corrupt.items())
-        raise UsageError(
-            f"no checkpoint in {folder} is intact:{found}\n"
-            "Replace one of them with a good copy, or use --no-resume to start over (the old files "
-            "are moved aside, not lost)."
-        )
-    return None, corrupt
+    """The newest intact checkpoint, if any; see `integrity.newest_intact`."""
+    return integrity.newest_intact(folder, verified)
 
 
 def move_aside(corrupt: Iterable[Path]) -> list[Path]:
@@ -205,6 +171,25 @@ def load(checkpoint: Checkpoint, like: TrainState) -> TrainState:
         if _digest(state) != checkpoint.manifest.digest:
             raise ValueError("its numbers are corrupt (their checksum does not match)")
         return state
+
+
+def saved_model(checkpoint: Checkpoint, number: int | None = None) -> Any:
+    """The parameters of the model in a checkpoint: the best ones so far, if there is validation.
+
+    Args:
+      checkpoint: an intact checkpoint.
+      number: the number from 0 of the network, in a checkpoint of a population.
+    """
+    with _one_message(checkpoint.path):
+        headers = _headers(checkpoint)
+        _check_pieces(headers)
+        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        wanted = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), headers
+        )
+        content: Any = ocp.load(str(checkpoint.path / STATE), wanted)
+    params = content["best"] or content["average"] or content["params"]
+    return params if number is None else jax.tree.map(lambda x: x[number], params)
 
 
 def _headers(checkpoint: Checkpoint) -> Any:

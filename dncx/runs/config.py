@@ -46,7 +46,7 @@ class InitialModel:
 
     Attributes:
       name: the given name of a run, a model that ships with dncx, or a file.
-      sha256: hash of its model.safetensors.
+      sha256: hash of its model.safetensors, or of the manifest of its checkpoint.
     """
 
     name: str

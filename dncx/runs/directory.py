@@ -29,12 +29,14 @@ from dncx.errors import UsageError
 from dncx.networks.build import Network, make_network
 from dncx.networks.config import NetworkConfig
 from dncx.networks.outputs import first_outputs, without_auxiliary
+from dncx.runs import checkpoints
 from dncx.runs.codec import from_plain, to_plain
 from dncx.runs.config import RunConfig, TaskConfig, edited_files, read_config
 from dncx.runs.files import check_folder, write_whole
+from dncx.runs.manifest import verified
 from dncx.runs.paths import CONFIG, MODEL, find_run
 from dncx.runs.progress import Progress
-from dncx.runs.summary import read_finished
+from dncx.runs.trained import TrainedModel, find_trained
 from dncx.settings.paths import as_path
 from dncx.tasks.base import Objective, num_saved_outputs
 from dncx.tasks.registry import TASKS
@@ -43,26 +45,42 @@ _LOG = logging.getLogger("dncx")
 
 
 class TrainedRun(NamedTuple):
-    """A trained model with its task and configuration."""
+    """A trained model with its task and configuration.
+
+    `dncx.unroll(run.network, inputs)` computes the outputs of any of these networks.
+    """
 
     task: Any
     network: Network
     config: RunConfig
+    progress: Progress  # how far the model is trained
 
 
-def load_run(run_dir: Path | str, **changes: Any) -> TrainedRun:
-    """The task, the trained network and the configuration of a run.
+def load_run(run_dir: Path | str, *, checkpoint: int | None = None, **changes: Any) -> TrainedRun:
+    """The task, the trained network, the configuration and the progress of a run.
+
+    If the run has not ended, the network is that of its newest checkpoint, and a warning is logged.
 
     Args:
       run_dir: a run directory, or the name of a model that ships with dncx.
+      checkpoint: the iteration of the checkpoint to use instead.
       **changes: settings of the task, or `memory_size`, that differ from training.
 
     Raises:
-      UsageError: if there is no trained model, or its files do not fit together.
+      UsageError: if there is neither a trained model nor an intact checkpoint, or the files do not
+        fit together.
+
+    Example:
+      >>> run = load_run("associative-recall")
+      >>> run.config.network.memory_size
+      16
     """
     run_dir = find_run(as_path(run_dir))
-    settings = read_finished(run_dir).task.settings
-    config = read_config(run_dir / CONFIG)
+    model = find_trained(run_dir, checkpoint)
+    if model.note:
+        _warn_once(model.note)
+    settings = model.summary.task.settings
+    arrays, config = read_model(model)
     memory_size = changes.pop("memory_size", None)
     network_config = config.network
     if memory_size is not None:
@@ -75,14 +93,29 @@ def load_run(run_dir: Path | str, **changes: Any) -> TrainedRun:
         _warn_once(f"{name}: the content has changed since {run_dir} was trained")
     network = nnx.eval_shape(lambda: make_network(network_config, nnx.Rngs(0)))
     graph, state = nnx.split(network)
-    arrays = without_auxiliary(load_model(run_dir / MODEL), trained_outputs, outputs)
+    arrays = without_auxiliary(arrays, trained_outputs, outputs)
     differences = compare_shapes(flat_shapes(arrays), flat_shapes(nnx.to_pure_dict(state)))
     if differences:
         lines = "\n  ".join(differences)
-        raise UsageError(f"{run_dir / MODEL} does not fit {run_dir / CONFIG}:\n  {lines}")
+        raise UsageError(f"{model.file} does not fit {run_dir / CONFIG}:\n  {lines}")
     used = TaskConfig(name=config.task.name, settings=settings | to_plain(changes))
     config = dataclasses.replace(config, task=used, network=network_config)
-    return TrainedRun(task, nnx.merge(graph, nested(arrays)), config)
+    return TrainedRun(task, nnx.merge(graph, nested(arrays)), config, model.progress)
+
+
+def read_model(model: TrainedModel) -> tuple[dict[str, Any], RunConfig]:
+    """The parameters of a trained model by name, and the configuration it was trained with.
+
+    Raises:
+      UsageError: if a file is missing or invalid.
+    """
+    if model.checkpoint is None:
+        return load_model(model.file), read_config(model.run_dir / CONFIG)
+    checkpoint = verified(model.checkpoint)
+    params, config = checkpoints.saved_model(checkpoint, model.number), checkpoint.manifest.config
+    if model.number is not None:
+        config = config.of_seed(config.updates.seed + model.number)
+    return flat(params), config
 
 
 @functools.cache

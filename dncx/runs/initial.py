@@ -11,17 +11,18 @@ from dncx.errors import UsageError
 from dncx.networks.config import NetworkConfig
 from dncx.networks.outputs import first_outputs, with_more_outputs, without_auxiliary
 from dncx.runs.codec import to_plain
-from dncx.runs.config import InitialModel, read_config
+from dncx.runs.config import InitialModel
 from dncx.runs.directory import (
     compare_shapes,
     flat,
     flat_shapes,
     load_model,
     nested,
+    read_model,
 )
 from dncx.runs.files import sha256_of
-from dncx.runs.paths import CONFIG, MODEL, find_run
-from dncx.runs.summary import read_finished
+from dncx.runs.paths import find_run
+from dncx.runs.trained import find_trained
 from dncx.tasks.base import Objective, num_saved_outputs
 
 
@@ -72,6 +73,8 @@ class InitialWeights:
 def initial_weights(path: Path, task: Objective) -> InitialWeights:
     """The weights of a run, of a model that ships with dncx, or in a model.safetensors.
 
+    A run that has not ended has the weights of its newest checkpoint.
+
     Args:
       path: the run, the name of the model, or the file.
       task: the task of the new run. Saved models do not have its auxiliary outputs.
@@ -81,13 +84,14 @@ def initial_weights(path: Path, task: Objective) -> InitialWeights:
     """
     run = find_run(path)
     if run.is_file():
-        file, network = run, None
+        file, network, arrays = run, None, load_model(run)
     else:
-        read_finished(run)
-        file, network = run / MODEL, read_config(run / CONFIG).network
+        model = find_trained(run)
+        found, config = read_model(model)
+        file, network, arrays = model.file, config.network, found
     outputs = num_saved_outputs(task)
     trained_outputs = network.output_size if network else None
-    arrays = without_auxiliary(load_model(file), trained_outputs, outputs)
+    arrays = without_auxiliary(arrays, trained_outputs, outputs)
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise UsageError(f"--initial_model: {file}: {name} is not finite")

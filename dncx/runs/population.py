@@ -14,7 +14,8 @@ from dncx.runs.metrics import Metrics
 from dncx.runs.paths import CONFIG, METRICS, seed_dir
 from dncx.runs.progress import Progress
 from dncx.runs.state import TrainState
-from dncx.runs.summary import read_summary, trained_progress
+from dncx.runs.summary import read_summary
+from dncx.runs.trained import trained_progress
 from dncx.settings.training import TrainSettings
 
 

@@ -24,6 +24,8 @@ class EvalSettings(CheckedFields, Generic[TaskT]):
 
     run_dir: Annotated[Path, POSITIONAL]
     """A run directory, or the name of a model that ships with dncx."""
+    checkpoint: int | None = None
+    """Iteration of the checkpoint to use instead of the trained model."""
     num_episodes: int = 1000
     """Number of sequences; a test set is always used completely."""
     memory_size: int | None = None
@@ -65,6 +67,8 @@ class ExploreSettings(CheckedFields, Generic[TaskT]):
 
     run_dir: Annotated[Path, POSITIONAL] = Path("traversal")
     """A run directory, the name of a model that ships with dncx, or a trace.npz."""
+    checkpoint: int | None = None
+    """Iteration of the checkpoint to use instead of the trained model."""
     num_episodes: int = 2
     """Sequences to show."""
     memory_size: int | None = None
@@ -103,6 +107,8 @@ class ExportSettings(CheckedFields):
 
     run_dir: Annotated[Path, POSITIONAL]
     """A run directory, or the name of a model that ships with dncx."""
+    checkpoint: int | None = None
+    """Iteration of the checkpoint to use instead of the trained model."""
     memory_size: int | None = None
     """Number of memory slots; by default that of the run."""
     out: Path | None = None

@@ -16,6 +16,7 @@ from dncx.settings.fields import CheckedFields
 Equations = Literal["deepmind", "nature"]
 TaskT = TypeVar("TaskT")
 MOST = 2**31 - 1  # counters are int32
+CHECKPOINTS = "checkpoints"  # the folder in a run directory, if no other is named
 _NEEDS = {"patience": "validation_interval", "keep_best_checkpoints": "checkpoint_interval"}
 
 
@@ -139,7 +140,7 @@ class RunSettings(CheckedFields):
     @property
     def checkpoints(self) -> Path:
         """The folder for checkpoints, as an absolute path."""
-        return (self.checkpoint_dir or self.run_dir / "checkpoints").resolve()
+        return (self.checkpoint_dir or self.run_dir / CHECKPOINTS).resolve()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

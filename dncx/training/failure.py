@@ -12,7 +12,7 @@ from dncx.runs.codec import finite_or_name
 from dncx.runs.config import RunConfig
 from dncx.runs.directory import flat
 from dncx.runs.files import set_aside
-from dncx.runs.integrity import NonFinite
+from dncx.runs.manifest import NonFinite
 from dncx.runs.paths import FAILURE
 from dncx.runs.population import Population
 from dncx.runs.progress import Progress

@@ -20,8 +20,8 @@ from dncx.reporting.reports import Logger, Reports
 from dncx.runs import checkpoints, directory, processes
 from dncx.runs.config import RunConfig
 from dncx.runs.files import check_folder
-from dncx.runs.integrity import Score
 from dncx.runs.lock import Locks
+from dncx.runs.manifest import Score
 from dncx.runs.population import Population, population_of
 from dncx.runs.progress import Progress, Validation
 from dncx.runs.state import TrainState, copied

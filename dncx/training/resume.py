@@ -11,10 +11,12 @@ from dncx.errors import UsageError
 from dncx.runs import checkpoints, directory
 from dncx.runs.config import Changes, RunConfig, with_defaults
 from dncx.runs.files import set_aside
-from dncx.runs.integrity import Checkpoint
+from dncx.runs.integrity import numbered
+from dncx.runs.manifest import Checkpoint
 from dncx.runs.paths import CONFIG, FAILURE, METRICS, MODEL
 from dncx.runs.progress import Progress, Resumption
-from dncx.runs.summary import read_summary, trained_progress
+from dncx.runs.summary import read_summary
+from dncx.runs.trained import trained_progress
 from dncx.settings.training import RunSettings
 
 
@@ -144,7 +146,7 @@ def make_room(
     if run_id is None and run.checkpoint_dir is None:
         own.append(run.checkpoints.name)
     elif run_id is None:
-        saved = [str(number) for number in checkpoints.numbered(run.checkpoints)]
+        saved = [str(number) for number in numbered(run.checkpoints)]
         moves.append((run.checkpoints, saved))
     for folder, names in moves:
         if aside := set_aside(folder, names):

@@ -17,8 +17,8 @@ from dncx.runs import checkpoints
 from dncx.runs.config import RunConfig, run_config
 from dncx.runs.files import make_folder
 from dncx.runs.initial import InitialWeights, initial_weights
-from dncx.runs.integrity import Checkpoint
 from dncx.runs.lock import Locks
+from dncx.runs.manifest import Checkpoint
 from dncx.runs.population import Population
 from dncx.runs.progress import Progress, Validation
 from dncx.runs.state import WEIGHTS, TrainState, copied, initial_state, stream

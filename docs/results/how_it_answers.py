@@ -107,7 +107,7 @@ def main() -> None:
     files = read_files(data_dir, language, range(1, 21), partial=True)
     tasks = tuple(sorted({file.task for file in files}))
     changes = {"data_dir": data_dir, "language": language, "tasks": tasks, "partial": True}
-    task, network, _ = load_run(options.run, **changes)
+    task, network, _, _ = load_run(options.run, **changes)
     rows = []
     for file in files:
         if file.split != "test":

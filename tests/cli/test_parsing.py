@@ -13,7 +13,7 @@ from dncx.cli.help import Help
 from dncx.cli.main import main, task_main, train_main
 from dncx.errors import UsageError, did_you_mean
 from dncx.runs.paths import SHIPPED
-from dncx.runs.summary import read_finished
+from dncx.runs.trained import find_trained
 from dncx.settings import presets
 from dncx.settings.commands import EvalSettings, ExploreSettings, ExportSettings
 from dncx.settings.flags import POSITIONAL, changed, flags_of
@@ -46,7 +46,7 @@ def typed(flag):
     """Words that give a flag another value than its default."""
     if flag.kind is bool:
         return [f"--{'no_' if flag.default else ''}{flag.name}"]
-    if flag.name in ("preset", "show_errors", "auxiliary_word"):
+    if flag.name in ("preset", "show_errors", "auxiliary_word", "checkpoint"):
         return []  # tried below or elsewhere; refused without another option
     value = next((choice for choice in flag.choices if choice != flag.default), "7")
     return [f"--{flag.name}", value]
@@ -136,7 +136,7 @@ def test_types_of_fields():
 
 # Home directories
 
-SHIPPED_RUN = read_finished(SHIPPED / "memory-reuse")
+SHIPPED_RUN = find_trained(SHIPPED / "memory-reuse")
 
 
 def path_flags():
@@ -171,7 +171,7 @@ def test_home_directories(command, word, flag, monkeypatch, tmp_path):
             continue
         before = [] if flag.mark == POSITIONAL else [word]
         if flag.mark == POSITIONAL and command in ("eval", "explore"):
-            monkeypatch.setattr(parsing, "read_finished", lambda _: SHIPPED_RUN)
+            monkeypatch.setattr(parsing, "find_trained", lambda *_: SHIPPED_RUN)
         assert values_of(parse(command, *before, *words))[flag.name] == path
 
 

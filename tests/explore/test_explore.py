@@ -296,7 +296,7 @@ class TestRuns:
         flags += ["--num_training_iterations=1", "--batch_size=2", f"--run_dir={run}"]
         assert main(["train", "shortest-path", *flags]) == 0
         traced = explore.trace_run(run, num_episodes=2, seed=5)
-        task, network, _ = load_run(run)
+        task, network, _, _ = load_run(run)
         key = stream(5, EVALUATION)
         opening = task.sample(key, 2)
         outputs, answered = respond(network, task, opening, keys_for(opening, key), training=False)

@@ -1,7 +1,6 @@
 """`dncx explore`: what it writes, where, and what it refuses."""
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -153,7 +152,7 @@ def test_what_is_no_finished_run(command, here, capsys):
     (here / "notes").mkdir()
     stopped_run(here / "runs" / "kept", 41_000, 82_100)
     stopped_run(here / "runs" / "fresh")
-    stopped_run(here / "running", 500)
+    stopped_run(here / "running")
     locks = Locks(print)
     locks.take([here / "running"])
     expected = {
@@ -161,7 +160,7 @@ def test_what_is_no_finished_run(command, here, capsys):
         "file": "file is not a run directory: it is a file",
         "notes": "notes is not a run directory: it has no config.json",
         "runs": "name one: runs/fresh, runs/kept",
-        "runs/kept": "stopped at iteration 82,100 of 100,000",
+        "runs/kept": "82100: it has no manifest",
         "runs/fresh": "before its first checkpoint",
         "running": "still training",
     }
@@ -171,17 +170,6 @@ def test_what_is_no_finished_run(command, here, capsys):
         assert words in capsys.readouterr().err
     locks.__exit__()
     assert files(here) == [name for name in before if name != "running/lock"]
-
-
-def test_a_stopped_run_gets_its_model_as_the_message_says(here, capsys):
-    flags = ["--model=lstm", "--hidden_size=4", "--batch_size=2"]
-    flags += ["--checkpoint_interval=2", "--report_interval=2"]
-    assert main(["train", "repeat-copy", *flags, "--num_training_iterations=4"]) == 0
-    run = here / "runs" / "repeat-copy"
-    (run / "model.safetensors").unlink()
-    (how,) = re.findall(r"--num_training_iterations=\d+", refused(capsys, str(run)))
-    assert main(["train", "repeat-copy", *flags, how]) == 0
-    assert (run / "model.safetensors").exists()
 
 
 def test_a_folder_with_the_name_of_a_model(here):

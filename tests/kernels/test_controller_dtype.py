@@ -199,7 +199,7 @@ def test_a_run_saved_loaded_and_exported(tmp_path, without_type_checks):
     write_config(tmp_path, run_config(settings, config, "bits"))
     params = nnx.to_pure_dict(nnx.state(network))
     runs.save_model(tmp_path, params, Progress(iteration=7))
-    _, loaded, config = runs.load_run(tmp_path)
+    _, loaded, config, _ = runs.load_run(tmp_path)
     assert config.network.cell.controller_dtype == "bfloat16"
     assert nnx.graphdef(loaded) == nnx.graphdef(network)
     inputs = jax.random.normal(jax.random.key(0), (2, 5, network.input_size))

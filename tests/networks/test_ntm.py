@@ -221,7 +221,7 @@ def test_it_is_listed_exported_and_not_explored(trained, capsys):
     assert "ntm 12x8" in capsys.readouterr().out
     assert main(["explore", str(trained)]) == 2
     assert "NTMAccess" in capsys.readouterr().err
-    _, network, made = runs.load_run(trained)
+    _, network, made, _ = runs.load_run(trained)
     assert made.network.kind == "ntm"
     assert isinstance(network.access, NTMAccess)
     config.update("jaxtyping_disable", True)  # sizes without a number

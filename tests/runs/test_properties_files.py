@@ -39,7 +39,8 @@ from dncx.runs import checkpoints
 from dncx.runs import directory as runs
 from dncx.runs.codec import from_json, from_plain, to_json, to_plain
 from dncx.runs.config import RunConfig, read_config, run_config
-from dncx.runs.integrity import MANIFEST, Score, score_of
+from dncx.runs.integrity import MANIFEST
+from dncx.runs.manifest import Score, score_of
 from dncx.runs.metrics import read_metrics
 from dncx.runs.paths import CONFIG, METRICS, MODEL, SHIPPED
 from dncx.runs.progress import Progress, Validation

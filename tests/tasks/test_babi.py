@@ -27,7 +27,7 @@ from dncx.runs.config import Changes
 from dncx.runs.directory import load_run, nested, save_model
 from dncx.runs.metrics import read_metrics
 from dncx.runs.paths import METRICS
-from dncx.runs.summary import trained_progress
+from dncx.runs.trained import trained_progress
 from dncx.tasks.babi.buckets import best_widths, pad, share_out
 from dncx.tasks.babi.data import Gap
 from dncx.tasks.babi.files import file_name
@@ -894,7 +894,7 @@ def test_a_saved_model_does_not_predict_the_next_word(folder, tmp_path, capsys):
 
     first, model = train("first", "--auxiliary_loss=0.5")
     assert model["output_linear.kernel"].shape[-1] == model["output_linear.bias"].shape[-1] == 159
-    _, network, config = load_run(first)
+    _, network, config, _ = load_run(first)
     assert config.network.output_size == network.output_size == 159
     assert main(["eval", str(first)]) == 0
 

@@ -22,7 +22,7 @@ from dncx.networks.lstm import LSTMNetwork
 from dncx.runs import directory as runs
 from dncx.runs.metrics import read_metrics
 from dncx.runs.paths import SHIPPED, shipped_models
-from dncx.runs.summary import trained_progress
+from dncx.runs.trained import trained_progress
 from dncx.settings.presets import PRESETS
 from dncx.tasks.associative_recall import AssociativeRecall
 from dncx.tasks.base import Bucketed, Episode, Task
@@ -443,7 +443,7 @@ def test_the_tiny_twin_of_a_preset(preset, tmp_path, capsys):
     flags = [f"--preset={preset}", *TINY, *SHORT[task], f"--run_dir={tmp_path / 'run'}"]
     assert main(["train", task, *flags]) == 0
     assert main(["eval", str(tmp_path / "run"), "--num_episodes=4", "--batch_size=2"]) == 0
-    _, _, config = runs.load_run(tmp_path / "run")
+    _, _, config, _ = runs.load_run(tmp_path / "run")
     model, sizes = PRESETS[preset].settings.model, config.network
     full = network_config(model, sizes.input_size, sizes.output_size)
     assert (full.kind, full.embedding_size) == (sizes.kind, sizes.embedding_size)
@@ -490,6 +490,6 @@ def test_repeat_copy_with_the_baseline_and_a_feedforward_controller(tmp_path):
     for flag, sizes in (("--model=lstm", of_model("lstm")), ("--controller=feedforward", TRAIN)):
         flags = [*sizes, flag, f"--run_dir={tmp_path / flag}", "--num_training_iterations=5"]
         assert main(["train", "repeat-copy", *flags]) == 0
-        task, cell, config = runs.load_run(tmp_path / flag)
+        task, cell, config, _ = runs.load_run(tmp_path / flag)
         assert isinstance(task, RepeatCopy)
         assert isinstance(cell, LSTMNetwork) is (config.network.kind == "lstm")

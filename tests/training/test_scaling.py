@@ -24,8 +24,8 @@ from dncx.errors import UsageError
 from dncx.networks.config import NetworkConfig
 from dncx.runs import checkpoints
 from dncx.runs.config import Changes, RunConfig, TaskConfig, UpdatesConfig
-from dncx.runs.directory import load_model
-from dncx.runs.integrity import Score, score_of
+from dncx.runs.directory import load_model, load_run
+from dncx.runs.manifest import Score, score_of
 from dncx.runs.metrics import read_metrics
 from dncx.runs.state import initial_state
 from dncx.sequence import unroll
@@ -264,6 +264,15 @@ def test_what_a_population_says(population, capsys):
     assert main(["eval", str(population / "seed-1"), "--num_episodes=10"]) == 0
     assert main(["eval", str(population)]) == 2
     assert "seed-0" in capsys.readouterr().err
+
+
+def test_a_seed_of_a_population_that_has_not_ended(population, tmp_path):
+    run = shutil.copytree(population, tmp_path / "run")
+    ended = load_run(run / "seed-1").network
+    (run / "seed-1" / "model.safetensors").unlink()
+    found = load_run(run / "seed-1")
+    assert found.config.updates.seed == 1
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(found.network), nnx.state(ended))
 
 
 @pytest.mark.second_step

@@ -14,11 +14,13 @@ from flax import nnx
 
 from dncx import DNC, unroll
 from dncx.cli.main import main, train_main
+from dncx.errors import UsageError
 from dncx.runs import checkpoints
 from dncx.runs import directory as runs
+from dncx.runs.lock import Locks
 from dncx.runs.metrics import read_metrics
 from dncx.runs.progress import Resumption
-from dncx.runs.summary import trained_progress
+from dncx.runs.trained import trained_progress
 from dncx.tasks.repeat_copy import RepeatCopy
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
@@ -303,7 +305,7 @@ def test_without_checkpoints_it_says_so(tmp_path, capsys):
 
 def test_a_run_loads_from_python(straight):
     """README's way to use a trained model."""
-    task, cell, config = runs.load_run(straight)
+    task, cell, config, _ = runs.load_run(straight)
     assert isinstance(task, RepeatCopy)
     assert isinstance(cell, DNC)
     assert config.updates.seed == 3
@@ -312,10 +314,54 @@ def test_a_run_loads_from_python(straight):
     assert outputs.shape == (5, task.time_steps, 5)
 
 
+def test_a_run_that_has_not_ended_loads_from_its_newest_checkpoint(copy_of_checkpointed, caplog):
+    """With the weights that its model has when it ends there, and a note of where it is."""
+    ended = runs.load_run(copy_of_checkpointed)
+    (copy_of_checkpointed / "model.safetensors").unlink()
+    found = runs.load_run(copy_of_checkpointed)
+    assert "unfinished: iteration 14 of 14" in caplog.text
+    assert (found.progress, found.config) == (ended.progress, ended.config)
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(found.network), nnx.state(ended.network))
+    earlier = runs.load_run(copy_of_checkpointed, checkpoint=7)
+    assert earlier.progress.iteration == 7
+    shutil.rmtree(copy_of_checkpointed / "checkpoints" / "14" / "state")
+    kept = runs.load_run(copy_of_checkpointed)  # the newest one that is intact
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(kept.network), nnx.state(earlier.network))
+    with pytest.raises(UsageError, match=r"--checkpoint=14: .* is missing"):
+        runs.load_run(copy_of_checkpointed, checkpoint=14)
+
+
+@pytest.mark.usefixtures("sizes_without_a_number")
+def test_commands_about_a_run_that_has_not_ended(copy_of_checkpointed, capsys):
+    run = str(copy_of_checkpointed)
+    (copy_of_checkpointed / "model.safetensors").unlink()
+    for command in ("eval", "explore", "export"):
+        runs._warn_once.cache_clear()  # as in a process of its own
+        few = ["--force"] if command == "export" else ["--num_episodes=1"]
+        assert main([command, run, "--checkpoint=7", *few]) == 0
+        assert "unfinished: iteration 7 of 14" in capsys.readouterr().err
+        assert main([command, run, "--checkpoint=8", *few]) == 2
+        assert "7, 14" in capsys.readouterr().err
+    about = json.loads((copy_of_checkpointed / "export" / "export.json").read_text())
+    assert about["progress"]["iteration"] == 7
+    with Locks(print) as locks:
+        locks.take([copy_of_checkpointed])
+        assert main(["eval", run, "--num_episodes=1"]) == 0
+    assert "still training: iteration 14 of 14" in capsys.readouterr().err
+
+
+def test_a_run_begins_from_a_checkpoint_of_another(copy_of_checkpointed, tmp_path):
+    (copy_of_checkpointed / "model.safetensors").unlink()
+    new = tmp_path / "new"
+    assert train(new, 1, f"--initial_model={copy_of_checkpointed}", "--learning_rate=0") == 0
+    found, given = (runs.load_run(run).network for run in (new, copy_of_checkpointed))
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(found), nnx.state(given))
+
+
 def test_layers_load_again(tmp_path):
     """A deep controller's numbered layers survive model.safetensors."""
     assert train(tmp_path / "run", 10, "--equations=nature") == 0
-    _, cell, _ = runs.load_run(tmp_path / "run")
+    _, cell, _, _ = runs.load_run(tmp_path / "run")
     assert cell.controller.layers[0].gates.kernel.shape == (6 + 8 + 8, 32)
 
 

@@ -56,7 +56,7 @@ def test_a_run_with_options(group, tmp_path, capsys):
         np.testing.assert_array_equal(array, kept[1][name], err_msg=name)
 
     run = tmp_path / "resumed"
-    _, _, config = load_run(run)
+    _, _, config, _ = load_run(run)
     assert config.network.cell == DNCConfig(**SMALL, **GROUPS[group])
     assert main(["eval", str(run), "--num_episodes=2", "--batch_size=2"]) == 0
     out = tmp_path / "shown"
