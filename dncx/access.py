@@ -17,7 +17,14 @@ from dncx.addressing import (
     retention,
     sharpened,
 )
-from dncx.checks import check_dtype, check_flag, check_instance, check_size, checked_arguments
+from dncx.checks import (
+    InitSignature,
+    check_dtype,
+    check_flag,
+    check_instance,
+    check_size,
+    checked_arguments,
+)
 from dncx.glossary import (
     DirectionalWeights,
     Memory,
@@ -125,6 +132,8 @@ class MemoryAccess(nnx.Module):
       rngs: `rngs.params()` draws the weights of the interface.
       param_dtype: dtype of weights and state.
     """
+
+    __signature__ = InitSignature()
 
     @checked_arguments()
     def __init__(

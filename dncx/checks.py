@@ -167,6 +167,19 @@ def checked_arguments(
     return decorate
 
 
+class InitSignature:
+    """`__signature__ = InitSignature()` lets `help` show the arguments of a class's `__init__`.
+
+    Flax's metaclass would show (*args, **kwargs).
+    """
+
+    def __get__(self, instance: object, owner: type) -> inspect.Signature:
+        if instance is not None:  # a callable module has another signature: its class knows it
+            raise AttributeError("__signature__")
+        signature = inspect.signature(owner.__init__)
+        return signature.replace(parameters=[*signature.parameters.values()][1:])
+
+
 def _wrong_argument(
     name: str, sizes: Any, key: str, value: Any, own: list[str], fields: list[str]
 ) -> str:

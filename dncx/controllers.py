@@ -15,7 +15,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from dncx.checks import check_dtype, check_size, checked_arguments
+from dncx.checks import InitSignature, check_dtype, check_size, checked_arguments
 from dncx.glossary import Number
 from dncx.initializers import RngSource, fan_in_normal
 from dncx.kernels.choice import known_to_kernels
@@ -108,6 +108,8 @@ class LSTM(_Controller):
     Niehues, Waibel 2018, arXiv:1807.02658.
     """
 
+    __signature__ = InitSignature()
+
     @checked_arguments()
     def __init__(
         self,
@@ -178,6 +180,8 @@ class DeepLSTM(_Controller):
     Source: Methods, "Controller network".
     """
 
+    __signature__ = InitSignature()
+
     @checked_arguments()
     def __init__(
         self,
@@ -242,6 +246,8 @@ class FeedForward(_Controller):
       gradient_clip: limit of the gradient that reaches each layer's output; None: no limit.
       rngs, dtype, param_dtype: see `LSTM`.
     """
+
+    __signature__ = InitSignature()
 
     @checked_arguments()
     def __init__(

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 from dncx.access import AccessState, AccessTrace
 from dncx.addressing import TemporalLinkageState
 from dncx.checks import (
+    InitSignature,
     as_array,
     as_state,
     check_config,
@@ -83,6 +84,8 @@ class DNC(nnx.RNNCellBase):
       >>> outputs.shape
       (16, 5)
     """
+
+    __signature__ = InitSignature()
 
     @checked_arguments(DNCConfig)
     def __init__(

@@ -27,7 +27,8 @@ from jaxtyping import Array
 from dncx import __version__
 from dncx.dnc import DNC
 from dncx.errors import UsageError
-from dncx.networks.build import Embedded, Network, cell_and_inputs, cell_of
+from dncx.networks.build import Network
+from dncx.parts import cell_of
 from dncx.runs.codec import to_plain
 from dncx.runs.directory import load_run
 from dncx.runs.files import check_folder, write_whole
@@ -94,21 +95,20 @@ def export_programs(network: Network) -> dict[str, jax_export.Exported]:
     graph, params = nnx.split(network)
 
     def sequence(state: list[Array], inputs: Array, lengths: Array) -> tuple[list[Array], Array]:
-        cell, inputs = cell_and_inputs(nnx.merge(graph, params), inputs)
         start = jax.tree.unflatten(tree, state)
-        outputs, last = unroll(cell, inputs, initial_state=start, lengths=lengths)
+        network = nnx.merge(graph, params)
+        outputs, last = unroll(network, inputs, initial_state=start, lengths=lengths)
         return jax.tree.leaves(last), outputs
 
     def step(state: list[Array], inputs: Array) -> tuple[list[Array], Array]:
-        cell, inputs = cell_and_inputs(nnx.merge(graph, params), inputs)
-        new, outputs = cell(jax.tree.unflatten(tree, state), inputs)
+        new, outputs = nnx.merge(graph, params)(jax.tree.unflatten(tree, state), inputs)
         return jax.tree.leaves(new), outputs
 
     def exported(function: Any, *arrays: jax.ShapeDtypeStruct) -> jax_export.Exported:
         with _without_paths():
             return jax_export.export(jax.jit(function), platforms=PLATFORMS)(first, *arrays)
 
-    features = network.embedding.in_features if isinstance(network, Embedded) else cell.input_size
+    features = network.input_size
     inputs = jax.ShapeDtypeStruct((batch, time, features), jnp.float32)
     lengths = jax.ShapeDtypeStruct((batch,), jnp.int32)
     step_inputs = jax.ShapeDtypeStruct((batch, features), jnp.float32)

@@ -15,7 +15,7 @@ Custom parts are computed by XLA; `dncx.explain(cell)` has the details.
 Example: examples/own_parts.py.
 """
 
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from flax import nnx
 from jax.typing import DTypeLike
@@ -54,6 +54,28 @@ class ControllerLike(Protocol[State]):
 
 RecurrentCell = ControllerLike
 """A recurrent cell for `dncx.unroll`, for example a DNC."""
+
+
+@runtime_checkable
+class InputLayer(Protocol):
+    """Layers that prepare the inputs of a recurrent cell, such as an embedding.
+
+    `dncx.unroll` applies them to whole sequences. If they cannot compute a single step,
+    `step_by_step = False` says so.
+    """
+
+    cell: Any
+
+    def inputs_of_cell(self, inputs: Array, /) -> Array:
+        """The inputs of `cell`, from [*batch, time, features] or from a single step."""
+        ...
+
+
+def cell_of(network: Any) -> Any:
+    """The recurrent cell of a network, without the layers that prepare its inputs."""
+    while isinstance(network, InputLayer):
+        network = network.cell
+    return network
 
 
 @runtime_checkable

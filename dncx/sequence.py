@@ -13,12 +13,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from dncx.checks import as_array, as_state, check_instance
-from dncx.dnc import DNC, DNCState, DNCTrace
+from dncx.dnc import DNCState, DNCTrace
 from dncx.kernels.choice import Form, select
 from dncx.kernels.chunks import scan_in_chunks
 from dncx.kernels.derivatives import backward_only
 from dncx.kernels.meshes import batch_division, by_shards, gathered, vary_alike
-from dncx.parts import RecurrentCell
+from dncx.parts import InputLayer, RecurrentCell, cell_of
 
 State = TypeVar("State")
 
@@ -36,7 +36,8 @@ def unroll(
     """Runs a recurrent cell over sequences. Call it inside `jax.jit` to compile it only once.
 
     Args:
-      cell: a `dncx.DNC`, or any other flax recurrent cell.
+      cell: a `dncx.DNC`, any other flax recurrent cell, or a network with layers before its cell
+        (see `dncx.parts.InputLayer`).
       inputs: x, [*batch, time, features], with any number of batch axes (also none).
       initial_state: the state to start from, with the batch axes of `inputs`; by default
         `cell.initialize_carry`, for the DNC an empty memory.
@@ -56,16 +57,17 @@ def unroll(
     Raises:
       ValueError: if inputs, lengths, resets, factors or a state have the wrong shape, or a length
         exceeds the number of steps. (Inside jit, lengths are unknown and cut to that number.)
-      TypeError: if an argument has the wrong type, or the cell does not accept factors.
+      TypeError: if an argument has the wrong type, or the cell does not accept factors or resets.
 
     Example:
       >>> from flax import nnx
+      >>> from dncx import DNC
       >>> cell = DNC(6, 5, rngs=nnx.Rngs(0))
       >>> outputs, state = unroll(cell, jnp.ones((16, 9, 6)), lengths=jnp.full(16, 7))
       >>> outputs.shape
       (16, 9, 5)
     """
-    batch_ndim, states, steps = _prepare(
+    cell, batch_ndim, states, steps = _prepare(
         cell, inputs, initial_state, lengths, resets, hidden_factors, time_major
     )
     form = select(cell).name
@@ -84,7 +86,7 @@ def unroll(
 
 
 def unroll_with_trace(
-    cell: DNC,
+    cell: RecurrentCell[DNCState],
     inputs: ArrayLike,
     *,
     initial_state: DNCState | None = None,
@@ -100,12 +102,12 @@ def unroll_with_trace(
       The outputs, the last state, and a `DNCTrace` whose arrays have their time axis in the same
       place as the outputs; after the end of a sequence they are zero.
     """
-    batch_ndim, states, steps = _prepare(
+    dnc, batch_ndim, states, steps = _prepare(
         cell, inputs, initial_state, lengths, resets, None, time_major
     )
 
-    if not hasattr(cell, "step_with_trace") or not hasattr(cell.access, "step_with_trace"):
-        part = getattr(cell, "access", cell)
+    if not hasattr(dnc, "step_with_trace") or not hasattr(dnc.access, "step_with_trace"):
+        part = getattr(dnc, "access", dnc)
         raise TypeError(f"{type(part).__name__} cannot be traced: it has no step_with_trace")
 
     def run(cell: Any, states: _States, steps: _Steps) -> Any:
@@ -115,7 +117,7 @@ def unroll_with_trace(
 
         return _scan(jax.lax.scan, cell, step, states, steps)
 
-    state, found = by_shards(run, _division(states, steps), cell, states, steps)
+    state, found = by_shards(run, _division(states, steps), dnc, states, steps)
     outputs, trace = _time_back(found, batch_ndim, time_major)
     return outputs, state, trace
 
@@ -124,15 +126,16 @@ def explain(cell: Any) -> Form:
     """The implementation that computes a cell, and the reason if a faster one cannot.
 
     Args:
-      cell: any recurrent cell, or a network with an embedding, whose cell is then used.
+      cell: any recurrent cell, an `nnx.RNN`, or a network with layers before its cell.
 
     Example:
       >>> from flax import nnx
+      >>> from dncx import DNC
       >>> cell = DNC(6, 5, implementation="plain", rngs=nnx.Rngs(0))
       >>> print(explain(cell))
       plain equations: implementation='plain'
     """
-    return select(getattr(cell, "cell", cell))
+    return select(cell_of(cell.cell if isinstance(cell, nnx.RNN) else cell))
 
 
 class _States(NamedTuple):
@@ -208,8 +211,8 @@ def _prepare(
     resets: ArrayLike | None,
     hidden_factors: ArrayLike | None,
     time_major: bool,
-) -> tuple[int, _States, _Steps]:
-    """The checked arguments of `unroll`, and the number of batch axes."""
+) -> tuple[Any, int, _States, _Steps]:
+    """The cell without layers before it, the number of batch axes, and the checked arguments."""
     _check_cell(cell)
     if isinstance(time_major, Tracer):
         raise TypeError(
@@ -225,6 +228,8 @@ def _prepare(
     if not time_major:
         inputs = jnp.moveaxis(inputs, -2, 0)
     batch, time = inputs.shape[1:-1], inputs.shape[0]
+    live = None if lengths is None else _live_steps(lengths, batch, time)
+    cell, inputs = _cell_and_inputs(cell, inputs, live, has_resets=resets is not None)
     start = cell.initialize_carry(inputs.shape[1:], nnx.Rngs(0))  # some cells insist on rngs
     first = (
         start
@@ -233,12 +238,29 @@ def _prepare(
     )
     steps = _Steps(
         inputs=inputs,
-        live=None if lengths is None else _live_steps(lengths, batch, time),
+        live=live,
         resets=None if resets is None else _checked_resets(resets, batch, time, time_major),
         hidden_factors=_checked_factors(hidden_factors, cell, inputs, time_major),
     )
     steps = jax.tree.map(lambda x: gathered(x, axis=0), steps)
-    return len(batch), _States(start, first), steps
+    return cell, len(batch), _States(start, first), steps
+
+
+def _cell_and_inputs(
+    network: Any, inputs: Array, live: Array | None, *, has_resets: bool
+) -> tuple[Any, Array]:
+    """The cell of a network, and its inputs from those of the network; both with time first."""
+    if not isinstance(network, InputLayer):
+        return network, inputs
+    if live is not None:  # padding must not reach a layer that reads the whole sequence
+        inputs = _where(live, inputs, jnp.zeros_like(inputs))
+    inputs = jnp.moveaxis(inputs, 0, -2)
+    while isinstance(network, InputLayer):
+        if has_resets and not getattr(network, "step_by_step", True):
+            name = type(network).__name__
+            raise TypeError(f"resets: a {name} reads each sequence as a whole")
+        network, inputs = network.cell, network.inputs_of_cell(inputs)
+    return network, jnp.moveaxis(inputs, -2, 0)
 
 
 def _where(condition: Array, yes: Any, no: Any) -> Any:

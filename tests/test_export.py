@@ -17,7 +17,7 @@ from flax import nnx
 
 from dncx import export, unroll
 from dncx.cli.main import main
-from dncx.networks.build import cell_and_inputs, make_network
+from dncx.networks.build import make_network
 from dncx.networks.config import network_config
 from dncx.runs import directory as runs
 from dncx.runs.config import run_config, write_config
@@ -115,8 +115,7 @@ def make_run(folder, **model):
 
 def expected(network, inputs, lengths):
     """By the library, in its fastest form."""
-    cell, inputs = cell_and_inputs(network, jnp.asarray(inputs))
-    outputs, state = jax.jit(unroll)(cell, inputs, lengths=jnp.asarray(lengths))
+    outputs, state = jax.jit(unroll)(network, jnp.asarray(inputs), lengths=jnp.asarray(lengths))
     names = [
         jax.tree_util.keystr(path, simple=True, separator=".")
         for path, _ in jax.tree_util.tree_leaves_with_path(state)

@@ -13,7 +13,7 @@ from flax import nnx
 from jax.core import Tracer
 from jaxtyping import Array
 
-from dncx.networks.build import Embedded, cell_and_inputs, cell_of
+from dncx.parts import InputLayer
 
 _MESSAGE = re.compile(r"invalid value \((\w+)\) encountered in (\w+)")  # JAX's
 _LIBRARY = re.compile(r".*/site-packages/(jax|flax|optax|jaxtyping|beartype)/|<")
@@ -28,12 +28,12 @@ class Origin(NamedTuple):
     place: str  # file, line, function and code; "" if JAX does not report it
 
 
-class _WatchedNetwork(Embedded):
+def _watched(network: Any, now: SimpleNamespace) -> Any:
     """A network whose cell records its time steps."""
-
-    def __init__(self, network: Any, now: SimpleNamespace):
-        self.embedding: Any = lambda inputs: cell_and_inputs(network, inputs)[1]
-        self.cell = _WatchedCell(cell_of(network), now)
+    if not isinstance(network, InputLayer):
+        return _WatchedCell(network, now)
+    network.cell = _watched(network.cell, now)
+    return network
 
 
 class _WatchedCell(nnx.Module):
@@ -83,7 +83,7 @@ def find_origin(
     now = SimpleNamespace(step=None, infinite=infinite)
 
     def watched_loss(params: Any) -> Array:
-        return loss(_WatchedNetwork(nnx.merge(graph, params), now))
+        return loss(_watched(nnx.merge(graph, params), now))
 
     try:
         with jax.disable_jit(), jax.debug_nans(True), jax.debug_infs(infinite):

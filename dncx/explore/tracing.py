@@ -16,7 +16,7 @@ from jaxtyping import Array
 from dncx.dnc import DNC, DNCState
 from dncx.errors import UsageError
 from dncx.explore.record import EpisodeTrace, Trace
-from dncx.networks.build import cell_and_inputs, cell_of
+from dncx.parts import cell_of
 from dncx.runs.codec import to_plain
 from dncx.runs.directory import load_run
 from dncx.runs.state import EVALUATION, stream
@@ -191,8 +191,9 @@ def _run(
     cell: Any, inputs: Array, lengths: Array, initial_state: DNCState | None, links: bool
 ) -> dict[str, Array]:
     """The arrays of `EpisodeTrace` that the model computes, with a batch axis first."""
-    dnc, inputs = cell_and_inputs(cell, inputs)
-    outputs, _, trace = unroll_with_trace(dnc, inputs, lengths=lengths, initial_state=initial_state)
+    outputs, _, trace = unroll_with_trace(
+        cell, inputs, lengths=lengths, initial_state=initial_state
+    )
     state = trace.state.access_state
     linkage = state.linkage._asdict() if hasattr(state.linkage, "_asdict") else {}
     access = trace.access.interface._asdict() | trace.access._asdict()

@@ -62,6 +62,8 @@ class Bidirectional(nnx.Module):
         )
         self.cell = cell
 
+    step_by_step = False  # `dncx.unroll` cannot reset it within a sequence
+
     def inputs_of_cell(self, inputs: Float[Array, "*batch T F"]) -> Float[Array, "*batch T C"]:
         """[x_t; h←_t] for every step."""
         check_features(self, inputs.shape)

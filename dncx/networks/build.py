@@ -19,7 +19,7 @@ from dncx.networks.ntm import neural_turing_machine
 class Embedded(nnx.RNNCellBase):
     """A cell with a learned embedding of its inputs: word vectors, if the inputs are one-hot.
 
-    It is itself a recurrent cell. `cell_and_inputs` is faster for sequences.
+    It is itself a recurrent cell. `dncx.unroll` embeds a whole sequence at once.
     """
 
     def __init__(self, input_size: int, embedding_size: int, cell: Any, rngs: nnx.Rngs):
@@ -50,34 +50,14 @@ class Embedded(nnx.RNNCellBase):
             raise TypeError("the state comes first: cell(state, inputs)")
         inputs = as_array("inputs", inputs)
         check_features(self, inputs.shape)
-        return self.cell(carry, self.embedding(inputs))
+        return self.cell(carry, self.inputs_of_cell(inputs))
+
+    def inputs_of_cell(self, inputs: Float[Array, "*batch F"]) -> Float[Array, "*batch E"]:
+        """The embedded inputs."""
+        return self.embedding(inputs)
 
 
 Network = DNC | LSTMNetwork | Embedded | Bidirectional
-
-
-def cell_of(network: Any) -> Any:
-    """The recurrent cell of a network, without the layers that prepare its inputs."""
-    while isinstance(network, Embedded | Bidirectional):
-        network = network.cell
-    return network
-
-
-def cell_and_inputs(
-    network: Network, inputs: Float[Array, "*batch F"]
-) -> tuple[Any, Float[Array, "*batch E"]]:
-    """The recurrent cell of a network, and the inputs as the cell takes them.
-
-    Args:
-      network: the network.
-      inputs: of a sequence, [*batch, T, F]; or of a step, if the network is not bidirectional.
-    """
-    inner: Any = network
-    if isinstance(inner, Embedded):
-        inner, inputs = inner.cell, inner.embedding(inputs)
-    if isinstance(inner, Bidirectional):
-        inner, inputs = inner.cell, inner.inputs_of_cell(inputs)
-    return inner, inputs
 
 
 def make_network(

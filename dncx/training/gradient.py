@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dncx.networks.build import Network, cell_and_inputs
+from dncx.networks.build import Network
+from dncx.parts import cell_of
 from dncx.sequence import unroll
 from dncx.tasks.base import Episode, Interactive, Task
 from dncx.training.devices import Devices
@@ -47,18 +48,14 @@ def respond(
     This is the given batch, except for an `Interactive` task: the last part of its batch is made
     while the network answers, with the keys.
     """
-    cell, inputs = cell_and_inputs(network, episode.inputs)
+    inputs = episode.inputs
     if not isinstance(task, Interactive):
         factors = None
         if training and options.output_dropout:
-            factors = dropout_factors(cell, inputs, keys, options.output_dropout)
-        return _unroll(cell, inputs, options, hidden_factors=factors)[0], episode
-
-    def step(state: Any, inputs: Array) -> tuple[Any, Array]:
-        return cell(state, cell_and_inputs(network, inputs)[1])
-
-    _, state = _unroll(cell, inputs, options, task.opening_lengths(episode))
-    return task.converse(step, state, episode, keys, training)
+            factors = dropout_factors(cell_of(network), inputs, keys, options.output_dropout)
+        return _unroll(network, inputs, options, hidden_factors=factors)[0], episode
+    _, state = _unroll(network, inputs, options, task.opening_lengths(episode))
+    return task.converse(network, state, episode, keys, training)
 
 
 def dropout_factors(

@@ -11,8 +11,9 @@ from flax import nnx
 
 from dncx.errors import UsageError
 from dncx.kernels.choice import select
-from dncx.networks.build import cell_of, make_network
+from dncx.networks.build import make_network
 from dncx.networks.config import NetworkConfig
+from dncx.parts import cell_of
 from dncx.runs import checkpoints
 from dncx.runs.config import RunConfig, run_config
 from dncx.runs.files import make_folder

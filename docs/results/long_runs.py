@@ -18,7 +18,7 @@ import numpy as np
 from flax import nnx
 
 from dncx import DNC, DNCConfig, unroll
-from dncx.networks.build import cell_of
+from dncx.parts import cell_of
 from dncx.runs.directory import load_run
 from dncx.runs.metrics import losses, read_metrics
 from dncx.settings.presets import DEFAULTS

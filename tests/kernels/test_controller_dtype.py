@@ -12,8 +12,9 @@ from dncx import DNC, DNCConfig, export, unroll
 from dncx.controllers import dot_general_in
 from dncx.interop.deepmind import to_variables
 from dncx.kernels.choice import select
-from dncx.networks.build import cell_of, make_network
+from dncx.networks.build import make_network
 from dncx.networks.config import network_config
+from dncx.parts import cell_of
 from dncx.runs import directory as runs
 from dncx.runs.config import read_config, run_config, write_config
 from dncx.runs.paths import SHIPPED

@@ -9,8 +9,9 @@ from flax import nnx
 from dncx import DNC, DNCConfig, unroll
 from dncx.cli.main import main
 from dncx.networks.bidirectional import Bidirectional
-from dncx.networks.build import cell_and_inputs, cell_of, make_network
+from dncx.networks.build import make_network
 from dncx.networks.config import NetworkConfig
+from dncx.parts import cell_of
 
 CONFIG = DNCConfig(memory_size=4, word_size=3, num_read_heads=1, hidden_size=5)
 NETWORK = Bidirectional(3, DNC(8, 2, CONFIG, rngs=nnx.Rngs(0)), CONFIG, rngs=nnx.Rngs(1))
@@ -45,8 +46,23 @@ def test_a_step_is_refused():
     state = NETWORK.initialize_carry((2, 3))
     with pytest.raises(TypeError, match="complete sequence"):
         NETWORK(state, INPUTS[:, 0])
-    with pytest.raises(TypeError, match="complete sequence"):
-        unroll(NETWORK, INPUTS)
+
+
+def test_unroll_prepares_the_inputs():
+    """Whatever lies beyond the lengths, with either axis first."""
+    run = jax.jit(unroll, static_argnames="time_major")
+    expected, state = run(NETWORK.cell, NETWORK.inputs_of_cell(jnp.asarray(INPUTS)))
+    found, last = run(NETWORK, INPUTS)
+    jax.tree.map(np.testing.assert_array_equal, (found, last), (expected, state))
+    lengths, junk = np.array([4, 6]), INPUTS.copy()
+    junk[0, 4:] = np.nan
+    ragged, _ = run(NETWORK, junk, lengths=lengths)
+    np.testing.assert_array_equal(ragged[0, :4], expected[0, :4])
+    np.testing.assert_array_equal(ragged[0, 4:], 0)
+    other, _ = run(NETWORK, junk.swapaxes(0, 1), lengths=lengths, time_major=True)
+    np.testing.assert_array_equal(other, ragged.swapaxes(0, 1))
+    with pytest.raises(TypeError, match="resets: a Bidirectional"):
+        unroll(NETWORK, INPUTS, resets=np.zeros((2, 6), bool))
 
 
 def test_sizes_that_do_not_fit_are_refused():
@@ -66,8 +82,8 @@ def test_networks_from_their_description(kind, embedding):
     network = nnx.eval_shape(lambda: make_network(config, nnx.Rngs(0)))
     cell = cell_of(network)
     assert cell.input_size == (embedding or 3) + 5
-    found = nnx.eval_shape(lambda n, x: cell_and_inputs(n, x)[1], network, INPUTS)
-    assert found.shape == (2, 6, cell.input_size)
+    outputs, _ = nnx.eval_shape(unroll, network, INPUTS)
+    assert outputs.shape == (2, 6, 2)
 
 
 @pytest.mark.second_step

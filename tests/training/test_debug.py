@@ -50,7 +50,7 @@ def origin_of(function, *numbers, loss=lambda outputs: outputs.mean(), **how):
     graph, params = nnx.split(Sum(function))
     inputs = jnp.array(numbers)[None, :, None]
     params = nnx.to_pure_dict(params)
-    return find_origin(lambda network: loss(unroll(network.cell, inputs)[0]), graph, params, **how)
+    return find_origin(lambda network: loss(unroll(network, inputs)[0]), graph, params, **how)
 
 
 @jax.custom_vjp
