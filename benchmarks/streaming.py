@@ -1,4 +1,4 @@
-"""Stepping: batch size 1, one step per call, forward only; the state stays on the device."""
+"""Stepping: one step per call, forward only; the state stays on the device."""
 
 import json
 import subprocess
@@ -13,11 +13,12 @@ from flax import nnx
 
 from benchmarks.measure import Report, round_robin
 from benchmarks.models import Size, make_cell
-from dncx import DNC
+from dncx import DNC, Stepper
 
 # The benchmark waits for each step, so handing it to another thread only costs time. The setting
 # has an effect only before JAX computes anything, hence the separate process.
 SETTING = "jax_cpu_enable_async_dispatch"
+ENVIRONMENTS = 8
 
 
 def run(sizes: dict[str, Size], steps: int = 300) -> Report:
@@ -42,9 +43,19 @@ def measure(sizes: dict[str, Size], steps: int) -> list[dict[str, Any]]:
         calls = {"dncx": _ours(make_cell(size), inputs)}
         calls |= _torch(size, inputs)
         seconds = round_robin(calls, 3, turn=0)
+        several = np.repeat(inputs, ENVIRONMENTS, axis=1)
+        ways = {"nnx.jit": _nnx_jit, "dncx.Stepper": _stepper}
+        seconds |= round_robin(
+            {
+                f"{way}, {ENVIRONMENTS} environments": make(make_cell(size), several)
+                for way, make in ways.items()
+            },
+            3,
+            turn=0,
+        )
         for call, time in seconds.items():
             row = {"size": name, "implementation": call, "us per step": 1e6 * time / steps}
-            if "PyTorch eager" in seconds:
+            if "PyTorch eager" in seconds and "environments" not in call:
                 row["speedup over PyTorch"] = seconds["PyTorch eager"] / time
             rows.append(row)
     return rows
@@ -66,6 +77,29 @@ def _ours(cell: DNC, inputs: np.ndarray) -> Callable[[], Any]:
             carry, y = step(params, carry, x)
             outputs.append(np.asarray(y))
         return outputs
+
+    return call
+
+
+def _nnx_jit(cell: DNC, inputs: np.ndarray) -> Callable[[], Any]:
+    step = nnx.jit(lambda cell, carry, x: cell(carry, x))
+
+    def call() -> Any:
+        carry, outputs = cell.initialize_carry(inputs.shape[1:]), []
+        for x in inputs:
+            carry, y = step(cell, carry, x)
+            outputs.append(np.asarray(y))
+        return outputs
+
+    return call
+
+
+def _stepper(cell: DNC, inputs: np.ndarray) -> Callable[[], Any]:
+    step = Stepper(cell, inputs.shape[1:2])
+
+    def call() -> Any:
+        step.reset()
+        return [np.asarray(step(x)) for x in inputs]
 
     return call
 

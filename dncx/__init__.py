@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from dncx import cli as cli
     from dncx import debugging as debugging
     from dncx import explore as explore
-    from dncx import export as export
     from dncx import interop as interop
     from dncx import kernels as kernels
     from dncx import networks as networks
@@ -37,20 +36,23 @@ if TYPE_CHECKING:
     from dncx.dnc import DNC as DNC
     from dncx.dnc import DNCState as DNCState
     from dncx.dnc import DNCTrace as DNCTrace
+    from dncx.exporting import export as export
     from dncx.interface import Interface as Interface
     from dncx.parts import AccessLike as AccessLike
     from dncx.parts import ContentLike as ContentLike
     from dncx.parts import ControllerLike as ControllerLike
     from dncx.parts import FreenessLike as FreenessLike
     from dncx.parts import LinkageLike as LinkageLike
+    from dncx.runs.directory import load_run as load_run
     from dncx.sequence import explain as explain
     from dncx.sequence import unroll as unroll
     from dncx.sequence import unroll_with_trace as unroll_with_trace
+    from dncx.stepping import Stepper as Stepper
 
 __version__ = "0.1.0"
 
 _PACKAGES = (
-    "cli", "debugging", "explore", "export", "interop", "kernels", "networks", "reporting", "runs",
+    "cli", "debugging", "explore", "interop", "kernels", "networks", "reporting", "runs",
     "settings", "tasks", "training",
 )  # fmt: skip
 _HOMES = {
@@ -67,9 +69,12 @@ _HOMES = {
     "config": ("DNCConfig",),
     "controllers": ("LSTM", "DeepLSTM", "FeedForward", "LSTMState"),
     "dnc": ("DNC", "DNCState", "DNCTrace"),
+    "exporting": ("export",),
     "interface": ("Interface",),
     "parts": ("AccessLike", "ContentLike", "ControllerLike", "FreenessLike", "LinkageLike"),
+    "runs.directory": ("load_run",),
     "sequence": ("explain", "unroll", "unroll_with_trace"),
+    "stepping": ("Stepper",),
 }
 
 

@@ -1,6 +1,8 @@
 """A custom linkage, content addressing and controller in a DNC, without changing the library.
 
 python examples/own_parts.py
+dncx train copy --network=examples/own_parts.py:make_network --num_training_iterations=2000
+dncx eval runs/copy --network=examples/own_parts.py:make_network
 """
 
 import jax
@@ -62,18 +64,27 @@ class ResidualController(nnx.RNNCellBase):
         return carry, outputs + self.around(inputs)
 
 
-def main() -> None:
-    rngs = nnx.Rngs(0)
-    input_size, output_size, hidden_size = 6, 5, 32
-    config = dncx.DNCConfig(memory_size=16, word_size=8, num_read_heads=2)
-    controller = ResidualController(input_size + 2 * 8, hidden_size, rngs=rngs)
+def make_network(
+    input_size: int, output_size: int, config: dncx.DNCConfig, *, rngs: nnx.Rngs
+) -> dncx.DNC:
+    """A DNC of any size with these parts; it is called like `dncx.DNC`."""
+    reads = config.num_read_heads * config.word_size
+    controller = ResidualController(input_size + reads, config.hidden_size, rngs=rngs)
     access = config.make_access(
-        hidden_size, content=DotProductContent(), linkage=FadingLinkage(16, rngs=rngs), rngs=rngs
+        config.hidden_size,
+        content=DotProductContent(),
+        linkage=FadingLinkage(config.memory_size, rngs=rngs),
+        rngs=rngs,
     )
-    cell = dncx.DNC(
+    return dncx.DNC(
         input_size, output_size, config, controller=controller, access=access, rngs=rngs
     )
-    outputs, state = jax.jit(dncx.unroll)(cell, jnp.ones((4, 10, input_size)))
+
+
+def main() -> None:
+    config = dncx.DNCConfig(memory_size=16, word_size=8, num_read_heads=2, hidden_size=32)
+    cell = make_network(6, 5, config, rngs=nnx.Rngs(0))
+    outputs, state = jax.jit(dncx.unroll)(cell, jnp.ones((4, 10, 6)))
     print("outputs", outputs.shape, "memory", state.access_state.memory.shape)
     print("computed by:", dncx.explain(cell))
 

@@ -15,8 +15,11 @@ import pytest
 from conftest import later
 from flax import nnx
 
-from dncx import export, unroll
+import dncx
+from dncx import exporting, unroll
 from dncx.cli.main import main
+from dncx.errors import UsageError
+from dncx.exporting import export_programs
 from dncx.networks.build import make_network
 from dncx.networks.config import network_config
 from dncx.runs import directory as runs
@@ -224,9 +227,32 @@ def test_more_memory_than_in_training(tmp_path):
 
 def test_exporting_leaves_the_network_as_it_is(tmp_path):
     network = make_network(network_config(ModelSettings(**SMALL), 9, 8), nnx.Rngs(0))
-    programs = export.export_programs(network)
+    programs = export_programs(network, 9)
     assert network.access.implementation is None
     assert programs["step"].platforms == ("cpu", "cuda", "tpu")
+
+
+def test_a_cell_of_any_kind_from_python(tmp_path):
+    """With outputs as the library computes them; a custom cell knows no task."""
+    cell = nnx.OptimizedLSTMCell(3, 5, rngs=nnx.Rngs(0))
+    files = dncx.export(cell, tmp_path / "one", input_size=3)
+    assert {path.name for path in files} == FILES
+    about = json.loads((tmp_path / "one" / "export.json").read_text())
+    assert [array["shape"] for array in about["state"]] == [["b", 5], ["b", 5]]
+    program = jax.export.deserialize((tmp_path / "one" / "sequence.jax_export").read_bytes())
+    inputs = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
+    zeros = [np.zeros((2, 5), np.float32)] * 2
+    _, outputs = program.call(zeros, inputs, np.full(2, 4, np.int32))
+    np.testing.assert_allclose(outputs, unroll(cell, inputs)[0], atol=1e-6)
+    with pytest.raises(UsageError, match="input_size"):
+        dncx.export(cell, tmp_path / "two")
+    with pytest.raises(UsageError, match="has an export already"):
+        dncx.export(cell, tmp_path / "one", input_size=3)
+    assert dncx.export(cell, tmp_path / "one", input_size=3, force=True) == files
+    cell.initialize_carry = lambda *_: (jnp.ones((1, 5)), jnp.ones((1, 5)))
+    with pytest.raises(UsageError, match="initial state"):
+        dncx.export(cell, tmp_path / "two", input_size=3)
+    assert not (tmp_path / "two").exists()
 
 
 def test_nothing_is_overwritten(tmp_path, capsys):
@@ -254,7 +280,7 @@ def test_a_disk_that_fills(tmp_path, monkeypatch, capsys):
             raise OSError(28, "No space left on device", str(path))
         path.write_bytes(content)
 
-    monkeypatch.setattr(export, "write_whole", full)
+    monkeypatch.setattr(exporting, "write_whole", full)
     assert main(["export", str(run), "--force"]) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert not (run / "export" / "export.json").exists()
@@ -280,7 +306,7 @@ def test_export_refuses(arguments, tmp_path, monkeypatch, capsys):
 
 def test_without_flatbuffers(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    monkeypatch.setattr(exporting, "find_spec", lambda name: None)
     assert main(["export", "memory-reuse"]) == 2
     assert 'pip install "dncx[export]"' in capsys.readouterr().err
     assert not any(tmp_path.iterdir())

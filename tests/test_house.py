@@ -40,6 +40,7 @@ ORDER = [
     "config",
     "dnc",
     "sequence",
+    "stepping",
 ]
 CORE = [name for name in ORDER if not name.startswith("kernels.")]
 LIBRARIES = {"jax", "jaxlib", "flax", "jaxtyping", "numpy"}
@@ -191,7 +192,7 @@ def test_what_help_says_of_a_flag_is_one_line(path):
 
 
 @pytest.mark.parametrize(
-    "module", ["dncx.config", "dncx.dnc", "dncx.sequence", "dncx.networks.ntm"]
+    "module", ["dncx.config", "dncx.dnc", "dncx.sequence", "dncx.stepping", "dncx.networks.ntm"]
 )
 def test_examples_in_docstrings(module):
     imported = __import__(module, fromlist=["_"])
@@ -213,7 +214,7 @@ ROOMS = [
     "runs",
     "reporting",
     "training",
-    "export",
+    "exporting",
     "explore",
     "debugging",
     "cli",

@@ -55,21 +55,30 @@ def train_main(arguments: Sequence[str] | None = None) -> int:
     return _run(lambda: _carry_out(parsing.parse_training(default, given, "train.py")))
 
 
-def task_main(task: Any, arguments: Sequence[str] | None = None) -> int:
+def task_main(
+    task: Any,
+    arguments: Sequence[str] | None = None,
+    *,
+    network: Callable[..., Any] | None = None,
+) -> int:
     """A command line for one custom task: `train`, `eval RUN`, `explore RUN` and so on.
 
     Args:
       task: a class that is a `dncx.tasks.base.Task`: a frozen dataclass whose fields, the flags,
         have defaults, with a class variable `name`.
       arguments: by default those of the process.
+      network: makes a custom network instead of a DNC; called like `dncx.DNC`.
 
     Returns:
       The exit code.
     """
-    return _run(lambda: _main_of_task(task, arguments))
+    return _run(lambda: _main_of_task(task, arguments, network))
 
 
-def _main_of_task(task: Any, arguments: Sequence[str] | None) -> None:
+def _main_of_task(
+    task: Any, arguments: Sequence[str] | None, network: Callable[..., Any] | None
+) -> None:
+    from dncx.networks.custom import custom_network
     from dncx.tasks.base import Bucketed, Objective, Task
     from dncx.tasks.registry import TASKS
 
@@ -89,8 +98,19 @@ def _main_of_task(task: Any, arguments: Sequence[str] | None) -> None:
     # The flags are parsed first and checked afterwards, so that all errors look alike.
     unchecked = {"__post_init__": lambda self: None, "__doc__": task.__doc__}
     settings = dataclasses.dataclass(frozen=True)(type(task.__name__, (task,), unchecked))
-    own = {task.name: presets.settings_of(settings())}
-    _carry_out(parsing.parse(own, _given(arguments), Path(sys.argv[0]).name))
+    own = presets.settings_of(settings())
+    asked = parsing.parse({task.name: own}, _given(arguments), Path(sys.argv[0]).name)
+    if network is not None and not isinstance(asked, Help | RunsSettings):
+        asked = _with_network(asked, custom_network(network).name)
+    _carry_out(asked)
+
+
+def _with_network(asked: Any, name: str) -> Any:
+    """The settings of a command, with a custom network unless the command line names one."""
+    if not isinstance(asked, TrainSettings):
+        return dataclasses.replace(asked, network=asked.network or name)
+    model = dataclasses.replace(asked.model, network=asked.model.network or name)
+    return dataclasses.replace(asked, model=model)
 
 
 def _main(
@@ -201,10 +221,10 @@ def _explore(settings: ExploreSettings[Any]) -> None:
 
 def _export(settings: ExportSettings) -> None:
     _load_jax(settings.compilation_cache, alone=True)
-    from dncx.export import export
+    from dncx.exporting import export_run
 
     with log_shown(_warn):
-        for line in export(settings):
+        for line in export_run(settings):
             print(line, flush=True)
 
 

@@ -1,6 +1,7 @@
 """Replays the non-finite update at which a run stopped."""
 
 import bisect
+import dataclasses
 import math
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from dncx.errors import UsageError
 from dncx.networks.build import make_network
 from dncx.runs import checkpoints
 from dncx.runs.codec import to_plain
-from dncx.runs.directory import task_of
+from dncx.runs.directory import task_of, with_source
 from dncx.runs.manifest import NonFinite
 from dncx.runs.paths import CONFIG, FAILURE
 from dncx.runs.state import DATA, TrainState, stream
@@ -72,7 +73,7 @@ def debug(settings: DebugSettings) -> str:
     Raises:
       UsageError: if there is no such run, or it has no update to replay.
     """
-    case = _load_case(settings.run_dir)
+    case = _load_case(settings.run_dir, settings.network)
     again = _replayed(case)
     seen = (to_plain(norms) for norms in (case.seen, seen_of(again.norms())))
     before, now = ([float(x) for x in jax.tree.leaves(norms)] for norms in seen)
@@ -90,7 +91,7 @@ def debug(settings: DebugSettings) -> str:
     )
 
 
-def _load_case(run_dir: Path) -> Case:
+def _load_case(run_dir: Path, network: str | None) -> Case:
     """The checkpoint that a run wrote when it stopped, and the batch of the update."""
     checkpoint, _ = checkpoints.newest_intact((run_dir / FAILURE).resolve())
     if checkpoint is None or checkpoint.manifest.failure is None:
@@ -104,6 +105,7 @@ def _load_case(run_dir: Path) -> Case:
             f"it{hint}"
         )
     config, seen = checkpoint.manifest.config, checkpoint.manifest.failure
+    config = dataclasses.replace(config, network=with_source(config.network, network, run_dir))
     task = task_of(run_dir, config.task.name, config.task.settings)
     if isinstance(task, Course):
         task = task.at_lesson(checkpoint.manifest.progress.lesson, task.gate.earlier_share)

@@ -78,10 +78,11 @@ def _trace(run: Path, settings: ExploreSettings[Any], changes: dict[str, Any]) -
             num_episodes=settings.num_episodes,
             seed=settings.seed,
             checkpoint=settings.checkpoint,
+            network=settings.network,
             memory_size=settings.memory_size,
             **changes,
         )
-    for name in ("num_episodes", "seed", "memory_size", "checkpoint"):
+    for name in ("num_episodes", "seed", "memory_size", "checkpoint", "network"):
         if getattr(settings, name) != getattr(ExploreSettings, name):
             raise UsageError(f"--{name}: needs a run; {run} contains a fixed set of episodes")
     return load(run)

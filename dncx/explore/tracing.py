@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,7 @@ def trace_run(
     num_episodes: int = 2,
     seed: int = 1,
     checkpoint: int | None = None,
+    network: str | Callable[..., Any] | None = None,
     **changes: Any,
 ) -> Trace:
     """Runs a trained model on fresh episodes of its task and records every step.
@@ -102,7 +103,7 @@ def trace_run(
       run: a run directory, or the name of a model that ships with dncx.
       num_episodes: number of episodes.
       seed: seed of the episodes.
-      checkpoint: see `load_run`.
+      checkpoint, network: see `load_run`.
       **changes: settings of the task, or `memory_size`, that differ from training.
 
     Raises:
@@ -110,16 +111,18 @@ def trace_run(
     """
     if num_episodes < 1:
         raise UsageError(f"num_episodes={num_episodes}: must be at least 1")
-    task, network, config, progress = load_run(run, checkpoint=checkpoint, **changes)
+    loaded = load_run(run, checkpoint=checkpoint, network=network, **changes)
     about = {
         "run": str(run),
-        "iteration": progress.iteration,
+        "iteration": loaded.progress.iteration,
         "seed": seed,
-        "task": {"name": config.task.name, **config.task.settings},
-        "network": to_plain(config.network),
+        "task": {"name": loaded.config.task.name, **loaded.config.task.settings},
+        "network": to_plain(loaded.config.network),
     }
     title = Path(run).resolve().name
-    return trace_task(task, network, num_episodes=num_episodes, seed=seed, title=title, about=about)
+    return trace_task(
+        loaded.task, loaded.network, num_episodes=num_episodes, seed=seed, title=title, about=about
+    )
 
 
 def trace_task(

@@ -2,18 +2,24 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from dncx.checks import as_array, check_features
+from dncx.config import DNCConfig
 from dncx.dnc import DNC
+from dncx.errors import UsageError
 from dncx.initializers import RngSource, fan_in_normal
 from dncx.kernels.choice import Implementation
 from dncx.networks.bidirectional import Bidirectional
 from dncx.networks.config import NetworkConfig
+from dncx.networks.custom import NetworkSource, called
 from dncx.networks.lstm import LSTMNetwork
 from dncx.networks.ntm import neural_turing_machine
+from dncx.parts import RecurrentCell
 
 
 class Embedded(nnx.RNNCellBase):
@@ -48,16 +54,16 @@ class Embedded(nnx.RNNCellBase):
         """One step of the cell on the embedded inputs; errors as those of the cell."""
         if isinstance(inputs, tuple):
             raise TypeError("the state comes first: cell(state, inputs)")
-        inputs = as_array("inputs", inputs)
-        check_features(self, inputs.shape)
-        return self.cell(carry, self.inputs_of_cell(inputs))
+        return self.cell(carry, self.inputs_of_cell(as_array("inputs", inputs)))
 
     def inputs_of_cell(self, inputs: Float[Array, "*batch F"]) -> Float[Array, "*batch E"]:
         """The embedded inputs."""
+        check_features(self, inputs.shape)
         return self.embedding(inputs)
 
 
-Network = DNC | LSTMNetwork | Embedded | Bidirectional
+Network = DNC | LSTMNetwork | Embedded | Bidirectional | RecurrentCell[Any]
+"""A network that can be trained; a custom one is any flax recurrent cell."""
 
 
 def make_network(
@@ -67,11 +73,14 @@ def make_network(
 
     Raises:
       ValueError: if this implementation cannot compute it.
+      UsageError: if a custom network cannot be made.
     """
     features = config.embedding_size or config.input_size
     cell_inputs = features + (config.cell.hidden_size if config.bidirectional else 0)
     sizes = cell_inputs, config.output_size, config.cell
-    if config.kind == "lstm":
+    if config.source is not None:
+        network = _custom(config.source, sizes, rngs, implementation)
+    elif config.kind == "lstm":
         network = LSTMNetwork(*sizes, rngs=rngs)
     elif config.kind == "ntm":
         network = neural_turing_machine(*sizes, rngs=rngs)
@@ -81,6 +90,35 @@ def make_network(
         network = Bidirectional(features, network, config.cell, rngs=rngs)
     if config.embedding_size:
         network = Embedded(config.input_size, config.embedding_size, network, rngs)
+    return network
+
+
+def _custom(
+    source: NetworkSource,
+    sizes: tuple[int, int, DNCConfig],
+    rngs: nnx.Rngs,
+    implementation: Implementation | None,
+) -> Any:
+    """A network of a custom function, whose outputs have the right size."""
+    network = called(source, *sizes, rngs=rngs)
+    if implementation is not None and isinstance(network, DNC):
+        network.access.implementation = implementation
+    inputs = jax.ShapeDtypeStruct((1, sizes[0]), jnp.float32)
+    try:
+        outputs = nnx.eval_shape(
+            lambda network, x: network(network.initialize_carry(x.shape, nnx.Rngs(0)), x)[1],
+            network,
+            inputs,
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"network={source.name}: a step with {sizes[0]} inputs fails: {error}"
+        ) from error
+    if outputs.shape != (1, sizes[1]):
+        raise UsageError(
+            f"network={source.name}: a step must return {sizes[1]} outputs, [1, {sizes[1]}] for a "
+            f"batch of 1; it returned {[*outputs.shape]}"
+        )
     return network
 
 

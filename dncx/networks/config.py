@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from dncx.config import DNCConfig
 from dncx.errors import UsageError
+from dncx.networks.custom import NetworkSource, custom_network
 from dncx.settings.training import ModelSettings
 
 
@@ -13,20 +14,26 @@ class NetworkConfig:
     """Everything that defines a network of the trainer, except its weights.
 
     Attributes:
-      kind: "dnc", or a baseline: "lstm" (no memory) or "ntm".
+      kind: "dnc", a baseline ("lstm", which has no memory, or "ntm"), or "custom".
       input_size: features of a step's inputs.
       output_size: features of a step's outputs.
       embedding_size: size of a learned embedding of the inputs; 0: no embedding.
       bidirectional: whether an LSTM also reads the sequences backwards.
-      cell: sizes and equations. The baselines use the fields that they need.
+      cell: sizes and equations. The baselines and custom networks use the fields that they need.
+      source: the function of a custom network.
     """
 
-    kind: Literal["dnc", "lstm", "ntm"] = "dnc"
+    kind: Literal["dnc", "lstm", "ntm", "custom"] = "dnc"
     input_size: int
     output_size: int
     embedding_size: int = 0
     bidirectional: bool = False
     cell: DNCConfig = dataclasses.field(default_factory=DNCConfig)
+    source: NetworkSource | None = None
+
+    def __post_init__(self) -> None:
+        if (self.kind == "custom") != (self.source is not None):
+            raise ValueError(f"kind={self.kind}: a custom network has a source, others have none")
 
     @property
     def memory_size(self) -> int | None:
@@ -81,11 +88,13 @@ def network_config(settings: ModelSettings, input_size: int, output_size: int) -
         cell = make(**fields)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    source = custom_network(settings.network) if settings.network else None
     return NetworkConfig(
-        kind=settings.model,
+        kind="custom" if source else settings.model,
         input_size=input_size,
         output_size=output_size,
         embedding_size=settings.embedding_size,
         bidirectional=settings.bidirectional,
         cell=cell,
+        source=source,
     )

@@ -145,6 +145,7 @@ def read_config(path: Path) -> RunConfig:
 
 _VOCABULARY = "task.settings.vocabulary_words"
 _FIXED = ("task.name", _VOCABULARY, "updates.num_seeds")
+_SOURCE = ("network.source.file", "network.source.sha256")  # a file may move, and be edited
 
 
 class Changes:
@@ -165,7 +166,7 @@ class Changes:
             if old == new:
                 continue
             section, _, field = name.partition(".")
-            fixed = section == "network" or name in _FIXED
+            fixed = (section == "network" and name not in _SOURCE) or name in _FIXED
             fixed |= name == "updates.seed" and several_seeds
             # These are arrays of the optimiser's state.
             arrays = ("momentum", "weight_average", "weight_decay")
@@ -173,6 +174,8 @@ class Changes:
             lines = self.fixed if fixed else self.free
             if section == "files":
                 lines.append(f"{field}: the content has changed since the checkpoint")
+            elif name == "network.source.sha256":
+                lines.append("network: its file has changed since the checkpoint")
             elif name == _VOCABULARY:
                 lines.append(_other_words(old or [], new or []))
             else:

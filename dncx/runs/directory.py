@@ -14,7 +14,7 @@ earlier-1/, ...      earlier runs in this directory, moved aside
 import dataclasses
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from flax import nnx, traverse_util
 from dncx.errors import UsageError
 from dncx.networks.build import Network, make_network
 from dncx.networks.config import NetworkConfig
+from dncx.networks.custom import custom_network
 from dncx.networks.outputs import first_outputs, without_auxiliary
 from dncx.runs import checkpoints
 from dncx.runs.codec import from_plain, to_plain
@@ -56,7 +57,13 @@ class TrainedRun(NamedTuple):
     progress: Progress  # how far the model is trained
 
 
-def load_run(run_dir: Path | str, *, checkpoint: int | None = None, **changes: Any) -> TrainedRun:
+def load_run(
+    run_dir: Path | str,
+    *,
+    checkpoint: int | None = None,
+    network: str | Callable[..., Any] | None = None,
+    **changes: Any,
+) -> TrainedRun:
     """The task, the trained network, the configuration and the progress of a run.
 
     If the run has not ended, the network is that of its newest checkpoint, and a warning is logged.
@@ -64,6 +71,7 @@ def load_run(run_dir: Path | str, *, checkpoint: int | None = None, **changes: A
     Args:
       run_dir: a run directory, or the name of a model that ships with dncx.
       checkpoint: the iteration of the checkpoint to use instead.
+      network: for a run with a custom network: its FILE.py:FUNCTION, or the function itself.
       **changes: settings of the task, or `memory_size`, that differ from training.
 
     Raises:
@@ -82,7 +90,7 @@ def load_run(run_dir: Path | str, *, checkpoint: int | None = None, **changes: A
     settings = model.summary.task.settings
     arrays, config = read_model(model)
     memory_size = changes.pop("memory_size", None)
-    network_config = config.network
+    network_config = with_source(config.network, network, run_dir)
     if memory_size is not None:
         network_config = _resized(network_config, memory_size)
     task = task_of(run_dir, config.task.name, settings, changes)
@@ -91,8 +99,8 @@ def load_run(run_dir: Path | str, *, checkpoint: int | None = None, **changes: A
     network_config = dataclasses.replace(network_config, output_size=outputs)
     for name in edited_files(config, task):
         _warn_once(f"{name}: the content has changed since {run_dir} was trained")
-    network = nnx.eval_shape(lambda: make_network(network_config, nnx.Rngs(0)))
-    graph, state = nnx.split(network)
+    shapes = nnx.eval_shape(lambda: make_network(network_config, nnx.Rngs(0)))
+    graph, state = nnx.split(shapes)
     arrays = without_auxiliary(arrays, trained_outputs, outputs)
     differences = compare_shapes(flat_shapes(arrays), flat_shapes(nnx.to_pure_dict(state)))
     if differences:
@@ -101,6 +109,24 @@ def load_run(run_dir: Path | str, *, checkpoint: int | None = None, **changes: A
     used = TaskConfig(name=config.task.name, settings=settings | to_plain(changes))
     config = dataclasses.replace(config, task=used, network=network_config)
     return TrainedRun(task, nnx.merge(graph, nested(arrays)), config, model.progress)
+
+
+def with_source(
+    config: NetworkConfig, network: str | Callable[..., Any] | None, run_dir: Path
+) -> NetworkConfig:
+    """The configuration of a run's network, with the custom function that a person names.
+
+    Raises:
+      UsageError: if the network is not custom, or there is no such function.
+    """
+    if network is None:
+        return config
+    if config.source is None:
+        raise UsageError(f"network: {run_dir} has no custom network, but a {config.kind}")
+    source = custom_network(network)
+    if source.sha256 != config.source.sha256:
+        _warn_once(f"{source.name}: the content has changed since {run_dir} was trained")
+    return dataclasses.replace(config, source=source)
 
 
 def read_model(model: TrainedModel) -> tuple[dict[str, Any], RunConfig]:
@@ -185,7 +211,7 @@ def save_model(run_dir: Path, params: Any, progress: Progress, outputs: int | No
     path = run_dir / MODEL
     arrays = {name: np.asarray(array) for name, array in flat(params).items()}
     # safetensors writes the buffer of a view as if it were contiguous.
-    arrays = {n: np.ascontiguousarray(x) for n, x in first_outputs(arrays, outputs).items()}
+    arrays = {n: np.asarray(x, order="C") for n, x in first_outputs(arrays, outputs).items()}
     header = {"progress": msgspec.json.encode(progress).decode()}
     write_whole(path, safetensors.numpy.save(arrays, metadata=header))
     return path

@@ -26,6 +26,8 @@ class EvalSettings(CheckedFields, Generic[TaskT]):
     """A run directory, or the name of a model that ships with dncx."""
     checkpoint: int | None = None
     """Iteration of the checkpoint to use instead of the trained model."""
+    network: str | None = None
+    """Custom network of the run, FILE.py:FUNCTION; this runs the file."""
     num_episodes: int = 1000
     """Number of sequences; a test set is always used completely."""
     memory_size: int | None = None
@@ -69,6 +71,8 @@ class ExploreSettings(CheckedFields, Generic[TaskT]):
     """A run directory, the name of a model that ships with dncx, or a trace.npz."""
     checkpoint: int | None = None
     """Iteration of the checkpoint to use instead of the trained model."""
+    network: str | None = None
+    """Custom network of the run, FILE.py:FUNCTION; this runs the file."""
     num_episodes: int = 2
     """Sequences to show."""
     memory_size: int | None = None
@@ -109,6 +113,8 @@ class ExportSettings(CheckedFields):
     """A run directory, or the name of a model that ships with dncx."""
     checkpoint: int | None = None
     """Iteration of the checkpoint to use instead of the trained model."""
+    network: str | None = None
+    """Custom network of the run, FILE.py:FUNCTION; this runs the file."""
     memory_size: int | None = None
     """Number of memory slots; by default that of the run."""
     out: Path | None = None
@@ -128,6 +134,8 @@ class DebugSettings(CheckedFields):
 
     run_dir: Annotated[Path, POSITIONAL]
     """The run that stopped."""
+    network: str | None = None
+    """Custom network of the run, FILE.py:FUNCTION; this runs the file."""
     compilation_cache: bool = True
     """Keep compiled programs in ~/.cache/dncx."""
 

@@ -26,6 +26,8 @@ class ModelSettings(CheckedFields):
 
     model: Literal["dnc", "lstm", "ntm"] = "dnc"
     """The DNC or a baseline of the paper."""
+    network: str | None = None
+    """A custom network: FILE.py:FUNCTION."""
     memory_size: int = 16
     """Number of memory slots."""
     word_size: int = 16
@@ -37,7 +39,7 @@ class ModelSettings(CheckedFields):
     hidden_size: int = 64
     """Width of a controller layer."""
     num_layers: int = 1
-    """Number of controller layers; controller=lstm has one."""
+    """Controller layers; controller=lstm has one."""
     controller: Literal["default", "lstm", "deep_lstm", "feedforward"] = "default"
     """Kind of controller; default is lstm, or deep_lstm with equations=nature."""
     equations: Equations = "deepmind"
@@ -49,7 +51,7 @@ class ModelSettings(CheckedFields):
     embedding_size: int = 0
     """Size of a learned embedding of the inputs; 0: none."""
     bidirectional: bool = False
-    """Add an LSTM that reads the sequence backwards."""
+    """Add an LSTM that reads backwards."""
     controller_dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the controller's products."""
     controller_norm: bool = False

@@ -55,6 +55,8 @@ def unused_flags(settings: Any, kind: str | None = None) -> Mapping[str, str]:
 
 def _in_training(settings: TrainSettings[Any]) -> dict[str, str]:
     model, found = settings.model, {}
+    if model.network:
+        found["model"] = "the custom network replaces it"
     if model.model == "lstm":
         reason = "model=lstm has no memory"
         found |= dict.fromkeys((*_MEMORY, *_VARIANTS), reason)

@@ -126,7 +126,9 @@ def _measure(settings: EvalSettings[Any], swept: dict[str, Any]) -> Measurement:
         bounds = [f"min_{name}", f"max_{name}"]
         names = [name] if name in changes or name == "memory_size" else bounds
         changes |= dict.fromkeys(names, value)
-    run = load_run(settings.run_dir, checkpoint=settings.checkpoint, **changes)
+    run = load_run(
+        settings.run_dir, checkpoint=settings.checkpoint, network=settings.network, **changes
+    )
     measured = Measurement(
         swept=swept,
         task={"name": run.config.task.name, **run.config.task.settings},

@@ -14,6 +14,7 @@ from flax import nnx
 from dncx.errors import TrainingError, UsageError
 from dncx.networks.build import small_memory_warning
 from dncx.networks.config import network_config
+from dncx.networks.custom import custom_network
 from dncx.reporting.console import Reporter
 from dncx.reporting.logs import log_shown
 from dncx.reporting.reports import Logger, Reports
@@ -49,6 +50,7 @@ def train(
     settings: TrainSettings[Any],
     loggers: Sequence[Logger] = (),
     picture: Picture | None = None,
+    network: Callable[..., Any] | None = None,
 ) -> Path:
     """Trains with the given settings and writes a run directory (runs/directory.py).
 
@@ -57,6 +59,7 @@ def train(
       loggers: functions that are called with each line of metrics.jsonl, a dictionary.
       picture: called at ten of the reports, after the loggers, with the task, the network and the
         iteration; for example `TensorBoard.picture`.
+      network: makes a custom network; called like `dncx.DNC`. It replaces `settings.model.network`.
 
     Returns:
       The run directory.
@@ -79,7 +82,10 @@ def train(
     processes.agree(settings)
     run, task = settings.run, make_task(settings.task_name, settings.task)
     settings = dataclasses.replace(settings, task=resolved(settings.task, task))
-    network = network_config(settings.model, task.input_size, task.output_size)
+    if network is not None:
+        model = dataclasses.replace(settings.model, network=custom_network(network).name)
+        settings = dataclasses.replace(settings, model=model)
+    described = network_config(settings.model, task.input_size, task.output_size)
     check_task(settings, task)
     directory.check_run_dir(run.run_dir)
     check_folder(run.checkpoints, "checkpoint_dir")
@@ -97,7 +103,7 @@ def train(
         processes.losses_reported(lambda: checkpoints.last_saved(run.checkpoints)),
     ):
         processes.on_primary(lambda: locks.take(own_folders(run)))
-        start = prepare(settings, task, network)
+        start = prepare(settings, task, described)
         for path, reason in start.corrupt.items():
             reporter.say(f"skipping the checkpoint {path}: {reason}")
         trained = population.trained_iterations(start.config.id)

@@ -46,7 +46,7 @@ def typed(flag):
     """Words that give a flag another value than its default."""
     if flag.kind is bool:
         return [f"--{'no_' if flag.default else ''}{flag.name}"]
-    if flag.name in ("preset", "show_errors", "auxiliary_word", "checkpoint"):
+    if flag.name in ("preset", "show_errors", "auxiliary_word", "checkpoint", "network"):
         return []  # tried below or elsewhere; refused without another option
     value = next((choice for choice in flag.choices if choice != flag.default), "7")
     return [f"--{flag.name}", value]

@@ -246,7 +246,7 @@ def test_public_names_load_at_once(name):
 
 
 def test_packages_load_alike():
-    """Each folder and `dncx.export`, without an import of its own."""
+    """Each folder, without an import of its own."""
     root = Path(dncx.__file__).parent
     folders = {path.parent.name for path in root.glob("*/__init__.py")}
-    assert folders | {"export"} == set(dncx._PACKAGES)
+    assert folders == set(dncx._PACKAGES)

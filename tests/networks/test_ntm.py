@@ -13,7 +13,7 @@ from flax import nnx
 
 from dncx import DNC, DNCConfig, unroll
 from dncx.cli.main import main
-from dncx.export import export_programs
+from dncx.exporting import export_programs
 from dncx.networks import ntm
 from dncx.networks.ntm import NTMAccess, neural_turing_machine
 from dncx.runs import directory as runs
@@ -226,7 +226,7 @@ def test_it_is_listed_exported_and_not_explored(trained, capsys):
     assert isinstance(network.access, NTMAccess)
     config.update("jaxtyping_disable", True)  # sizes without a number
     try:
-        programs = export_programs(network)
+        programs = export_programs(network, 4)
     finally:
         config.update("jaxtyping_disable", False)
     inputs = jax.random.normal(jax.random.key(0), (2, 5, 4))

@@ -352,8 +352,8 @@ def debug_changed(monkeypatch, capsys):
     def run(run_dir, **changes):
         load = debugging._load_case
 
-        def changed(path):
-            case = load(path)
+        def changed(*place):
+            case = load(*place)
             new = {name: change(getattr(case, name)) for name, change in changes.items()}
             return case._replace(**new)
 

@@ -54,6 +54,6 @@ class BabiSettings:
     auxiliary_loss: float = 0.0
     """Weight of also predicting a word of the story at every step; 0: off."""
     auxiliary_word: AuxiliaryWord = "next"
-    """The word that it predicts: the next one, or the present one."""
+    """The word that it predicts."""
     num_buckets: int = 8
     """Number of padded lengths of stories; each is compiled once."""

@@ -35,6 +35,7 @@ from dncx.runs.files import check_folder, write_whole
 from dncx.runs.paths import CONFIG
 from dncx.sequence import unroll
 from dncx.settings.commands import ExportSettings
+from dncx.settings.paths import as_path
 
 FORMAT = "dncx-export-1"
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -43,55 +44,93 @@ _FILES = {"sequence": "sequence.jax_export", "step": "step.jax_export"}
 _INPUTS = {"sequence": ["inputs", "lengths"], "step": ["inputs"]}
 
 
-def export(settings: ExportSettings) -> Iterator[str]:
+def export(
+    network: Network, folder: Path | str, *, input_size: int | None = None, force: bool = False
+) -> list[Path]:
+    """Writes the programs of a network and export.json.
+
+    Args:
+      network: a recurrent cell, or a network with layers before its cell.
+      folder: the folder for the files.
+      input_size: features of a step's inputs; by default `network.input_size`.
+      force: whether to replace an earlier export.
+
+    Returns:
+      The files.
+
+    Raises:
+      UsageError: if the folder contains an export already, the network has no single steps, or its
+        initial state is not zero; nothing is written then.
+
+    Example:
+      >>> cell = dncx.DNC(6, 5, rngs=nnx.Rngs(0))
+      >>> dncx.export(cell, "programs")
+    """
+    folder = as_path(folder)
+    _check_folder(folder, force)
+    size = network_input_size(network) if input_size is None else input_size
+    return list(_written(folder, network, size, {}))
+
+
+def export_run(settings: ExportSettings) -> Iterator[str]:
     """Writes the programs of a run and export.json; yields a line of text for each file.
 
     Raises:
-      UsageError: if there is no such run, or an export already exists; nothing is written then.
+      UsageError: if there is no such run, or see `export`; nothing is written then.
     """
-    run, out = settings.run_dir, _folder(settings)
-    if find_spec("flatbuffers") is None:
-        raise UsageError('export needs flatbuffers: pip install "dncx[export]"')
+    run = settings.run_dir
+    own = (run / CONFIG).exists()
+    out = settings.out or (run / "export" if own else Path("export") / run.name)
+    _check_folder(out, settings.force)
     changes = {} if settings.memory_size is None else {"memory_size": settings.memory_size}
-    _, network, config, progress = load_run(run, checkpoint=settings.checkpoint, **changes)
-    if config.network.bidirectional:
-        raise UsageError(
-            f"{run} is bidirectional: it needs complete sequences, so it has no step to export"
-        )
-    programs = export_programs(network)
+    loaded = load_run(run, checkpoint=settings.checkpoint, network=settings.network, **changes)
+    config = loaded.config
+    about = {
+        "run": {"name": run.resolve().name, "id": config.id},
+        "progress": to_plain(loaded.progress),
+        "task": to_plain(config.task),
+        "network": to_plain(config.network),
+    }
+    for path in _written(out, loaded.network, config.network.input_size, about):
+        yield f"{path}: {path.stat().st_size:,} bytes"
+
+
+def _written(
+    folder: Path, network: Network, input_size: int, about: dict[str, Any]
+) -> Iterator[Path]:
+    """Makes the programs, then writes all files."""
+    programs = export_programs(network, input_size)
     files = {_FILES[name]: bytes(program.serialize()) for name, program in programs.items()}
     about = {
         "format": FORMAT,
-        "run": {"name": run.resolve().name, "id": config.id},
-        "progress": to_plain(progress),
-        "task": to_plain(config.task),
-        "network": to_plain(config.network),
+        **about,
         "made_with": {"dncx": __version__, "jax": jax.__version__},
         "platforms": list(PLATFORMS),
-        **_interface(network, programs),
+        **_interface(_first_state(network, 1, input_size), programs),
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
-    out.mkdir(parents=True, exist_ok=True)
-    (out / ABOUT).unlink(missing_ok=True)  # it would not describe the new programs
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ABOUT).unlink(missing_ok=True)  # it would not describe the new programs
     for name, content in (files | {ABOUT: (json.dumps(about, indent=2) + "\n").encode()}).items():
-        write_whole(out / name, content)
-        yield f"{out / name}: {len(content):,} bytes"
+        write_whole(folder / name, content)
+        yield folder / name
 
 
-def export_programs(network: Network) -> dict[str, jax_export.Exported]:
+def export_programs(network: Network, input_size: int) -> dict[str, jax_export.Exported]:
     """The programs of a network, "sequence" and "step", for batches of any size from 1 on.
 
     sequence(state, inputs [b, t, F], lengths [b]) and step(state, inputs [b, F]) return the new
     state and the outputs. A state is the list of the arrays of the cell's state, in their order;
     the initial state is all zeros. Lengths are as in `dncx.unroll`; a length above t counts as t.
     """
+    _check_network(network, input_size)
     network = nnx.clone(network)
     cell = cell_of(network)
     if isinstance(cell, DNC):
         cell.access.implementation = "plain"
     # Made together: a name stands for the same size only within one call.
     batch, time = jax_export.symbolic_shape("b, t")
-    first, tree = jax.tree.flatten(_first_state(cell, batch))
+    first, tree = jax.tree.flatten(_first_state(network, batch, input_size))
     graph, params = nnx.split(network)
 
     def sequence(state: list[Array], inputs: Array, lengths: Array) -> tuple[list[Array], Array]:
@@ -108,10 +147,9 @@ def export_programs(network: Network) -> dict[str, jax_export.Exported]:
         with _without_paths():
             return jax_export.export(jax.jit(function), platforms=PLATFORMS)(first, *arrays)
 
-    features = network.input_size
-    inputs = jax.ShapeDtypeStruct((batch, time, features), jnp.float32)
+    inputs = jax.ShapeDtypeStruct((batch, time, input_size), jnp.float32)
     lengths = jax.ShapeDtypeStruct((batch,), jnp.int32)
-    step_inputs = jax.ShapeDtypeStruct((batch, features), jnp.float32)
+    step_inputs = jax.ShapeDtypeStruct((batch, input_size), jnp.float32)
     return {"sequence": exported(sequence, inputs, lengths), "step": exported(step, step_inputs)}
 
 
@@ -127,31 +165,50 @@ def _without_paths() -> Iterator[None]:
         jax.config.update(name, before)
 
 
-def _first_state(cell: Any, batch: Any) -> Any:
-    """Shapes and dtypes of the initial state."""
-    return jax.eval_shape(lambda: cell.initialize_carry((batch, cell.input_size)))
-
-
-def _folder(settings: ExportSettings) -> Path:
-    """The folder for the files.
+def network_input_size(network: Network) -> int:
+    """The features of a step's inputs.
 
     Raises:
-      UsageError: if it contains an earlier export and --force is not given.
+      UsageError: if the network does not know them.
     """
-    run = settings.run_dir
-    own = (run / CONFIG).exists()
-    out = settings.out or (run / "export" if own else Path("export") / run.name)
-    check_folder(out, "out")
-    if not settings.force and any((out / name).exists() for name in [ABOUT, *_FILES.values()]):
+    size = getattr(network, "input_size", None)
+    if not isinstance(size, int):
+        raise UsageError(f"a {type(network).__name__} has no input_size: pass input_size=...")
+    return size
+
+
+def _check_network(network: Network, input_size: int) -> None:
+    """Refuses a network that the programs cannot describe."""
+    if find_spec("flatbuffers") is None:
+        raise UsageError('export needs flatbuffers: pip install "dncx[export]"')
+    if not getattr(network, "step_by_step", True):
         raise UsageError(
-            f"--out: {out} has an export already; --force replaces it, --out=OTHER writes elsewhere"
+            f"a {type(network).__name__} needs complete sequences, so it has no step to export"
         )
-    return out
+    first = network.initialize_carry((1, input_size), nnx.Rngs(0))
+    if any(jnp.any(x != 0) for x in jax.tree.leaves(first)):
+        name = type(cell_of(network)).__name__
+        raise UsageError(f"the initial state of a {name} is not zero, so it cannot be exported")
 
 
-def _interface(network: Network, programs: dict[str, jax_export.Exported]) -> dict[str, Any]:
+def _first_state(network: Network, batch: Any, input_size: int) -> Any:
+    """Shapes and dtypes of the initial state."""
+    return jax.eval_shape(lambda: network.initialize_carry((batch, input_size), nnx.Rngs(0)))
+
+
+def _check_folder(folder: Path, force: bool) -> None:
+    """Refuses a folder that cannot be written, or has an export that may not be replaced."""
+    check_folder(folder, "out")
+    if not force and any((folder / name).exists() for name in [ABOUT, *_FILES.values()]):
+        raise UsageError(
+            f"--out: {folder} has an export already; --force replaces it, --out=OTHER writes "
+            "elsewhere"
+        )
+
+
+def _interface(first: Any, programs: dict[str, jax_export.Exported]) -> dict[str, Any]:
     """Inputs and outputs of the programs, by name."""
-    paths = jax.tree_util.tree_leaves_with_path(_first_state(cell_of(network), 1))
+    paths = jax.tree_util.tree_leaves_with_path(first)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
     size = len(names)
     return {
