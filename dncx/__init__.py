@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from dncx.sequence import unroll as unroll
     from dncx.sequence import unroll_with_trace as unroll_with_trace
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PACKAGES = (
     "cli", "debugging", "explore", "export", "interop", "kernels", "networks", "reporting", "runs",
