@@ -3,16 +3,18 @@
 # make lint:  style and types
 # make benchmarks: set up and measure all that docs/performance.md shows (ARGS="step_time" one)
 # make docs: set up and build the documentation site in docs/_build/html
+# make dist: build and check the files of a release in dist/
 # PYTHON chooses the interpreter, VENV the folder of the virtual environment.
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
+DIST := $(VENV)-dist/bin
 # Containers often turn off Python's bytecode files, which speed up the many starts of Python here.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: train test lint benchmarks docs clean
+.PHONY: train test lint benchmarks docs dist clean
 
 # After Ctrl-C the run is saved (exit code 130), which is no error; the trap lets the shell see it.
 train: $(VENV)/.ready
@@ -36,6 +38,11 @@ docs: $(VENV)/.ready-docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet \
 	  --fresh-env --write-all -d docs/_build/doctrees $(ARGS) docs docs/_build/html
 	@echo "the site is docs/_build/html/index.html"
+
+dist: $(VENV)-dist/.ready
+	rm -rf dist
+	$(DIST)/python -m build --installer uv
+	$(DIST)/twine check --strict dist/*
 
 $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
@@ -67,5 +74,13 @@ $(VENV)/.ready-docs: $(VENV)/.ready
 	@$(BIN)/python -m pip install --quiet --group docs
 	@touch $@
 
+# Separate from the other tools, so that it needs neither JAX nor dncx.
+$(VENV)-dist/.ready: pyproject.toml
+	@echo "installing what a release needs, once: about 20 s"
+	@$(PYTHON) -m venv $(VENV)-dist
+	@$(DIST)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@$(DIST)/python -m pip install --quiet --group dist
+	@touch $@
+
 clean:
-	rm -rf $(VENV) docs/_build .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-dist dist docs/_build .pytest_cache .ruff_cache

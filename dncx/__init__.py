@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from dncx.sequence import unroll_with_trace as unroll_with_trace
     from dncx.stepping import Stepper as Stepper
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PACKAGES = (
     "cli", "debugging", "explore", "interop", "kernels", "networks", "reporting", "runs",
