@@ -10,8 +10,9 @@ It converts models with LSTMs and one layer (`num_layers`) of any number of hidd
 equations differ from the paper's in several points, which docs/moving-models.md lists.
 """
 
+import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,31 +84,11 @@ def from_state_dict(
     Raises:
       ValueError: if the model is of another kind, or cell_size does not fit.
     """
-    arrays = {name: np.asarray(value, np.float32) for name, value in state_dict.items()}
-    num_layers = sum(".weight_ih_l" in name for name in arrays)
-    fused = any("interface_weights" in name for name in arrays)
-    memory = "rnn_layer_memory_" + ("shared" if any("shared" in n for n in arrays) else "0")
-    parts = ["interface_weights"] if fused else [f"{part}_transform" for part in PARTS]
-    recurrent = [
-        [
-            f"lstm_layer_0.{kind}_l{layer}"
-            for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        ]
-        for layer in range(max(num_layers, 1))
-    ]
-    kinds = ("weight", "bias")
-    wanted = {name for names in recurrent for name in names} | {
-        f"{name}.{kind}" for name in ("output", *(f"{memory}.{x}" for x in parts)) for kind in kinds
-    }
-    if different := wanted ^ arrays.keys():
-        raise ValueError(
-            "not a pytorch-dnc model with an LSTM and num_layers=1; missing or unknown: "
-            + ", ".join(sorted(different))
-        )
-
-    input_size, features = arrays["output.weight"].shape  # it has as many outputs as inputs
-    hidden_size = arrays[recurrent[0][1]].shape[1]
+    layers, interface, output = _weights(state_dict)
+    input_size, features = output[0].shape  # a model has as many outputs as inputs
+    hidden_size = layers[0][1].shape[1]
     heads = (features - hidden_size) // cell_size
+    words = heads * cell_size
     rngs = nnx.Rngs(0)
     access = TanhAccess(
         hidden_size,
@@ -118,24 +99,56 @@ def from_state_dict(
         freeness=dncx.Freeness(nr_cells, write_gradient=True),
         rngs=rngs,
     )
-    interface = [
-        np.concatenate([arrays[f"{memory}.{part}.{kind}"] for part in parts]) for kind in kinds
-    ]
-    found, needed = len(interface[1]), access.interface_linear.out_features
-    if heads * cell_size != features - hidden_size or found != needed:
+    if features != hidden_size + words or len(interface[1]) != access.interface_linear.out_features:
         raise ValueError(f"cell_size={cell_size}: does not fit the sizes of the weights")
-
-    controller = StackedLSTM(input_size + heads * cell_size, hidden_size, num_layers, rngs=rngs)
+    controller = StackedLSTM(input_size + words, hidden_size, len(layers), rngs=rngs)
     config = dncx.DNCConfig(clip_value=None)
     cell = dncx.DNC(input_size, input_size, config, controller=controller, access=access, rngs=rngs)
-    for layer, names in zip(controller.layers, recurrent, strict=True):
-        from_inputs, from_hidden, *biases = (arrays[name] for name in names)
-        if not stepped and layer is controller.layers[0]:
-            from_inputs = from_inputs * (np.arange(from_inputs.shape[1]) < input_size)
+    if not stepped:
+        layers[0][0][:, input_size:] = 0
+    for layer, (from_inputs, from_hidden, *biases) in zip(controller.layers, layers, strict=True):
         _set(layer.gates, _gates(np.hstack([from_inputs, from_hidden])), _gates(sum(biases)))
     _set(access.interface_linear, *interface)
-    _set(cell.output_linear, arrays["output.weight"], arrays["output.bias"])
+    _set(cell.output_linear, *output)
     return cell
+
+
+class _Weights(NamedTuple):
+    layers: list[list[np.ndarray]]  # of each LSTM: weight_ih, weight_hh, bias_ih, bias_hh
+    interface: list[np.ndarray]  # weight, bias
+    output: list[np.ndarray]  # weight, bias
+
+
+def _weights(state_dict: Mapping[str, Any]) -> _Weights:
+    """The arrays of a model; refuses models that lack one, or have others."""
+    arrays = {name: np.array(value, np.float32) for name, value in state_dict.items()}
+    memory = "shared" if any("memory_shared" in name for name in arrays) else "0"
+    fused = any("interface_weights" in name for name in arrays)
+    parts = ["interface_weights"] if fused else [f"{part}_transform" for part in PARTS]
+    lstms = [
+        [
+            f"lstm_layer_0.{kind}_{side}_l{number}"
+            for kind in ("weight", "bias")
+            for side in ("ih", "hh")
+        ]
+        for number in range(max(1, sum(".weight_ih_l" in name for name in arrays)))
+    ]
+    interface = [
+        [f"rnn_layer_memory_{memory}.{part}.{kind}" for part in parts]
+        for kind in ("weight", "bias")
+    ]
+    output = ["output.weight", "output.bias"]
+    wanted = {*output, *itertools.chain(*lstms, *interface)}
+    if different := sorted(wanted ^ arrays.keys()):
+        raise ValueError(
+            "not a pytorch-dnc model with an LSTM and num_layers=1; missing or unknown: "
+            + ", ".join(different)
+        )
+    return _Weights(
+        layers=[[arrays[name] for name in names] for names in lstms],
+        interface=[np.concatenate([arrays[name] for name in names]) for names in interface],
+        output=[arrays[name] for name in output],
+    )
 
 
 def _gates(rows: Any) -> np.ndarray:
@@ -144,6 +157,6 @@ def _gates(rows: Any) -> np.ndarray:
     return np.concatenate([i, g, f, o])
 
 
-def _set(linear: nnx.Linear, weight: np.ndarray, bias: np.ndarray) -> None:
+def _set(linear: Any, weight: np.ndarray, bias: np.ndarray) -> None:
     linear.kernel[...] = jnp.asarray(weight.T, jnp.float32)
     linear.bias[...] = jnp.asarray(bias, jnp.float32)
