@@ -100,6 +100,7 @@ class DNC(nn.Module):
 
     def __init__(self, input_size: int, output_size: int, options: Options | None = None):
         super().__init__()
+        self.input_size, self.output_size = input_size, output_size
         self.options = options = options or Options()
         words, hidden = options.num_read_heads * options.word_size, options.hidden_size
         features = input_size + words
