@@ -50,11 +50,11 @@ def _torch_call(size: Size, inputs: jax.Array, ours: Callable[[], Any]) -> Calla
     try:
         import torch  # pyright: ignore[reportMissingImports]
 
-        from benchmarks.pytorch_dnc import PyTorchDNC
+        from benchmarks.pytorch_dnc import pytorch_dnc
     except ImportError:
         return None
     device = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
-    model = PyTorchDNC(make_cell(size, "plain")).to(device)
+    model = pytorch_dnc(size, make_cell(size, "plain")).to(device)
     x = torch.from_numpy(np.array(inputs)).to(device)
 
     def call() -> Any:
@@ -69,7 +69,7 @@ def _torch_call(size: Size, inputs: jax.Array, ours: Callable[[], Any]) -> Calla
     loss, gradient = ours()
     np.testing.assert_allclose(float(call()), float(loss), rtol=1e-4)
     mine = np.asarray(gradient["access"]["interface_linear"]["kernel"])
-    grad = model.interface.weight.grad
+    grad = model.interface_linear.weight.grad
     assert grad is not None
     difference = np.abs(mine - grad.T.cpu().numpy()).max()
     if not difference <= 1e-3 * np.abs(mine).max():

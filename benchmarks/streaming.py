@@ -108,15 +108,15 @@ def _torch(size: Size, inputs: np.ndarray) -> dict[str, Callable[[], Any]]:
     try:
         import torch  # pyright: ignore[reportMissingImports]
 
-        from benchmarks.pytorch_dnc import PyTorchDNC
+        from benchmarks.pytorch_dnc import pytorch_dnc
     except ImportError:
         return {}
-    model, xs = PyTorchDNC(make_cell(size, "plain")), torch.from_numpy(inputs)
+    model, xs = pytorch_dnc(size, make_cell(size, "plain")), torch.from_numpy(inputs)
 
     def call() -> Any:
         outputs = []
         with torch.inference_mode():
-            state = model.start(1)
+            state = model.initial_state(1)
             for x in xs:
                 y, state = model.step(x, state)
                 outputs.append(y.numpy())

@@ -127,6 +127,7 @@ NOT_RUN = {
     "make": "tests/cli/test_cli.py and .ci/run",
     "tests.faults": "tests/training/test_survival.py",
     "benchmarks": ".ci/run",
+    "examples/in_pytorch.py": "tests/test_in_pytorch.py",
     "--coordinator_address": "tests/training/test_processes.py",
     "long_runs.py": "takes five minutes at any size",
     "derive_underground.py": "needs a download",

@@ -1,5 +1,8 @@
 """The variables of google-deepmind/dnc, as TensorFlow lists them: what is read, what is named."""
 
+import re
+from pathlib import Path
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -174,3 +177,10 @@ def test_float64_variables_need_float64(variables):
 def test_a_cell_with_other_equations_has_no_variables_of_the_original(config):
     with pytest.raises(ValueError, match="original's parts"):
         to_variables(DNC(3, 2, config, rngs=nnx.Rngs(0)))
+
+
+def test_the_page_prints_what_it_says(capsys):
+    page = (Path(__file__).parents[2] / "docs" / "moving-models.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    exec(code, {})
+    assert capsys.readouterr().out == re.findall(r"# (\(.*\)\n)", code)[0]
