@@ -349,7 +349,7 @@ def compare(run: Path | str, episodes: int = 16) -> Comparison:
     from flax import nnx
 
     import dncx
-    from dncx.runs.directory import load_run
+    from dncx import load_run
     from dncx.runs.paths import find_run
 
     model, trained = load(find_run(Path(run))), load_run(run)
