@@ -213,6 +213,7 @@ ROOMS = [
     "runs",
     "reporting",
     "training",
+    "sharing",
     "export",
     "explore",
     "debugging",

@@ -19,6 +19,7 @@ from dncx.explore.record import EpisodeTrace, Trace
 from dncx.networks.build import cell_and_inputs, cell_of
 from dncx.runs.codec import to_plain
 from dncx.runs.directory import load_run
+from dncx.runs.hub import spelled
 from dncx.runs.state import EVALUATION, stream
 from dncx.sequence import unroll_with_trace
 from dncx.tasks.base import Describable, Episode, Interactive, Words
@@ -92,7 +93,7 @@ def trace_run(run: Path | str, *, num_episodes: int = 2, seed: int = 1, **change
     """Runs a trained model on fresh episodes of its task and records every step.
 
     Args:
-      run: a run directory, or the name of a model that ships with dncx.
+      run: a run directory, the name of a model that ships with dncx, or `hf://owner/name`.
       num_episodes: number of episodes.
       seed: seed of the episodes.
       **changes: settings of the task, or `memory_size`, that differ from training.
@@ -104,7 +105,7 @@ def trace_run(run: Path | str, *, num_episodes: int = 2, seed: int = 1, **change
         raise UsageError(f"num_episodes={num_episodes}: must be at least 1")
     task, network, config = load_run(run, **changes)
     about = {
-        "run": str(run),
+        "run": spelled(run),
         "seed": seed,
         "task": {"name": config.task.name, **config.task.settings},
         "network": to_plain(config.network),

@@ -54,7 +54,8 @@ def load_run(run_dir: Path | str, **changes: Any) -> TrainedRun:
     """The task, the trained network and the configuration of a run.
 
     Args:
-      run_dir: a run directory, or the name of a model that ships with dncx.
+      run_dir: a run directory, the name of a model that ships with dncx, or `hf://owner/name`, a
+        model on the Hugging Face hub (`hf://owner/name@revision`).
       **changes: settings of the task, or `memory_size`, that differ from training.
 
     Raises:
