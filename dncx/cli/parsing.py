@@ -7,6 +7,7 @@ settings then parse the values (dncx/settings/flags.py). No JAX here.
 
 import argparse
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -176,10 +177,11 @@ def _parse_about_run(kind: Any, tasks: Tasks, arguments: Sequence[str], program:
         models = "" if kind is DebugSettings else f", or a model: {one_of(shipped_models())}"
         raise UsageError(f"name a run, as in {program} {helping.EXAMPLE_RUN}{models}")
     given = {run_flag.name: place}
-    for number, flag in enumerate(others, start=1):
-        if number == len(line.words) and not line.help:
+    for flag, word in itertools.zip_longest(others, line.words[1:]):
+        if word is not None:
+            given[flag.name] = flag.read([word])
+        elif not line.help:
             raise UsageError(f"name {flag.name.upper()} after the run: {flag.help}")
-        given |= {flag.name: flag.read([word]) for word in line.words[number : number + 1]}
     settings, network = dataclasses.replace(unknown, **given), None
     if kind in _OF_A_TASK and place.suffix != ".npz":
         summary = read_finished(find_run(place))

@@ -61,25 +61,29 @@ def spelled(run: Path | str) -> str:
 
 
 @functools.cache  # one process uses one revision, and asks the hub once
-def fetch(run: Path, files: tuple[str, ...]) -> Path:
+def fetch(run: Path, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> Path:
     """The folder with the files of a model on the hub, downloaded if they are not in the cache.
 
     Args:
       run: the name of the model.
-      files: the names of the files; no others are downloaded.
+      needed: the names of the files that it must have.
+      optional: the names of further files; no others are downloaded.
 
     Raises:
-      UsageError: if the name has another form, there is no such model or revision, or the files are
-        not in the cache and the hub cannot be reached.
+      UsageError: if the name has another form, there is no such model or revision, it lacks a
+        needed file, or the files are not in the cache and the hub cannot be reached.
     """
     name = hub_name(spelled(run))
     with calls_to_hub(name) as library:
         folder = library.snapshot_download(
             name.repo,
             revision=name.revision,
-            allow_patterns=[*files],
+            allow_patterns=[*needed, *optional],
             library_name="dncx",
         )
+    for file in needed:
+        if not Path(folder, file).is_file():
+            raise UsageError(f"{name} is not a model of dncx: it has no {file}")
     return Path(folder)
 
 

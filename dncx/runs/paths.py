@@ -28,7 +28,7 @@ def find_run(run: Path) -> Path:
       UsageError: if the system refuses the name or the access, or the hub has no such model.
     """
     if hub.is_on_hub(run):
-        return hub.fetch(run, (CONFIG, MODEL, CARD))
+        return hub.fetch(run, (CONFIG, MODEL), (CARD,))
     shipped = SHIPPED / run
     try:
         # A folder that only has the name of a model, like the output of `explore`, is not a run.

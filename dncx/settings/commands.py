@@ -65,7 +65,7 @@ class ExploreSettings(CheckedFields, Generic[TaskT]):
     """
 
     run_dir: Annotated[Path, POSITIONAL] = Path("traversal")
-    """A run directory, the name of a model that ships with dncx, hf://OWNER/NAME, or a trace.npz."""
+    """A run directory, the name of a model that ships with dncx, hf://OWNER/NAME, or trace.npz."""
     num_episodes: int = 2
     """Sequences to show."""
     memory_size: int | None = None

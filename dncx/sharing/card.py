@@ -303,14 +303,9 @@ def _network(model: Model) -> Iterator[tuple[str, object]]:
     yield "kind", network["kind"]
     yield "parameters", f"{model.num_parameters:,}"
     yield from ((name, network[name]) for name in ("input_size", "output_size"))
-    if network["kind"] == "lstm":
-        sizes = ["hidden_size", "num_layers"]
-    else:
-        sizes = [*_SIZES]
+    sizes = ("hidden_size", "num_layers") if network["kind"] == "lstm" else _SIZES
     yield from ((name, cell[name]) for name in sizes)
-    yield from (
-        (name, network[name]) for name in ("embedding_size", "bidirectional") if network[name]
-    )
+    yield from ((n, network[n]) for n in ("embedding_size", "bidirectional") if network[n])
     if network["kind"] == "dnc":
         others = [n for n in cell if n not in _SIZES and cell[n] != usual[n]]
         yield from ((name, cell[name]) for name in others)
