@@ -133,6 +133,7 @@ NOT_RUN = {
     "tests.faults": "tests/training/test_survival.py",
     "benchmarks": ".ci/run",
     "--coordinator_address": "tests/training/test_processes.py",
+    "loggers.py": "tests/test_loggers.py",
     "long_runs.py": "takes five minutes at any size",
     "derive_underground.py": "needs a download",
 }
