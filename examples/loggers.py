@@ -55,9 +55,7 @@ TRACKERS = {"tensorboard": with_tensorboard, "wandb": with_wandb, "mlflow": with
 
 
 def main(tracker, iterations="2000"):
-    run = RunSettings(
-        run_dir=Path(f"runs/with-{tracker}"), num_training_iterations=int(iterations)
-    )
+    run = RunSettings(run_dir=Path(f"runs/with-{tracker}"), num_training_iterations=int(iterations))
     optimizer = OptimizerSettings(learning_rate=1e-3)
     TRACKERS[tracker](TrainSettings(task=RepeatCopySettings(), optimizer=optimizer, run=run))
 

@@ -59,7 +59,9 @@ def test_facts_of_a_run(run):
     assert found["sequences seen"] == ["8"]
     assert found["seed"] == ["3"]
     last = json.loads((run / METRICS).read_text().splitlines()[-1])
-    assert found["loss in the last report"] == [f"{last['loss']:.4g} bits per sequence (iteration 4)"]
+    assert found["loss in the last report"] == [
+        f"{last['loss']:.4g} bits per sequence (iteration 4)"
+    ]
     assert "minutes of updates" in found
 
 
