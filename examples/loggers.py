@@ -30,7 +30,7 @@ def with_tensorboard(settings):
 
 def with_wandb(settings):
     """The fixed id lets a run that resumes continue the same chart."""
-    import wandb
+    import wandb  # pyright: ignore[reportMissingImports]
 
     name = settings.run.run_dir.name
     config = dataclasses.asdict(settings)
@@ -40,7 +40,7 @@ def with_wandb(settings):
 
 def with_mlflow(settings):
     """Each call is a run of MLflow, with the settings as its parameters."""
-    import mlflow
+    import mlflow  # pyright: ignore[reportMissingImports]
 
     with mlflow.start_run(run_name=settings.run.run_dir.name):
         for section in (settings.task, settings.model, settings.optimizer):

@@ -1,4 +1,4 @@
-"""examples/loggers.py with the real trackers, without a network: each line of metrics.jsonl arrives.
+"""examples/loggers.py with the real trackers, offline: each line of metrics.jsonl arrives.
 
 The trackers are large, so `make test` does not install them; .ci/run does and requires this test.
 """

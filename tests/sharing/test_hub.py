@@ -72,7 +72,7 @@ def hub(cache, monkeypatch):
 
 
 def put(cache, repo, run, revision="main", commit=COMMIT):
-    """Lays out a model in a cache as huggingface_hub does: blobs, links to them, and a reference."""
+    """A model in a cache as huggingface_hub lays it out: blobs, links to them, a reference."""
     folder = cache / f"models--{repo.replace('/', '--')}"
     snapshot, blobs, refs = folder / "snapshots" / commit, folder / "blobs", folder / "refs"
     for one in (snapshot, blobs, refs):
