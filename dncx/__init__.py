@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dncx import reporting as reporting
     from dncx import runs as runs
     from dncx import settings as settings
+    from dncx import sharing as sharing
     from dncx import tasks as tasks
     from dncx import training as training
     from dncx.access import AccessState as AccessState
@@ -53,7 +54,7 @@ __version__ = "0.2.0"
 
 _PACKAGES = (
     "cli", "debugging", "explore", "interop", "kernels", "networks", "reporting", "runs",
-    "settings", "tasks", "training",
+    "settings", "sharing", "tasks", "training",
 )  # fmt: skip
 _HOMES = {
     "access": ("AccessState", "AccessTrace", "MemoryAccess"),

@@ -18,6 +18,7 @@ import dncx.cli.main as cli
 from dncx.cli import parsing
 from dncx.cli.help import Help
 from dncx.runs.codec import to_plain
+from dncx.runs.hub import is_on_hub
 from dncx.runs.progress import Progress
 from dncx.runs.summary import CellSummary, NetworkSummary, RunSummary, TaskConfig, UpdatesSummary
 from dncx.runs.trained import TrainedModel, find_trained
@@ -60,6 +61,7 @@ def summary(settings):
 def asked():
     """The settings of each command, parsed in the order of the pages; nothing is carried out."""
     runs = {run: DEFAULTS[task] for run, task in OF_A_READER.items()}
+    runs["hf:/you/recall"] = DEFAULTS["associative-recall"]
     found = {}
 
     def of_run(path, checkpoint):
@@ -71,6 +73,8 @@ def asked():
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         patch.setattr(parsing, "find_trained", of_run)
+        on_disk = parsing.find_run
+        patch.setattr(parsing, "find_run", lambda run: run if is_on_hub(run) else on_disk(run))
         for command in LINES:
             got = []
             patch.setattr(cli, "_carry_out", got.append)
@@ -129,6 +133,9 @@ NOT_RUN = {
     "benchmarks": ".ci/run",
     "examples/in_pytorch.py": "tests/test_in_pytorch.py",
     "--coordinator_address": "tests/training/test_processes.py",
+    "loggers.py": "tests/test_loggers.py",
+    "hf://": "tests/sharing/test_hub.py",
+    "dncx push": "tests/sharing/test_hub.py",
     "long_runs.py": "takes five minutes at any size",
     "derive_underground.py": "needs a download",
 }

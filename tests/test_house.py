@@ -214,6 +214,7 @@ ROOMS = [
     "runs",
     "reporting",
     "training",
+    "sharing",
     "exporting",
     "explore",
     "debugging",

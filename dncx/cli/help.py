@@ -126,11 +126,15 @@ def _spelled(flag: Flag) -> str:
 
 def _shown_word(flag: Flag) -> str:
     """The word that a command takes, in brackets if it is optional."""
-    return flag.name.upper() if flag.default == NOT_NAMED else f"[{flag.name.upper()}]"
+    return flag.name.upper() if _is_required(flag) else f"[{flag.name.upper()}]"
+
+
+def _is_required(flag: Flag) -> bool:
+    return str(flag.default) == str(NOT_NAMED)
 
 
 def _word_described(flag: Flag) -> str:
-    if flag.default == NOT_NAMED:
+    if _is_required(flag):
         return flag.help
     return f"{flag.help.removesuffix('.')} (default: {flag.default})."
 

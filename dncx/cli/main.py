@@ -19,10 +19,12 @@ from dncx.reporting.logs import log_shown
 from dncx.reporting.output import discard, replace_unprintable
 from dncx.settings import presets
 from dncx.settings.commands import (
+    CardSettings,
     DebugSettings,
     EvalSettings,
     ExploreSettings,
     ExportSettings,
+    PushSettings,
     RunsSettings,
 )
 from dncx.settings.training import (
@@ -134,6 +136,8 @@ def _carry_out(asked: Any) -> None:
         EvalSettings: _eval,
         ExploreSettings: _explore,
         ExportSettings: _export,
+        CardSettings: _card,
+        PushSettings: _push,
         DebugSettings: _debug,
         RunsSettings: _runs,
     }
@@ -226,6 +230,22 @@ def _export(settings: ExportSettings) -> None:
     with log_shown(_warn):
         for line in export_run(settings):
             print(line, flush=True)
+
+
+def _card(settings: CardSettings) -> None:
+    _load_jax(compilation_cache=True)
+    from dncx.sharing.card import write_card
+
+    for line in write_card(settings):
+        print(line, flush=True)
+
+
+def _push(settings: PushSettings) -> None:
+    _load_jax(compilation_cache=True)
+    from dncx.sharing.push import push
+
+    for line in push(settings):
+        print(line, flush=True)
 
 
 def _debug(settings: DebugSettings) -> None:

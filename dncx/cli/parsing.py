@@ -1,30 +1,33 @@
 """Parsing of the command line: the command, its task or run, and its settings.
 
-argparse splits the line into flags, their values and the one word without a flag, the name of a
-task or a run. It knows the flags of all tasks, since the valid ones depend on that word. The
+argparse splits the line into flags, their values and the words without a flag, such as the name of
+a task or a run. It knows the flags of all tasks, since the valid ones depend on that word. The
 settings then parse the values (dncx/settings/flags.py). No JAX here.
 """
 
 import argparse
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from dncx.cli import help as helping
 from dncx.cli.help import Help
 from dncx.errors import UsageError, did_you_mean, one_of, quoted
 from dncx.runs.codec import from_plain
+from dncx.runs.hub import spelled
 from dncx.runs.paths import find_run, shipped_models
 from dncx.runs.summary import TaskConfig
 from dncx.runs.trained import find_trained
 from dncx.settings import presets
 from dncx.settings.commands import (
+    CardSettings,
     DebugSettings,
     EvalSettings,
     ExploreSettings,
     ExportSettings,
     NoTask,
+    PushSettings,
     RunsSettings,
 )
 from dncx.settings.flags import POSITIONAL, REPEATED, Flag, changed, flags_of
@@ -38,6 +41,8 @@ COMMANDS: dict[str, Any] = {
     "eval": EvalSettings,
     "explore": ExploreSettings,
     "export": ExportSettings,
+    "card": CardSettings,
+    "push": PushSettings,
     "debug": DebugSettings,
     "runs": RunsSettings,
 }
@@ -48,10 +53,15 @@ _OF_A_TASK = (EvalSettings, ExploreSettings)  # they also take the flags of the 
 class _Line:
     """A command line, split."""
 
-    word: str | None  # the one without a flag
+    words: list[str]  # those without a flag
     values: dict[str, list[str] | bool]  # by flag: what was typed, or whether it is on
     unknown: list[str]  # unknown flags, and further words
     help: bool
+
+    @property
+    def word(self) -> str | None:
+        """The first word without a flag, if any."""
+        return self.words[0] if self.words else None
 
     def read(self, flags: Sequence[Flag]) -> dict[str, Any]:
         """The values by flag.
@@ -110,7 +120,7 @@ def parse_training(
       UsageError: if the command line has a mistake.
     """
     flags = flags_of(default)
-    line = _split(arguments, flags, takes_word=False)
+    line = _split(arguments, flags, num_words=0)
     _refuse_unknown(line, flags)
     return _train_settings(default.task_name, default, line, program)
 
@@ -119,7 +129,7 @@ def _parse_train(tasks: Tasks, arguments: Sequence[str], program: str) -> Any:
     if len(tasks) == 1:
         return parse_training(next(iter(tasks.values())), arguments, program)
     every = _flags_of_all(tasks.values())
-    line = _split(arguments, every, takes_word=True)
+    line = _split(arguments, every, num_words=1)
     name, default = line.word, tasks.get(line.word or "")
     _refuse_unknown(line, flags_of(default) if default else every)
     if name is None and line.last("preset") == presets.HELP:
@@ -156,10 +166,10 @@ def _train_settings(
 def _parse_about_run(kind: Any, tasks: Tasks, arguments: Sequence[str], program: str) -> Any:
     """A command about a run; the flags of its task have the values of the run as defaults."""
     unknown = _about_no_run(kind)
-    (run_flag,) = [flag for flag in flags_of(unknown) if flag.mark == POSITIONAL]
+    run_flag, *others = [flag for flag in flags_of(unknown) if flag.mark == POSITIONAL]
     every = _flags_of_all([unknown, *(tasks.values() if kind in _OF_A_TASK else ())])
     own = flags_of(unknown) + [flag for flag in every if flag.section == "task"]
-    line = _split(arguments, own, takes_word=True)
+    line = _split(arguments, own, num_words=1 + len(others))
     _refuse_unknown(line, own)
     if line.word is None and line.help:
         return helping.of_flags(program, _about(kind), flags_of(unknown))
@@ -167,7 +177,13 @@ def _parse_about_run(kind: Any, tasks: Tasks, arguments: Sequence[str], program:
     if place == helping.NOT_NAMED:
         models = "" if kind is DebugSettings else f", or a model: {one_of(shipped_models())}"
         raise UsageError(f"name a run, as in {program} {helping.EXAMPLE_RUN}{models}")
-    settings, network = dataclasses.replace(unknown, **{run_flag.name: place}), None
+    given = {run_flag.name: place}
+    for flag, word in itertools.zip_longest(others, line.words[1:]):
+        if word is not None:
+            given[flag.name] = flag.read([word])
+        elif not line.help:
+            raise UsageError(f"name {flag.name.upper()} after the run: {flag.help}")
+    settings, network = dataclasses.replace(unknown, **given), None
     if kind in _OF_A_TASK and place.suffix != ".npz":
         typed = line.last("checkpoint")
         checkpoint = None if typed is None else _flag("checkpoint", own).read([typed])
@@ -175,11 +191,11 @@ def _parse_about_run(kind: Any, tasks: Tasks, arguments: Sequence[str], program:
         network = summary.network.kind
         settings = dataclasses.replace(
             settings,
-            task=_task_of_run(summary.task, place, tasks),
+            task=_task_of_run(summary.task, spelled(place), tasks),
             memory_size=None if network == "lstm" else summary.network.cell.memory_size,
         )
     flags = flags_of(settings)
-    _refuse_other_flags(line, flags, tasks, str(place))
+    _refuse_other_flags(line, flags, tasks, spelled(place))
     if line.help:
         return helping.of_flags(program, _about(kind), flags)
     settings = changed(settings, line.read(flags))
@@ -194,14 +210,14 @@ def _flag(name: str, flags: Sequence[Flag]) -> Flag:
 def _about_no_run(kind: Any) -> Any:
     """The settings of a command while no run is named."""
     required = {
-        field.name: helping.NOT_NAMED
+        field.name: str(helping.NOT_NAMED)
         for field in dataclasses.fields(kind)
         if field.default is dataclasses.MISSING and field.name != "task"
     }
     return kind(**required, **({"task": NoTask()} if kind in _OF_A_TASK else {}))
 
 
-def _task_of_run(summary: TaskConfig, place: Path, tasks: Tasks) -> Any:
+def _task_of_run(summary: TaskConfig, place: str, tasks: Tasks) -> Any:
     """The settings of the task that a run was trained on."""
     if summary.name not in tasks:
         raise UsageError(
@@ -218,7 +234,7 @@ def _flags_of_all(settings: Any) -> list[Flag]:
 
 
 def _refuse_unknown(line: _Line, flags: Sequence[Flag]) -> None:
-    """Refuses unknown flags, and more than one word."""
+    """Refuses unknown flags, and more words than the command takes."""
     for word in line.unknown:
         if not line.help:
             raise UsageError(_unknown(word, flags))
@@ -274,15 +290,15 @@ class _Several(argparse.Action):
         return True
 
 
-def _split(arguments: Sequence[str], flags: Sequence[Flag], takes_word: bool) -> _Line:
-    """Splits a command line.
+def _split(arguments: Sequence[str], flags: Sequence[Flag], num_words: int) -> _Line:
+    """Splits a command line with up to `num_words` words without a flag.
 
     Raises:
       UsageError: if a flag lacks its value, or has a value but takes none.
     """
     splitter = _Splitter()
     splitter.add_argument("-h", "--help", action="store_true", dest=".help")
-    if takes_word:
+    if num_words:
         splitter.add_argument(".word", nargs="?")
     for flag in flags:
         if flag.mark == POSITIONAL:
@@ -305,8 +321,10 @@ def _split(arguments: Sequence[str], flags: Sequence[Flag], takes_word: bool) ->
     given = {name: value for name, value in vars(found).items() if value is not None}
     asked, word = given.pop(".help"), given.pop(".word", None)
     words = [one for one in (word, *given.pop(_Several.LEFT, [])) if one is not None]
-    taken = 1 if takes_word else 0
-    return _Line(next(iter(words), None), given, [*unknown, *words[taken:]], asked)
+    while words and len(words) < num_words and (more := [w for w in unknown if w[:1] != "-"]):
+        unknown.remove(more[0])
+        words.append(more[0])
+    return _Line(words[:num_words], given, [*unknown, *words[num_words:]], asked)
 
 
 def _spellings(name: str) -> list[str]:

@@ -19,6 +19,7 @@ from dncx.explore.record import EpisodeTrace, Trace
 from dncx.parts import cell_of
 from dncx.runs.codec import to_plain
 from dncx.runs.directory import load_run
+from dncx.runs.hub import spelled
 from dncx.runs.state import EVALUATION, stream
 from dncx.sequence import unroll_with_trace
 from dncx.tasks.base import Describable, Episode, Interactive, Words
@@ -100,7 +101,7 @@ def trace_run(
     """Runs a trained model on fresh episodes of its task and records every step.
 
     Args:
-      run: a run directory, or the name of a model that ships with dncx.
+      run: a run directory, the name of a model that ships with dncx, or `hf://owner/name`.
       num_episodes: number of episodes.
       seed: seed of the episodes.
       checkpoint, network: see `load_run`.
@@ -113,7 +114,7 @@ def trace_run(
         raise UsageError(f"num_episodes={num_episodes}: must be at least 1")
     loaded = load_run(run, checkpoint=checkpoint, network=network, **changes)
     about = {
-        "run": str(run),
+        "run": spelled(run),
         "iteration": loaded.progress.iteration,
         "seed": seed,
         "task": {"name": loaded.config.task.name, **loaded.config.task.settings},

@@ -69,7 +69,8 @@ def load_run(
     If the run has not ended, the network is that of its newest checkpoint, and a warning is logged.
 
     Args:
-      run_dir: a run directory, or the name of a model that ships with dncx.
+      run_dir: a run directory, the name of a model that ships with dncx, or `hf://owner/name`, a
+        model on the Hugging Face hub (`hf://owner/name@revision`).
       checkpoint: the iteration of the checkpoint to use instead.
       network: for a run with a custom network: its FILE.py:FUNCTION, or the function itself.
       **changes: settings of the task, or `memory_size`, that differ from training.

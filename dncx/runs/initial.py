@@ -21,6 +21,7 @@ from dncx.runs.directory import (
     read_model,
 )
 from dncx.runs.files import sha256_of
+from dncx.runs.hub import spelled
 from dncx.runs.paths import find_run
 from dncx.runs.trained import find_trained
 from dncx.tasks.base import Objective, num_saved_outputs
@@ -71,12 +72,12 @@ class InitialWeights:
 
 
 def initial_weights(path: Path, task: Objective) -> InitialWeights:
-    """The weights of a run, of a model that ships with dncx, or in a model.safetensors.
+    """The weights of a run, of a model that ships with dncx or on the hub, or of a file.
 
     A run that has not ended has the weights of its newest checkpoint.
 
     Args:
-      path: the run, the name of the model, or the file.
+      path: the run, the name of the model, or a model.safetensors.
       task: the task of the new run. Saved models do not have its auxiliary outputs.
 
     Raises:
@@ -96,7 +97,7 @@ def initial_weights(path: Path, task: Objective) -> InitialWeights:
         if not np.isfinite(array).all():
             raise UsageError(f"--initial_model: {file}: {name} is not finite")
     sha256 = sha256_of(file)
-    return InitialWeights(InitialModel(name=str(path), sha256=sha256), arrays, network, outputs)
+    return InitialWeights(InitialModel(name=spelled(path), sha256=sha256), arrays, network, outputs)
 
 
 def _settings(network: NetworkConfig) -> dict[str, Any]:

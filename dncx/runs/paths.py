@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from dncx.errors import UsageError
+from dncx.runs import hub
 
 CONFIG = "config.json"  # the settings of the run
 METRICS = "metrics.jsonl"  # one line per report
 MODEL = "model.safetensors"  # the trained parameters
+CARD = "README.md"  # the model card
 FAILURE = "failure"  # folder: the state before non-finite updates
 SHIPPED = Path(__file__).parent.parent / "models"  # trained models that ship with dncx
 
@@ -17,11 +19,16 @@ def seed_dir(run_dir: Path, seed: int) -> Path:
 
 
 def find_run(run: Path) -> Path:
-    """The run directory `run`, or the shipped model of that name if there is no such directory.
+    """The run directory that `run` names: a folder, a shipped model, or a model on the hub.
+
+    A shipped model is found if there is no run directory of its name. A model on the hub
+    (`hf://owner/name`) is downloaded.
 
     Raises:
-      UsageError: if the system refuses the name or the access.
+      UsageError: if the system refuses the name or the access, or the hub has no such model.
     """
+    if hub.is_on_hub(run):
+        return hub.fetch(run, (CONFIG, MODEL), (CARD,))
     shipped = SHIPPED / run
     try:
         # A folder that only has the name of a model, like the output of `explore`, is not a run.

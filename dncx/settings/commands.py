@@ -1,10 +1,11 @@
 """The flags of the commands about runs, their defaults and their help. No JAX here."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Annotated, Generic
 
-from dncx.errors import UsageError
+from dncx.errors import UsageError, quoted
 from dncx.settings.fields import CheckedFields
 from dncx.settings.flags import POSITIONAL, REPEATED
 from dncx.settings.training import MOST, TaskT, within
@@ -23,7 +24,7 @@ class EvalSettings(CheckedFields, Generic[TaskT]):
     """
 
     run_dir: Annotated[Path, POSITIONAL]
-    """A run directory, or the name of a model that ships with dncx."""
+    """A run directory, the name of a model that ships with dncx, or hf://OWNER/NAME."""
     checkpoint: int | None = None
     """Iteration of the checkpoint to use instead of the trained model."""
     network: str | None = None
@@ -68,7 +69,7 @@ class ExploreSettings(CheckedFields, Generic[TaskT]):
     """
 
     run_dir: Annotated[Path, POSITIONAL] = Path("traversal")
-    """A run directory, the name of a model that ships with dncx, or a trace.npz."""
+    """A run directory, the name of a model that ships with dncx, hf://OWNER/NAME, or trace.npz."""
     checkpoint: int | None = None
     """Iteration of the checkpoint to use instead of the trained model."""
     network: str | None = None
@@ -110,7 +111,7 @@ class ExportSettings(CheckedFields):
     """
 
     run_dir: Annotated[Path, POSITIONAL]
-    """A run directory, or the name of a model that ships with dncx."""
+    """A run directory, the name of a model that ships with dncx, or hf://OWNER/NAME."""
     checkpoint: int | None = None
     """Iteration of the checkpoint to use instead of the trained model."""
     network: str | None = None
@@ -123,6 +124,53 @@ class ExportSettings(CheckedFields):
     """Replace the files of an earlier call."""
     compilation_cache: bool = True
     """Keep compiled programs in ~/.cache/dncx."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CardSettings(CheckedFields):
+    """Write the model card of a run: task, sizes, training, scores, and how to load it.
+
+    It contains only what the run and measurements of `dncx eval` have recorded (docs/sharing.md).
+    """
+
+    run_dir: Annotated[Path, POSITIONAL]
+    """A run directory, the name of a model that ships with dncx, or hf://OWNER/NAME."""
+    scores: Annotated[tuple[Path, ...], REPEATED] = ()
+    """A file of `dncx eval RUN --out=FILE` to quote; may be given several times."""
+    license: str | None = None
+    """The licence of the model, as the hub names it: mit, apache-2.0, cc-by-4.0, ..."""
+    out: Path | None = None
+    """Output file; by default README.md in the run, or card/NAME/README.md."""
+    force: bool = False
+    """Replace the file if it exists."""
+
+    def check(self) -> None:
+        """Refuses a licence that cannot be an identifier of the hub.
+
+        Raises:
+          UsageError: if it has other characters than identifiers have.
+        """
+        if self.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.license):
+            raise UsageError(
+                f"license={quoted(self.license)}: must be an identifier of "
+                "https://hf.co/docs/hub/repositories-licenses, such as mit or apache-2.0"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PushSettings(CheckedFields):
+    """Upload a trained model to the Hugging Face hub, with its settings and its model card.
+
+    The card is README.md in the run, if there is one, as `dncx card` writes it. Log in once with
+    `hf auth login`. Others load the model as hf://OWNER/NAME (docs/sharing.md).
+    """
+
+    run_dir: Annotated[Path, POSITIONAL]
+    """A run directory, or the name of a model that ships with dncx."""
+    repo: Annotated[str, POSITIONAL]
+    """OWNER/NAME on the hub; created if it does not exist."""
+    private: bool = False
+    """If the repository is created, make it a private one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -111,7 +111,7 @@ class RunSettings(CheckedFields):
     preset: str | None = None
     """Settings to start from:"""
     initial_model: Path | None = None
-    """Initial weights: a run, a shipped model or a model.safetensors."""
+    """Initial weights: a run, a model, hf://OWNER/NAME, or a file."""
     report_interval: int = 100
     """Iterations between reports of the average loss."""
     resume: bool = True

@@ -14,9 +14,10 @@ from flax import nnx
 from dncx.errors import UsageError, did_you_mean, quoted
 from dncx.networks.build import small_memory_warning
 from dncx.runs.codec import to_json
-from dncx.runs.directory import TrainedRun, load_run
+from dncx.runs.directory import TrainedRun, flat, load_run
 from dncx.runs.files import check_folder, write_whole
 from dncx.runs.state import EVALUATION, stream
+from dncx.runs.weights import weights_digest
 from dncx.settings.commands import EvalSettings
 from dncx.settings.flags import Flag, flags_of
 from dncx.settings.training import fields_of
@@ -48,6 +49,8 @@ class Measurement:
       results: see `HasEvalSplits.results`; None for a task without a test set.
       report: see `HasEvalSplits.report`, or "".
       wrong_answers: texts of `ListsWrongAnswers.wrong_answers`; empty unless requested.
+      weights: `weights_digest` of the measured model, so that a model card cannot quote the scores
+        of another one.
     """
 
     swept: dict[str, Any]
@@ -62,6 +65,7 @@ class Measurement:
     results: dict[str, Any] | None = None
     report: str = ""
     wrong_answers: tuple[str, ...] = ()
+    weights: str = ""
 
 
 def evaluate(settings: EvalSettings[Any]) -> list[Measurement]:
@@ -135,6 +139,7 @@ def _measure(settings: EvalSettings[Any], swept: dict[str, Any]) -> Measurement:
         memory_size=run.config.network.memory_size,
         scores={},
         warning=small_memory_warning(run.config.network, run.task),
+        weights=weights_digest(flat(nnx.to_pure_dict(nnx.split(run.network)[1]))),
     )
     if isinstance(run.task, HasEvalSplits):
         return _on_test_set(measured, run, settings)

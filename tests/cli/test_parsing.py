@@ -21,15 +21,18 @@ from dncx.settings.training import RunSettings
 from dncx.tasks.repeat_copy import RepeatCopy
 
 RUN = {"eval": "memory-reuse", "explore": "memory-reuse", "export": "memory-reuse",
-       "debug": "memory-reuse", "runs": "dncx/models"}  # fmt: skip
+       "card": "memory-reuse", "debug": "memory-reuse", "runs": "dncx/models"}  # fmt: skip
+REPO = "me/model"  # the second word of `push`
 
 
 def parse(*arguments):
+    if arguments[0] == "push" and "--help" not in arguments:
+        arguments = (*arguments, REPO)
     return parsing.parse(presets.DEFAULTS, [*arguments], "dncx")
 
 
 # Each command with the word that it needs.
-STARTS = [*(("train", task) for task in presets.DEFAULTS), *RUN.items()]
+STARTS = [*(("train", task) for task in presets.DEFAULTS), *RUN.items(), ("push", "memory-reuse")]
 
 
 def flags_by_start():
@@ -70,6 +73,13 @@ def test_options_stand_before_or_after_the_word(command, word, flag):
         assert parse(command, *hyphened, word) == after
     if len(words) == 2:
         assert parse(command, "=".join(words), word) == after
+
+
+def test_two_words():
+    """In their order, whatever options stand between them."""
+    for line in (["a", REPO, "--private"], ["a", "--private", REPO], ["--private", "a", REPO]):
+        asked = parsing.parse(presets.DEFAULTS, ["push", *line], "dncx")
+        assert (asked.run_dir, asked.repo, asked.private) == (Path("a"), REPO, True)
 
 
 def test_several_options_before_the_word():
@@ -275,6 +285,8 @@ WRONG = {
     "a flag of a task for a trace": (["explore", "trace.npz", "--num_bits=3"], "--num_bits"),
     "a preset of another task": (["train", "repeat-copy", "--preset=ntm-copy"], "copy"),
     "no run": (["eval"], "memory-reuse"),
+    "no second word": (["push", "memory-reuse"], "REPO"),
+    "a word after the second": (["push", "memory-reuse", "me/model", "c"], "c"),
     "no task": (["train"], "repeat-copy"),
     "a flag before the command": (["--seed=1", "train", "copy"], "--seed=1"),
     "a shortened flag": (["train", "copy", "--memory=3"], "--memory_size"),

@@ -1,0 +1,1 @@
+"""Sharing trained models: the model card, and the Hugging Face hub."""

@@ -1,0 +1,46 @@
+"""`dncx push`: a trained model on the Hugging Face hub."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from dncx.errors import UsageError
+from dncx.runs.codec import to_json
+from dncx.runs.config import read_config
+from dncx.runs.hub import calls_to_hub, hub_name
+from dncx.runs.paths import CARD, CONFIG, MODEL, find_run
+from dncx.settings.commands import PushSettings
+from dncx.sharing.card import PLACE, card, describe, published
+
+
+def push(settings: PushSettings) -> Iterator[str]:
+    """Uploads model.safetensors, config.json and the model card of a run in one commit.
+
+    Without a card in the run, it uploads a new one, unless the repository has a card already.
+
+    Raises:
+      UsageError: if there is no trained model, or the hub refuses it or cannot be reached.
+    """
+    name = hub_name(settings.repo)
+    if name.revision:
+        raise UsageError(f"{name}: dncx push writes to the main branch; leave @{name.revision} out")
+    run, model = find_run(settings.run_dir), describe(settings.run_dir)
+    contents: dict[str, bytes | str] = {
+        MODEL: str(run / MODEL),
+        CONFIG: to_json(published(read_config(run / CONFIG))),
+    }
+    with calls_to_hub(name) as library:
+        api = library.HfApi(library_name="dncx")
+        url = api.create_repo(name.repo, private=settings.private or None, exist_ok=True)
+        yield f"repository: {url}"
+        if (run / CARD).is_file():
+            text = (run / CARD).read_text(encoding="utf-8")
+            contents[CARD] = text.replace(PLACE, str(name)).encode()
+        elif not api.file_exists(name.repo, CARD):
+            named = dataclasses.replace(model, name=name.repo.partition("/")[2])
+            contents[CARD] = card(named, str(name)).encode()
+        api.create_commit(
+            name.repo,
+            [library.CommitOperationAdd(path, content) for path, content in contents.items()],
+            commit_message=f"{model.name}: {model.progress.iteration:,} iterations",
+        )
+    yield f"uploaded {', '.join(contents)}; load it as {name}"
