@@ -3,6 +3,7 @@
 import functools
 import inspect
 import logging
+from collections.abc import Callable
 from types import FunctionType
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
@@ -58,7 +59,7 @@ class Form(NamedTuple):
         return f"{titles[self.name]}: {self.reason}" if self.reason else titles[self.name]
 
 
-def known_to_kernels(role: Role) -> Any:
+def known_to_kernels(role: Role) -> Callable[[Class], Class]:
     """Class decorator: the fast forms support this class in its role.
 
     They also support a subclass that overrides only `__init__`.

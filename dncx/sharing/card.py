@@ -32,6 +32,7 @@ _NETWORKS = {
     "dnc": "Differentiable Neural Computer (DNC, Graves et al. 2016)",
     "lstm": "LSTM",
     "ntm": "Neural Turing Machine (NTM, Graves et al. 2014)",
+    "custom": "custom network",
 }
 _TAGS = {
     "dnc": ["differentiable-neural-computer", "memory-augmented-neural-network"],

@@ -1,5 +1,6 @@
 """The types of the public functions, as a strict type checker of a user's program sees them."""
 
+import inspect
 import runpy
 import shutil
 import subprocess
@@ -33,6 +34,19 @@ def test_a_users_program_passes_strict_types(tmp_path):
     assert results[0].returncode == 0, results[0].stdout
     assert results[1].returncode == 1
     assert "LinkageLike" in results[1].stdout
+
+
+@pytest.mark.parametrize(
+    "part", [dncx.DNC, dncx.MemoryAccess, dncx.LSTM, dncx.DeepLSTM, dncx.FeedForward]
+)
+def test_help_begins_with_the_arguments(part):
+    class Derived(part):
+        def __init__(self, size: int):
+            super().__init__(size, size, rngs=nnx.Rngs(0))
+
+    assert next(iter(inspect.signature(part).parameters)) == "input_size"
+    assert "rngs" in inspect.signature(part).parameters
+    assert [*inspect.signature(Derived).parameters] == ["size"]
 
 
 @pytest.mark.second_step

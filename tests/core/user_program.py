@@ -2,7 +2,7 @@
 # (That is for jnp.zeros and its like: JAX's own types leave one of their arguments open.)
 """A cell with custom parts, as a user writes it; test_types.py checks it with strict types."""
 
-from typing import NamedTuple
+from typing import NamedTuple, assert_type
 
 import jax
 import jax.numpy as jnp
@@ -109,14 +109,18 @@ def with_access(rngs: nnx.Rngs) -> dncx.DNC:
 
 
 def main() -> None:
+    _, after = dncx.unroll(dncx.DNC(3, 2, rngs=nnx.Rngs(0)), jnp.ones((4, 5, 3)))
+    assert_type(after.access_state.memory, jax.Array)
     inputs = jnp.ones((4, 5, 3))
     for cell in (with_parts(nnx.Rngs(0)), with_access(nnx.Rngs(0))):
         outputs, state = dncx.unroll(cell, inputs, lengths=jnp.array([5, 4, 3, 0]))
         again, state = dncx.unroll(cell, inputs, initial_state=state)
         assert outputs.shape == again.shape == (4, 5, 2)
+        assert_type(state, dncx.DNCState)
         assert state.access_output.shape[0] == 4
         form = dncx.explain(cell)
         print(form.name, form.reason, sep=": ")
+    assert_type(dncx.Stepper(with_access(nnx.Rngs(0))).state, dncx.DNCState)
     last, carry = dncx.unroll(Recent(3, 6, rngs=nnx.Rngs(0)), inputs)
     print(last.shape, carry.shape)
 

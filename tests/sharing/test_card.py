@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
@@ -44,6 +45,25 @@ def card_of(run, *flags):
 def change(run, file, **changes):
     content = json.loads((run / file).read_text())
     (run / file).write_text(json.dumps(content | changes))
+
+
+def test_a_run_that_has_not_ended_has_no_card(trained, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main([*FLAGS, f"--run_dir={run}", "--checkpoint_interval=2"]) == 0
+    (run / MODEL).unlink()
+    assert main(["card", str(run)]) == 2
+    assert "unfinished: iteration 4 of 4" in capsys.readouterr().err
+    assert not (run / CARD).exists()
+
+
+def test_the_card_of_a_custom_network_names_its_function(tmp_path):
+    program = Path(__file__).parents[2] / "examples" / "own_parts.py"
+    flags = [flag for flag in FLAGS if "lstm" not in flag]
+    named = f"--network={program}:make_network"
+    assert main([*flags, named, f"--run_dir={tmp_path}/run"]) == 0
+    text = card_of(tmp_path / "run")
+    assert "--network=own_parts.py:make_network" in text
+    assert str(program.parent) not in text
 
 
 def test_facts_of_a_run(run):
