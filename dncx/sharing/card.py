@@ -38,6 +38,7 @@ _TAGS = {
     "dnc": ["differentiable-neural-computer", "memory-augmented-neural-network"],
     "lstm": ["lstm"],
     "ntm": ["neural-turing-machine", "memory-augmented-neural-network"],
+    "custom": ["recurrent-neural-network"],
 }
 _PIPELINES = {"babi": "question-answering"}  # the hub has no kind of model for the other tasks
 _SIZES = ("memory_size", "word_size", "num_read_heads", "num_write_heads", "hidden_size",
