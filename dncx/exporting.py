@@ -60,7 +60,7 @@ def export(
 
     Raises:
       UsageError: if the folder contains an export already, the network has no single steps, or its
-        initial state is not zero; nothing is written then.
+        initial state is not zero. Nothing is written in that case.
 
     Example:
       >>> cell = dncx.DNC(6, 5, rngs=nnx.Rngs(0))
@@ -76,7 +76,7 @@ def export_run(settings: ExportSettings) -> Iterator[str]:
     """Writes the programs of a run and export.json; yields a line of text for each file.
 
     Raises:
-      UsageError: if there is no such run, or see `export`; nothing is written then.
+      UsageError: if there is no such run, or as for `export`. Nothing is written in that case.
     """
     run = settings.run_dir
     own = (run / CONFIG).exists()
@@ -183,7 +183,7 @@ def _check_network(network: Network, input_size: int) -> None:
         raise UsageError('export needs flatbuffers: pip install "dncx[export]"')
     if not getattr(network, "step_by_step", True):
         raise UsageError(
-            f"a {type(network).__name__} needs complete sequences, so it has no step to export"
+            f"a {type(network).__name__} needs complete sequences, so it cannot be exported"
         )
     first = network.initialize_carry((1, input_size), nnx.Rngs(0))
     if any(jnp.any(x != 0) for x in jax.tree.leaves(first)):

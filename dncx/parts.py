@@ -60,8 +60,8 @@ RecurrentCell = ControllerLike
 class InputLayer(Protocol):
     """Layers that prepare the inputs of a recurrent cell, such as an embedding.
 
-    `dncx.unroll` applies them to whole sequences. If they cannot compute a single step,
-    `step_by_step = False` says so.
+    `dncx.unroll` applies them to whole sequences. Layers that cannot compute a single step must set
+    `step_by_step = False`.
     """
 
     cell: Any

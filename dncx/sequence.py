@@ -258,7 +258,7 @@ def _cell_and_inputs(
     while isinstance(network, InputLayer):
         if has_resets and not getattr(network, "step_by_step", True):
             name = type(network).__name__
-            raise TypeError(f"resets: a {name} reads each sequence as a whole")
+            raise TypeError(f"resets: a {name} needs complete sequences")
         network, inputs = network.cell, network.inputs_of_cell(inputs)
     return network, jnp.moveaxis(inputs, -2, 0)
 

@@ -18,8 +18,8 @@ State = TypeVar("State")
 class Stepper(Generic[State]):
     """A cell that is called once per step and keeps its state on the device.
 
-    Each call runs one compiled program. It takes the weights that the cell has when the stepper is
-    made; after more training, make another one.
+    Each call runs one compiled program. It keeps the weights that the cell has when the
+    stepper is created; after an update, create a new one.
 
     Args:
       cell: a `dncx.DNC`, any other flax recurrent cell, or a network with layers before its cell
@@ -52,7 +52,7 @@ class Stepper(Generic[State]):
         input_size: int | None = None,
     ):
         if not getattr(cell, "step_by_step", True):
-            raise TypeError(f"a {type(cell).__name__} needs complete sequences, so it cannot step")
+            raise TypeError(f"a {type(cell).__name__} needs complete sequences")
         size = getattr(cell, "input_size", None) if input_size is None else input_size
         if size is None:
             raise TypeError(f"a {type(cell).__name__} has no input_size: pass input_size=...")

@@ -6,7 +6,7 @@
     cell = from_state_dict(model.state_dict(), nr_cells=6, cell_size=4)
     outputs, state = dncx.unroll(cell, inputs)  # [batch, time, features]
 
-It converts models with LSTMs and one layer (`num_layers`) of any number of hidden layers. Their
+It converts LSTM models with `num_layers=1` and any number of hidden layers. Their
 equations differ from the paper's in several points, which docs/moving-models.md lists.
 """
 
@@ -52,7 +52,7 @@ class StackedLSTM(nnx.RNNCellBase):
 
 
 class ProductContent(nnx.Module):
-    """Cosine similarity with an epsilon beside the product of the lengths only."""
+    """Cosine similarity in which epsilon is added only to the product of the lengths."""
 
     mask_size = 0
 

@@ -75,7 +75,7 @@ NETWORK_OFF = {"kind": "dnc", "embedding_size": 0, "bidirectional": False}
 
 
 class State(NamedTuple):
-    """What a DNC carries from step to step; B sequences, N slots of W numbers, R read heads."""
+    """The state of a DNC, for B sequences, N slots of W numbers and R read heads."""
 
     read_words: Tensor  # [B, R, W]
     memory: Tensor  # [B, N, W]
@@ -287,7 +287,7 @@ def supported_options(network: Mapping[str, Any]) -> Options:
     """The options in the description of a network.
 
     Raises:
-      ValueError: if there are others that are not off.
+      ValueError: if an unsupported option is on.
     """
     known = {field.name for field in fields(Options)}
     settings = {name: value for name, value in network.items() if name in NETWORK_OFF}
@@ -380,7 +380,9 @@ def compare(run: Path | str, episodes: int = 16) -> Comparison:
 def main() -> None:
     """Prints the differences for each run; the exit code is 1 if one is above 1e-5 in float64."""
     parser = argparse.ArgumentParser(description="Compare a model in PyTorch with dncx.")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run, or a model that ships")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="a run directory, or a model that ships with dncx"
+    )
     same = True
     for run in parser.parse_args().runs:
         try:

@@ -6,8 +6,8 @@ python examples/loggers.py mlflow
 
 Install the library first: pip install "dncx[tensorboard]", pip install wandb, pip install mlflow.
 The environment variables WANDB_MODE=offline and MLFLOW_TRACKING_URI=sqlite:///mlflow.db keep the
-numbers on this machine, without an account or a server. A second word sets the number of
-iterations.
+numbers on this machine, without an account or a server. An optional second argument sets
+the number of iterations.
 """
 
 import dataclasses

@@ -67,7 +67,7 @@ class ResidualController(nnx.RNNCellBase):
 def make_network(
     input_size: int, output_size: int, config: dncx.DNCConfig, *, rngs: nnx.Rngs
 ) -> dncx.DNC:
-    """A DNC of any size with these parts; it is called like `dncx.DNC`."""
+    """A DNC of any size with these parts; it takes the arguments of `dncx.DNC`."""
     reads = config.num_read_heads * config.word_size
     controller = ResidualController(input_size + reads, config.hidden_size, rngs=rngs)
     access = config.make_access(

@@ -69,7 +69,7 @@ def task_main(
       task: a class that is a `dncx.tasks.base.Task`: a frozen dataclass whose fields, the flags,
         have defaults, with a class variable `name`.
       arguments: by default those of the process.
-      network: makes a custom network instead of a DNC; called like `dncx.DNC`.
+      network: makes a custom network instead of a DNC; takes the arguments of `dncx.DNC`.
 
     Returns:
       The exit code.

@@ -1,4 +1,4 @@
-"""Custom networks: functions that are called like `dncx.DNC`, named as FILE.py:FUNCTION.
+"""Custom networks: functions that take the arguments of `dncx.DNC`, named as FILE.py:FUNCTION.
 
 A file is code. It runs only if a person names it, on the command line or in Python; a configuration
 that names a file does not run it.
@@ -71,8 +71,8 @@ def function_of(source: NetworkSource) -> Callable[..., Any]:
     """
     if source not in _FUNCTIONS:
         raise UsageError(
-            f"the network is the custom {source.name}; a file is code, so name it to run it: "
-            f"--network={source.name} (in Python: network=...)"
+            f"the run has the custom network {source.name}; dncx runs its code only if you name "
+            f"it: --network={source.name} (in Python: network=...)"
         )
     return _FUNCTIONS[source]
 
@@ -116,7 +116,7 @@ def _loaded(name: str) -> tuple[NetworkSource, Callable[..., Any]]:
 
 
 def _run(file: Path, name: str) -> Any:
-    """The module in a file; it may import modules that lie beside it."""
+    """The module in a file; it may import modules from the same folder."""
     spec = importlib.util.spec_from_file_location(f"dncx_network_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise UsageError(f"network={name}: {file} is not a Python file")

@@ -123,7 +123,7 @@ def with_source(
     if network is None:
         return config
     if config.source is None:
-        raise UsageError(f"network: {run_dir} has no custom network, but a {config.kind}")
+        raise UsageError(f"network: {run_dir} has a {config.kind} network, not a custom one")
     source = custom_network(network)
     if source.sha256 != config.source.sha256:
         _warn_once(f"{source.name}: the content has changed since {run_dir} was trained")

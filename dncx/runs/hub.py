@@ -83,7 +83,7 @@ def fetch(run: Path, needed: tuple[str, ...], optional: tuple[str, ...] = ()) ->
         )
     for file in needed:
         if not Path(folder, file).is_file():
-            raise UsageError(f"{name} is not a model of dncx: it has no {file}")
+            raise UsageError(f"{name} is not a dncx model: it has no {file}")
     return Path(folder)
 
 
@@ -124,7 +124,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, errors.RepositoryNotFoundError):
         return "there is no such model on the hub; if it is private, log in with `hf auth login`"
     if status in (401, 403):
-        return "the hub refuses access; log in with `hf auth login` and a token that may do this"
+        return "the hub refuses access; log in with `hf auth login` and a token that has the permission"
     offline = any(isinstance(e, errors.OfflineModeIsEnabled) for e in (error, error.__cause__))
     because = ": HF_HUB_OFFLINE is set" if offline else ""
     if isinstance(error, errors.LocalEntryNotFoundError):

@@ -111,7 +111,10 @@ def _in_checkpoint(run_dir: Path, seed: int, iteration: int | None) -> TrainedMo
         saved = integrity.numbered(folder)
         if iteration not in saved:
             known = ", ".join(map(str, saved)) or "none"
-            raise UsageError(f"--checkpoint={iteration}: the checkpoints in {folder} are: {known}")
+            raise UsageError(
+                f"--checkpoint={iteration}: there is no such checkpoint; checkpoints in {folder}: "
+                f"{known}"
+            )
         try:
             summary = _summary_of(folder / str(iteration))
         except (OSError, ValueError) as error:
@@ -141,8 +144,8 @@ def _without_model(run_dir: Path, folder: Path) -> str:
     if is_locked(run_dir):
         return f"{run_dir} is still training and has no checkpoint yet; see `dncx runs`"
     return (
-        f"{run_dir} stopped before its first checkpoint, so there is no model; to start it "
-        f"again, repeat its command (checkpoints are looked for in {folder})"
+        f"{run_dir} stopped before its first checkpoint, so there is no model; to restart it, "
+        f"repeat its command (there is no checkpoint in {folder})"
     )
 
 

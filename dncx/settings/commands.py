@@ -26,7 +26,7 @@ class EvalSettings(CheckedFields, Generic[TaskT]):
     run_dir: Annotated[Path, POSITIONAL]
     """A run directory, the name of a model that ships with dncx, or hf://OWNER/NAME."""
     checkpoint: int | None = None
-    """Iteration of the checkpoint to use instead of the trained model."""
+    """Use the checkpoint of this iteration, not the trained model."""
     network: str | None = None
     """Custom network of the run, FILE.py:FUNCTION; this runs the file."""
     num_episodes: int = 1000
@@ -71,7 +71,7 @@ class ExploreSettings(CheckedFields, Generic[TaskT]):
     run_dir: Annotated[Path, POSITIONAL] = Path("traversal")
     """A run directory, the name of a model that ships with dncx, hf://OWNER/NAME, or trace.npz."""
     checkpoint: int | None = None
-    """Iteration of the checkpoint to use instead of the trained model."""
+    """Use the checkpoint of this iteration, not the trained model."""
     network: str | None = None
     """Custom network of the run, FILE.py:FUNCTION; this runs the file."""
     num_episodes: int = 2
@@ -113,7 +113,7 @@ class ExportSettings(CheckedFields):
     run_dir: Annotated[Path, POSITIONAL]
     """A run directory, the name of a model that ships with dncx, or hf://OWNER/NAME."""
     checkpoint: int | None = None
-    """Iteration of the checkpoint to use instead of the trained model."""
+    """Use the checkpoint of this iteration, not the trained model."""
     network: str | None = None
     """Custom network of the run, FILE.py:FUNCTION; this runs the file."""
     memory_size: int | None = None
@@ -130,15 +130,15 @@ class ExportSettings(CheckedFields):
 class CardSettings(CheckedFields):
     """Write the model card of a run: task, sizes, training, scores, and how to load it.
 
-    It contains only what the run and measurements of `dncx eval` have recorded (docs/sharing.md).
+    It contains only data recorded by the run and by `dncx eval` (docs/sharing.md).
     """
 
     run_dir: Annotated[Path, POSITIONAL]
     """A run directory, the name of a model that ships with dncx, or hf://OWNER/NAME."""
     scores: Annotated[tuple[Path, ...], REPEATED] = ()
-    """A file of `dncx eval RUN --out=FILE` to quote; may be given several times."""
+    """A file written by `dncx eval RUN --out=FILE` to quote; may be repeated."""
     license: str | None = None
-    """The licence of the model, as the hub names it: mit, apache-2.0, cc-by-4.0, ..."""
+    """The hub's identifier for the licence: mit, apache-2.0, cc-by-4.0, ..."""
     out: Path | None = None
     """Output file; by default README.md in the run, or card/NAME/README.md."""
     force: bool = False
@@ -161,8 +161,8 @@ class CardSettings(CheckedFields):
 class PushSettings(CheckedFields):
     """Upload a trained model to the Hugging Face hub, with its settings and its model card.
 
-    The card is README.md in the run, if there is one, as `dncx card` writes it. Log in once with
-    `hf auth login`. Others load the model as hf://OWNER/NAME (docs/sharing.md).
+    The card is README.md in the run directory, as `dncx card` writes it; without one, a new card is
+    uploaded. Log in once with `hf auth login`. Others load the model as hf://OWNER/NAME (docs/sharing.md).
     """
 
     run_dir: Annotated[Path, POSITIONAL]
@@ -170,7 +170,7 @@ class PushSettings(CheckedFields):
     repo: Annotated[str, POSITIONAL]
     """OWNER/NAME on the hub; created if it does not exist."""
     private: bool = False
-    """If the repository is created, make it a private one."""
+    """Make the repository private if this command creates it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

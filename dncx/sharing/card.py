@@ -102,11 +102,14 @@ def write_card(settings: CardSettings) -> Iterator[str]:
     yield f"model card: {out}"
     if not model.scores:
         yield (
-            f"no scores are recorded: dncx eval {settings.run_dir} --out=FILE, then repeat this "
-            "command with --scores=FILE --force"
+            f"no scores are recorded; run `dncx eval {settings.run_dir} --out=FILE`, then repeat "
+            "this command with --scores=FILE --force"
         )
     if model.license is None:
-        yield "no licence is stated: repeat this command with --license=NAME --force, such as mit"
+        yield (
+            "no licence is stated; to state one, such as mit, repeat this command with "
+            "--license=NAME --force"
+        )
 
 
 def _file(settings: CardSettings) -> Path:
@@ -140,7 +143,7 @@ def describe(place: Path, license: str | None = None, files: Iterable[Path] = ()
     run = find_run(place)
     found = find_trained(run)
     if found.checkpoint is not None:
-        raise UsageError(f"{found.note}, so there is no trained model yet")
+        raise UsageError(f"{found.note}; only a finished run can be described or uploaded")
     config, progress = read_config(run / CONFIG), found.progress
     arrays = load_model(run / MODEL)
     metrics = read_metrics(run / METRICS) if (run / METRICS).is_file() else []

@@ -59,7 +59,8 @@ def train(
       loggers: functions that are called with each line of metrics.jsonl, a dictionary.
       picture: called at ten of the reports, after the loggers, with the task, the network and the
         iteration; for example `TensorBoard.picture`.
-      network: makes a custom network; called like `dncx.DNC`. It replaces `settings.model.network`.
+      network: makes a custom network; takes the arguments of `dncx.DNC` and replaces
+        `settings.model.network`.
 
     Returns:
       The run directory.

@@ -122,7 +122,7 @@ def test_a_wrong_network_is_refused(name, tmp_path, monkeypatch, capsys):
 
 def test_a_network_for_a_run_without_one_is_refused(file, capsys):
     assert main(["eval", "memory-reuse", f"--network={file}:make_network"]) == 2
-    assert "no custom network" in capsys.readouterr().err
+    assert "not a custom one" in capsys.readouterr().err
 
 
 def small(input_size, output_size, config, *, rngs):
