@@ -56,6 +56,8 @@ class Stepper(Generic[State]):
         size = getattr(cell, "input_size", None) if input_size is None else input_size
         if size is None:
             raise TypeError(f"a {type(cell).__name__} has no input_size: pass input_size=...")
+        if not isinstance(batch_shape, tuple):
+            raise TypeError(f"batch_shape: must be a tuple, such as (8,); got {batch_shape!r}")
         self._shape = (*batch_shape, size)
         self._graph, self._weights = nnx.split(cell)
         self._start = cell.initialize_carry(self._shape, nnx.Rngs(0))
@@ -84,6 +86,10 @@ class Stepper(Generic[State]):
         inputs = as_array("inputs", inputs)
         if inputs.shape != self._shape:
             raise ValueError(f"inputs must have the shape {self._shape}; got {inputs.shape}")
+        if resets is not None and jnp.shape(resets) != self._shape[:-1]:
+            raise ValueError(
+                f"resets must have the shape {self._shape[:-1]}; got {jnp.shape(resets)}"
+            )
         self.state, outputs = self._run(self._weights, self.state, inputs, resets)
         return outputs
 

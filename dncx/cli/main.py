@@ -101,18 +101,10 @@ def _main_of_task(
     unchecked = {"__post_init__": lambda self: None, "__doc__": task.__doc__}
     settings = dataclasses.dataclass(frozen=True)(type(task.__name__, (task,), unchecked))
     own = presets.settings_of(settings())
-    asked = parsing.parse({task.name: own}, _given(arguments), Path(sys.argv[0]).name)
-    if network is not None and not isinstance(asked, Help | RunsSettings):
-        asked = _with_network(asked, custom_network(network).name)
-    _carry_out(asked)
-
-
-def _with_network(asked: Any, name: str) -> Any:
-    """The settings of a command, with a custom network unless the command line names one."""
-    if not isinstance(asked, TrainSettings):
-        return dataclasses.replace(asked, network=asked.network or name)
-    model = dataclasses.replace(asked.model, network=asked.model.network or name)
-    return dataclasses.replace(asked, model=model)
+    if network is not None:
+        model = dataclasses.replace(own.model, network=custom_network(network).name)
+        own = dataclasses.replace(own, model=model)
+    _carry_out(parsing.parse({task.name: own}, _given(arguments), Path(sys.argv[0]).name))
 
 
 def _main(

@@ -183,6 +183,9 @@ def _parse_about_run(kind: Any, tasks: Tasks, arguments: Sequence[str], program:
             given[flag.name] = flag.read([word])
         elif not line.help:
             raise UsageError(f"name {flag.name.upper()} after the run: {flag.help}")
+    custom = [start.model.network for start in tasks.values() if start.model.network]
+    if custom and "network" in vars(unknown) and place.suffix != ".npz":
+        given["network"] = custom[0]  # a program with one task has passed its function
     settings, network = dataclasses.replace(unknown, **given), None
     if kind in _OF_A_TASK and place.suffix != ".npz":
         typed = line.last("checkpoint")

@@ -94,12 +94,15 @@ def _compared(run: Path, settings: ExploreSettings[Any], first: Trace) -> Trace:
         return load(run)
     seed, task = first.about.get("seed"), first.about.get("task", {})
     seed = seed if isinstance(seed, int) else settings.seed
-    name = find_trained(find_run(run)).summary.task.name
+    found = find_trained(find_run(run))
+    name = found.summary.task.name
     changes = {}
     if name == task.get("name") and name in TASKS:
         traced = {field: value for field, value in task.items() if field != "name"}
         changes = fields_of(task_of(run, name, traced))
-    return trace_run(run, num_episodes=len(first), seed=seed, **changes)
+    custom = found.summary.network.kind == "custom"  # of the same function as the first run
+    network = settings.network if custom else None
+    return trace_run(run, num_episodes=len(first), seed=seed, network=network, **changes)
 
 
 def _about(trace: Trace) -> str:

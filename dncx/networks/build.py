@@ -101,7 +101,12 @@ def _custom(
 ) -> Any:
     """A network of a custom function, whose outputs have the right size."""
     network = called(source, *sizes, rngs=rngs)
-    if implementation is not None and isinstance(network, DNC):
+    if implementation is not None:
+        if not isinstance(network, DNC):
+            raise UsageError(
+                f"implementation={implementation}: needs a DNC, but {source.name} returns a "
+                f"{type(network).__name__}"
+            )
         network.access.implementation = implementation
     inputs = jax.ShapeDtypeStruct((1, sizes[0]), jnp.float32)
     try:
@@ -114,10 +119,11 @@ def _custom(
         raise UsageError(
             f"network={source.name}: a step with {sizes[0]} inputs fails: {error}"
         ) from error
-    if outputs.shape != (1, sizes[1]):
+    if getattr(outputs, "shape", None) != (1, sizes[1]):
+        found = jax.tree.map(lambda x: [*x.shape], outputs)
         raise UsageError(
             f"network={source.name}: a step must return {sizes[1]} outputs, [1, {sizes[1]}] for a "
-            f"batch of 1; it returned {[*outputs.shape]}"
+            f"batch of 1; it returned {found}"
         )
     return network
 

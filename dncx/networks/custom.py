@@ -6,11 +6,11 @@ that names a file does not run it.
 
 import dataclasses
 import hashlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from dncx.errors import UsageError, did_you_mean
@@ -104,7 +104,7 @@ def _loaded(name: str) -> tuple[NetworkSource, Callable[..., Any]]:
     source = NetworkSource(file=str(file.resolve()), function=function_name, sha256=_hash(content))
     if source in _FUNCTIONS:
         return source, _FUNCTIONS[source]
-    module = _run(file.resolve(), name)
+    module = _run(file.resolve(), content, name)
     function = getattr(module, function_name, None)
     if not callable(function):
         names = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
@@ -115,18 +115,20 @@ def _loaded(name: str) -> tuple[NetworkSource, Callable[..., Any]]:
     return source, function
 
 
-def _run(file: Path, name: str) -> Any:
-    """The module in a file; it may import modules from the same folder."""
-    spec = importlib.util.spec_from_file_location(f"dncx_network_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"network={name}: {file} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
+def _run(file: Path, content: bytes, name: str) -> ModuleType:
+    """The module in a file; it may import modules from the same folder.
+
+    The content that was hashed is the one that runs: an import could take an older compiled file.
+    """
+    module = ModuleType(f"dncx_network_{file.stem}")
+    module.__file__ = str(file)
     if str(file.parent) not in sys.path:
         sys.path.append(str(file.parent))
-    sys.modules[spec.name] = module  # dataclasses look up the module of their class
+    sys.modules[module.__name__] = module  # dataclasses look up the module of their class
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever the file raises
+        exec(compile(content, str(file), "exec"), module.__dict__)
+    except (Exception, SystemExit) as error:  # whatever the file raises
+        del sys.modules[module.__name__]
         raise UsageError(f"network={name}: {_reason(file, error)}") from error
     return module
 
@@ -151,8 +153,8 @@ def called(source: NetworkSource, *sizes: Any, rngs: Any) -> Any:
     return network
 
 
-def _reason(file: Path, error: Exception) -> str:
-    """An error in one line, with the last line of the file that took part."""
+def _reason(file: Path, error: BaseException) -> str:
+    """An error in one line, with the last line of the file in its traceback."""
     text = f"{type(error).__name__}: {error}"
     frame = error.__traceback__
     line = None

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import platform
 import uuid
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -233,21 +234,25 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def content_hashes(task: Any) -> dict[str, str]:
-    """SHA-256 of each file or folder that a task's settings name, by setting."""
-    values = {field.name: getattr(task, field.name) for field in dataclasses.fields(task)}
+def content_hashes(task: Any, names: Collection[str] | None = None) -> dict[str, str]:
+    """SHA-256 of each file or folder that a task's settings name, by setting.
+
+    Args:
+      task: the task.
+      names: the settings to look at; None: all.
+    """
+    fields = [f.name for f in dataclasses.fields(task) if names is None or f.name in names]
+    values = {name: getattr(task, name) for name in fields}
     paths = {name: value for name, value in values.items() if isinstance(value, Path)}
     return {name: _content_hash(path) for name, path in paths.items() if path.exists()}
 
 
 def edited_files(config: RunConfig, task: Any) -> list[str]:
     """The settings of a task that name the file of a run, with another content than then."""
-    now, settings = content_hashes(task), to_plain(task)
-    return [
-        name
-        for name, digest in config.files.items()
-        if settings.get(name) == config.task.settings.get(name) and now.get(name, digest) != digest
-    ]
+    before, settings = config.task.settings, to_plain(task)
+    same = [name for name in config.files if settings.get(name) == before.get(name)]
+    now = content_hashes(task, same)
+    return [name for name in same if now.get(name, config.files[name]) != config.files[name]]
 
 
 def _content_hash(path: Path) -> str:

@@ -34,6 +34,7 @@ from dncx.runs import checkpoints
 from dncx.runs.codec import from_plain, to_plain
 from dncx.runs.config import RunConfig, TaskConfig, edited_files, read_config
 from dncx.runs.files import check_folder, write_whole
+from dncx.runs.hub import is_on_hub
 from dncx.runs.manifest import verified
 from dncx.runs.paths import CONFIG, MODEL, find_run
 from dncx.runs.progress import Progress
@@ -84,7 +85,8 @@ def load_run(
       >>> run.config.network.memory_size
       16
     """
-    run_dir = find_run(as_path(run_dir))
+    given = as_path(run_dir)
+    run_dir = find_run(given)
     model = find_trained(run_dir, checkpoint)
     if model.note:
         _warn_once(model.note)
@@ -98,7 +100,8 @@ def load_run(
     _check_sizes(run_dir, network_config, task)
     trained_outputs, outputs = network_config.output_size, num_saved_outputs(task)
     network_config = dataclasses.replace(network_config, output_size=outputs)
-    for name in edited_files(config, task):
+    # A model on the hub names no files of this machine.
+    for name in () if is_on_hub(given) else edited_files(config, task):
         _warn_once(f"{name}: the content has changed since {run_dir} was trained")
     shapes = nnx.eval_shape(lambda: make_network(network_config, nnx.Rngs(0)))
     graph, state = nnx.split(shapes)
@@ -138,7 +141,10 @@ def read_model(model: TrainedModel) -> tuple[dict[str, Any], RunConfig]:
     """
     if model.checkpoint is None:
         return load_model(model.file), read_config(model.run_dir / CONFIG)
-    checkpoint = verified(model.checkpoint)
+    try:
+        checkpoint = verified(model.checkpoint)
+    except (OSError, ValueError) as error:  # training may have removed it a moment ago
+        raise UsageError(f"cannot read the checkpoint {model.checkpoint}: {error}") from error
     params, config = checkpoints.saved_model(checkpoint, model.number), checkpoint.manifest.config
     if model.number is not None:
         config = config.of_seed(config.updates.seed + model.number)
@@ -207,7 +213,7 @@ def save_model(run_dir: Path, params: Any, progress: Progress, outputs: int | No
       run_dir: the run directory.
       params: the parameters of a network.
       progress: the progress of the run.
-      num_outputs: the number of outputs to save, from the first one on; None: all.
+      outputs: the number of outputs to save, from the first one on; None: all.
     """
     path = run_dir / MODEL
     arrays = {name: np.asarray(array) for name, array in flat(params).items()}

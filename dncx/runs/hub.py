@@ -35,7 +35,7 @@ class HubName(NamedTuple):
 
 
 def is_on_hub(run: Path) -> bool:
-    """Whether a run is named as a model on the hub, rightly or not."""
+    """Whether a run is named as a model on the hub, even if the name is invalid."""
     return run.parts[:1] == (_SCHEME,)
 
 
@@ -124,7 +124,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, errors.RepositoryNotFoundError):
         return "there is no such model on the hub; if it is private, log in with `hf auth login`"
     if status in (401, 403):
-        return "the hub refuses access; log in with `hf auth login` and a token that has the permission"
+        return "the hub refuses access; log in with `hf auth login`, with a token that permits this"
     offline = any(isinstance(e, errors.OfflineModeIsEnabled) for e in (error, error.__cause__))
     because = ": HF_HUB_OFFLINE is set" if offline else ""
     if isinstance(error, errors.LocalEntryNotFoundError):

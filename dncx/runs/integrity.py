@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: its description, and a checksum of each of its files. No JAX here.
+"""Checking that a checkpoint is intact: a manifest has a checksum of each file. No JAX here.
 
 It is written last, after everything else is on the disk, and read first: no other file of a
 checkpoint is used unless the manifest is intact and the files match it.
@@ -48,8 +48,8 @@ def newest_intact(folder: Path, read: Callable[[Path], T]) -> tuple[T | None, di
         found = "".join(f"\n  {path.name}: {reason}" for path, reason in corrupt.items())
         raise UsageError(
             f"no checkpoint in {folder} is intact:{found}\n"
-            "Replace one of them with a good copy, or use --no-resume to start over (the old files "
-            "are moved aside, not lost)."
+            "Replace one of them with a good copy, or train again from the start with --no-resume "
+            "(the old files are moved aside, not lost)."
         )
     return None, corrupt
 

@@ -62,13 +62,14 @@ class TrainedModel(NamedTuple):
         at = f"iteration {self.progress.iteration:,} of {total:,}"
         if is_locked(self.checkpoint.parent.parent):
             return f"{self.run_dir} is still training: {at}"
-        if (self.run_dir / MODEL).exists():
+        ended = trained_progress(self.run_dir)
+        if ended is not None and ended.iteration >= self.progress.iteration:
             return f"{self.run_dir}: the checkpoint of {at}"
         return f"{self.run_dir} is unfinished: {at}"
 
 
 def find_trained(run_dir: Path, iteration: int | None = None) -> TrainedModel:
-    """The trained model of a run, or that of its newest checkpoint if the run has not ended.
+    """The trained model of a run, or that of its newest checkpoint if that is trained further.
 
     Args:
       run_dir: the run directory.
@@ -86,8 +87,9 @@ def find_trained(run_dir: Path, iteration: int | None = None) -> TrainedModel:
         seeds = _named(path.parent for path in run_dir.glob(f"seed-*/{CONFIG}"))
         raise UsageError(f"{run_dir} has one network per seed; name one of them: {seeds}")
     progress = trained_progress(run_dir) if iteration is None else None
-    if progress is None:
-        model = _in_checkpoint(run_dir, summary.updates.seed, iteration)
+    folder = _checkpoints_of(run_dir)
+    if progress is None or max(integrity.numbered(folder), default=0) > progress.iteration:
+        model = _in_checkpoint(run_dir, folder, summary.updates.seed, iteration)
     else:
         model = TrainedModel(run_dir, summary, progress)
     lesson, settings = model.progress.lesson, model.summary.task.settings
@@ -97,11 +99,16 @@ def find_trained(run_dir: Path, iteration: int | None = None) -> TrainedModel:
     return model
 
 
-def _in_checkpoint(run_dir: Path, seed: int, iteration: int | None) -> TrainedModel:
-    """The model in a checkpoint of a run, or of the population that the run belongs to."""
+def _checkpoints_of(run_dir: Path) -> Path:
+    """The folder of the checkpoints of a run, or of the population that the run belongs to."""
     folder = run_dir.resolve() / CHECKPOINTS
     if not folder.is_dir() and _is_of_population(run_dir):
         folder = run_dir.resolve().parent / CHECKPOINTS
+    return folder
+
+
+def _in_checkpoint(run_dir: Path, folder: Path, seed: int, iteration: int | None) -> TrainedModel:
+    """The model in a checkpoint, by default in the newest intact one."""
     if iteration is None:
         found, _ = integrity.newest_intact(folder, _summary_of)
         if found is None:
@@ -144,8 +151,8 @@ def _without_model(run_dir: Path, folder: Path) -> str:
     if is_locked(run_dir):
         return f"{run_dir} is still training and has no checkpoint yet; see `dncx runs`"
     return (
-        f"{run_dir} stopped before its first checkpoint, so there is no model; to restart it, "
-        f"repeat its command (there is no checkpoint in {folder})"
+        f"{run_dir} has no model yet, and there is no checkpoint in {folder}; to resume or restart "
+        "it, repeat its command"
     )
 
 
@@ -153,7 +160,7 @@ def check_exists(run_dir: Path) -> None:
     """Refuses a path at which there is nothing.
 
     Raises:
-      UsageError: the message has the models that ship, and names that are alike.
+      UsageError: the message has the models that ship, and similar names.
     """
     if not run_dir.exists():
         models, siblings = shipped_models(), map(str, run_dir.parent.glob("*"))

@@ -162,7 +162,7 @@ class PushSettings(CheckedFields):
     """Upload a trained model to the Hugging Face hub, with its settings and its model card.
 
     The card is README.md in the run directory, as `dncx card` writes it; without one, a new card is
-    uploaded. Log in once with `hf auth login`. Others load the model as hf://OWNER/NAME (docs/sharing.md).
+    uploaded. Log in once with `hf auth login`. Others load hf://OWNER/NAME (docs/sharing.md).
     """
 
     run_dir: Annotated[Path, POSITIONAL]

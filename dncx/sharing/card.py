@@ -50,7 +50,7 @@ _LISTED = 20  # values of a list in a table; a vocabulary has hundreds
 Rows = Sequence[tuple[str, object]]
 
 
-class Score(NamedTuple):
+class MeasuredScore(NamedTuple):
     """A measured score.
 
     Attributes:
@@ -83,7 +83,7 @@ class Model:
     progress: Progress
     num_parameters: int
     metrics: list[dict[str, Any]]
-    scores: tuple[Score, ...]
+    scores: tuple[MeasuredScore, ...]
     license: str | None
 
 
@@ -162,7 +162,7 @@ def describe(place: Path, license: str | None = None, files: Iterable[Path] = ()
 
 
 def published(config: RunConfig) -> RunConfig:
-    """The settings of a run with names in the place of this machine's paths.
+    """The settings of a run with names instead of this machine's paths.
 
     Settings of tasks contain absolute paths, which mean nothing elsewhere.
     """
@@ -186,24 +186,24 @@ def _nameless(value: Any) -> Any:
 
 def _recorded(
     config: RunConfig, progress: Progress, metrics: Sequence[Mapping[str, Any]]
-) -> Iterator[Score]:
+) -> Iterator[MeasuredScore]:
     """The scores that training has recorded: of the best validation, and of the last lesson."""
     best = progress.validation
     if best and best.error is not None:
         on = f"{config.task.name}, validation set (iteration {best.iteration:,})"
-        yield Score(on, "mean_error", best.error / 100)
+        yield MeasuredScore(on, "mean_error", best.error / 100)
     learned = [line for line in metrics if "lesson" in line and "loss" not in line]
     for line in learned[-1:]:
         on = f"{config.task.name}, lesson {line['lesson']} (iteration {line['iteration']:,})"
         for name in sorted(line.keys() - _IN_A_REPORT):
-            yield Score(on, name, line[name])
+            yield MeasuredScore(on, name, line[name])
 
 
-def _measured(file: Path, config: RunConfig, weights: str) -> Iterator[Score]:
+def _measured(file: Path, config: RunConfig, weights: str) -> Iterator[MeasuredScore]:
     """The scores in a file of `dncx eval --out`.
 
     Raises:
-      UsageError: if it is no such file, or the measurements are of other weights.
+      UsageError: if the file is invalid, or the measurements are of other weights.
     """
     try:
         content = file.read_bytes()
@@ -217,7 +217,7 @@ def _measured(file: Path, config: RunConfig, weights: str) -> Iterator[Score]:
             )
         for name, value in one.scores.items():
             if math.isfinite(value):
-                yield Score(_episodes(one, config), name, value)
+                yield MeasuredScore(_episodes(one, config), name, value)
 
 
 def _episodes(one: Measurement, config: RunConfig) -> str:
@@ -277,7 +277,7 @@ def _metadata(model: Model) -> dict[str, Any]:
     return found
 
 
-def _result(model: Model, score: Score) -> dict[str, Any]:
+def _result(model: Model, score: MeasuredScore) -> dict[str, Any]:
     task = model.config.task.name
     return {
         "task": {"type": _PIPELINES.get(task, "other"), "name": task},
@@ -371,15 +371,15 @@ def _scores(model: Model) -> str:
 
 def _use(model: Model, place: str) -> str:
     task, source = model.config.task.name, model.config.network.source
-    if source is not None:
-        return (
-            f"The network is the custom `{source.name}`, which is not part of dncx. Load the model "
-            f"with that file, as in `dncx eval {place} --network={source.name}`."
-        )
     if task not in presets.ABOUT:
         return (
             f"The task `{task}` is not part of dncx. Load the model with the program that defines "
             f"the task, as `{place}`."
+        )
+    if source is not None:
+        return (
+            f"The network is the custom `{source.name}`, which is not part of dncx. Load the model "
+            f'with that function: `dncx.load_run("{place}", network=...)`.'
         )
     return "\n".join(
         [

@@ -16,7 +16,9 @@ from dncx.networks.build import small_memory_warning
 from dncx.runs.codec import to_json
 from dncx.runs.directory import TrainedRun, flat, load_run
 from dncx.runs.files import check_folder, write_whole
+from dncx.runs.paths import find_run
 from dncx.runs.state import EVALUATION, stream
+from dncx.runs.trained import find_trained
 from dncx.runs.weights import weights_digest
 from dncx.settings.commands import EvalSettings
 from dncx.settings.flags import Flag, flags_of
@@ -81,6 +83,9 @@ def evaluate(settings: EvalSettings[Any]) -> list[Measurement]:
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"--sweep {name}: given twice; join all values, as in {name}=1,2,3")
+    model = find_trained(find_run(settings.run_dir), settings.checkpoint)
+    if model.checkpoint is not None:  # all points measure the same one, even during training
+        settings = dataclasses.replace(settings, checkpoint=model.progress.iteration)
     points = itertools.product(*(_values(text, settings) for text in settings.sweep))
     results = [_measure(settings, dict(point)) for point in points]
     if settings.out:

@@ -51,8 +51,10 @@ def test_a_cell_of_flax():
 def test_wrong_use_is_refused():
     with pytest.raises(ValueError, match=r"\(4, 3\).*\(6, 3\)"):
         Stepper(CELL, (4,))(INPUTS[0])
-    with pytest.raises(ValueError, match="resets"):
+    with pytest.raises(ValueError, match=r"resets .*\(4,\).*\(3,\)"):
         Stepper(CELL, (4,))(INPUTS[:, 0], np.zeros(3, bool))
+    with pytest.raises(TypeError, match="batch_shape"):
+        Stepper(CELL, 4)
     inner = DNC(7, 2, CONFIG, rngs=nnx.Rngs(0))
     with pytest.raises(TypeError, match="complete sequences"):
         Stepper(Bidirectional(3, inner, CONFIG, rngs=nnx.Rngs(0)))

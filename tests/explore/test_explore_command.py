@@ -161,7 +161,7 @@ def test_what_is_no_finished_run(command, here, capsys):
         "notes": "notes is not a run directory: it has no config.json",
         "runs": "name one: runs/fresh, runs/kept",
         "runs/kept": "82100: it has no manifest",
-        "runs/fresh": "before its first checkpoint",
+        "runs/fresh": "there is no checkpoint in",
         "running": "still training",
     }
     before = files(here)

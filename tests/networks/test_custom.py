@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import py_compile
 import shutil
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def test_a_file_runs_only_if_a_person_names_it(file, tmp_path, capsys):
     for command in ("eval", "explore", "export"):
         assert main([command, str(run)]) == 2
         assert f"--network={file}:make_network" in capsys.readouterr().err
+    assert main(["card", str(run)]) == main(["runs", str(tmp_path)]) == 0
     with pytest.raises(UsageError, match="--network="):
         load_run(run)
 
@@ -96,6 +98,13 @@ WRONG = {
     "mine.py:mke": ("def make(): pass", "has no function mke; did you mean make?"),
     "mine.py:make": ("import nothing_like_this", "line 1: ModuleNotFoundError"),
     "mine.py:makes": ("x = 1\ndef makes(i, o, c, *, rngs):\n    return x / 0", "line 3: ZeroDiv"),
+    "mine.py:end": ("raise SystemExit(3)", "SystemExit: 3"),
+    "mine.py:pair": (
+        "import dncx\nclass Pair(dncx.DNC):\n    def __call__(self, state, x):\n"
+        "        state, y = super().__call__(state, x)\n        return state, (y, y)\n"
+        "def pair(i, o, c, *, rngs): return Pair(i, o, c, rngs=rngs)",
+        "must return 5 outputs",
+    ),
     "mine.py:text": ("def text(i, o, c, *, rngs): return 'x'", "has no initialize_carry"),
     "mine.py:few": (
         "import dncx\ndef few(i, o, c, *, rngs): return dncx.DNC(i, o + 1, c, rngs=rngs)",
@@ -120,9 +129,29 @@ def test_a_wrong_network_is_refused(name, tmp_path, monkeypatch, capsys):
     assert not Path("run").exists()
 
 
+def test_an_implementation_that_cannot_be_chosen_is_refused(tmp_path, capsys):
+    name = f"--network={__file__}:small"
+    flags = [name, "--implementation=native", f"--run_dir={tmp_path}/run"]
+    assert main(["train", "repeat-copy", *flags]) == 2
+    assert "implementation=native: needs a DNC" in capsys.readouterr().err
+
+
 def test_a_network_for_a_run_without_one_is_refused(file, capsys):
     assert main(["eval", "memory-reuse", f"--network={file}:make_network"]) == 2
     assert "not a custom one" in capsys.readouterr().err
+
+
+def test_the_content_that_was_read_is_the_one_that_runs(tmp_path):
+    """Not an older compiled file, which an import would take."""
+    program = tmp_path / "mine.py"
+    program.write_text(PROGRAM.read_text())
+    compiled = py_compile.compile(
+        str(program), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+    )
+    assert Path(compiled).exists()
+    program.write_text("def make_network(i, o, c, *, rngs): raise ValueError('the new content')")
+    with pytest.raises(UsageError, match="the new content"):
+        custom.called(custom.custom_network(f"{program}:make_network"), 1, 1, None, rngs=None)
 
 
 def small(input_size, output_size, config, *, rngs):
@@ -148,13 +177,17 @@ class Mine(RepeatCopy):
     name = "mine"
 
 
+@pytest.mark.usefixtures("sizes_without_a_number")
 def test_a_function_in_python(tmp_path, monkeypatch):
     """For `train`, for the command line of a custom task, and for `load_run`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(registry.TASKS, "mine", Mine)  # is removed again
     flags = [*FLAGS, "--num_training_iterations=2"]
     assert task_main(Mine, ["train", *flags], network=small) == 0
-    assert task_main(Mine, ["eval", "runs/mine", "--num_episodes=2"], network=small) == 0
+    assert task_main(Mine, ["train", "--model=lstm"], network=small) == 2
+    for command in ("eval", "export", "card", "runs"):
+        words = [command] if command == "runs" else [command, "runs/mine"]
+        assert task_main(Mine, words, network=small) == 0
     run = load_run("runs/mine", network=small)
     assert isinstance(run.network, Read)
     outputs, _ = dncx.unroll(run.network, jnp.ones((2, 3, run.task.input_size)))

@@ -62,7 +62,7 @@ def test_the_card_of_a_custom_network_names_its_function(tmp_path):
     named = f"--network={program}:make_network"
     assert main([*flags, named, f"--run_dir={tmp_path}/run"]) == 0
     text = card_of(tmp_path / "run")
-    assert "--network=own_parts.py:make_network" in text
+    assert "own_parts.py:make_network" in text
     assert str(program.parent) not in text
 
 

@@ -331,6 +331,21 @@ def test_a_run_that_has_not_ended_loads_from_its_newest_checkpoint(copy_of_check
         runs.load_run(copy_of_checkpointed, checkpoint=14)
 
 
+def test_a_run_that_is_being_extended_loads_from_its_newest_checkpoint(
+    copy_of_checkpointed, caplog
+):
+    """The model of the shorter run is still there meanwhile."""
+    model = copy_of_checkpointed / "model.safetensors"
+    shorter = model.read_bytes()
+    assert train(copy_of_checkpointed, 20, "--checkpoint_interval=10") == 0
+    longer = runs.load_run(copy_of_checkpointed)
+    model.write_bytes(shorter)
+    found = runs.load_run(copy_of_checkpointed)
+    assert "unfinished: iteration 20 of 20" in caplog.text
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(found.network), nnx.state(longer.network))
+    assert runs.load_run(copy_of_checkpointed, checkpoint=14).progress.iteration == 14
+
+
 @pytest.mark.usefixtures("sizes_without_a_number")
 def test_commands_about_a_run_that_has_not_ended(copy_of_checkpointed, capsys):
     run = str(copy_of_checkpointed)
