@@ -18,7 +18,8 @@ def push(settings: PushSettings) -> Iterator[str]:
     Without a card in the run, it uploads a new one, unless the repository has a card already.
 
     Raises:
-      UsageError: if there is no trained model, or the hub refuses it or cannot be reached.
+      UsageError: if there is no trained model, the hub refuses it or cannot be reached, or a
+        repository that should be private is public.
     """
     name = hub_name(settings.repo)
     if name.revision:
@@ -31,6 +32,8 @@ def push(settings: PushSettings) -> Iterator[str]:
     with calls_to_hub(name) as library:
         api = library.HfApi(library_name="dncx")
         url = api.create_repo(name.repo, private=settings.private or None, exist_ok=True)
+        if settings.private and not api.repo_info(name.repo).private:
+            raise UsageError(f"--private: {name} exists and is public; nothing was uploaded")
         yield f"repository: {url}"
         if (run / CARD).is_file():
             text = (run / CARD).read_text(encoding="utf-8")

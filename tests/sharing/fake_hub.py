@@ -24,6 +24,7 @@ class FakeHub(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Answer)
         self.models, self.private, self.refuses = {}, set(), False
+        self.own_private = set()  # private repositories of the person who pushes
         self.created, self.commits, self.asked = [], [], []
 
     @property
@@ -62,6 +63,9 @@ class _Answer(BaseHTTPRequestHandler):
             asked = json.loads(body)
             repo = f"{asked.get('organization', 'me')}/{asked['name']}"
             hub.created.append(asked)
+            private = asked.get("private") or asked.get("visibility") == "private"
+            if private and repo not in hub.models:
+                hub.own_private.add(repo)
             hub.models.setdefault(repo, {})
             return self._json({"url": f"{hub.endpoint}/{repo}"})
         repo, action = re.fullmatch(r"/api/models/(.+?/.+?)/(preupload|commit)/main", path).groups()
@@ -107,7 +111,8 @@ class _Answer(BaseHTTPRequestHandler):
                                 "oid": hashlib.sha1(content).hexdigest()}
                                for name, content in files.items()])  # fmt: skip
         if api:
-            return self._json({"id": repo, "modelId": repo, "sha": commit, "siblings": []})
+            return self._json({"id": repo, "modelId": repo, "sha": commit, "siblings": [],
+                               "private": repo in hub.own_private})  # fmt: skip
         if file[3] not in files:
             return self._error(404, "EntryNotFound")
         content = files[file[3]]

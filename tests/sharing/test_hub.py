@@ -326,6 +326,13 @@ def test_a_model_without_a_configuration(hub, capsys):
     assert CONFIG in refused(hub, ["eval", "hf://me/empty"], capsys)
 
 
+def test_a_public_repository_is_not_taken_for_a_private_one(hub, trained, capsys):
+    assert push(trained, "me/copier") == 0
+    capsys.readouterr()
+    words = ["push", str(trained), "me/copier", "--private"]
+    assert "is public" in refused(hub, words, capsys)
+
+
 def test_what_cannot_be_pushed(hub, trained, tmp_path, capsys):
     assert "OWNER/NAME" in refused(hub, ["push", str(trained), "copier"], capsys)
     assert "main branch" in refused(hub, ["push", str(trained), "me/copier@v1"], capsys)
