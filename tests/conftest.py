@@ -108,8 +108,8 @@ def assert_relative(actual, expected, tolerance, name=""):
 
 
 @pytest.fixture
-def sizes_without_a_number():
-    """The tests' check of types takes no size that has only a name, such as b."""
+def without_type_checks():
+    """For sizes that are symbols, and for what the tests' check of types would refuse itself."""
     jaxtyping_config.update("jaxtyping_disable", True)
     yield
     jaxtyping_config.update("jaxtyping_disable", False)

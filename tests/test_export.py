@@ -87,7 +87,7 @@ np.savez(sys.argv[3], **found)
 print([m for m in sys.modules if m.split(".")[0] in ("dncx", "flax", "optax", "safetensors")])
 """
 
-pytestmark = pytest.mark.usefixtures("sizes_without_a_number")
+pytestmark = pytest.mark.usefixtures("without_type_checks")
 
 
 def fresh(code, *arguments, folder):

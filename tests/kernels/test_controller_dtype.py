@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from conftest import later, original_model
 from flax import nnx
-from jaxtyping import config as jaxtyping_config
 
-from dncx import DNC, DNCConfig, export, unroll
+from dncx import DNC, DNCConfig, unroll
 from dncx.controllers import dot_general_in
+from dncx.exporting import export_programs
 from dncx.interop.deepmind import to_variables
 from dncx.kernels.choice import select
 from dncx.networks.build import make_network
@@ -27,14 +27,6 @@ LOW = {"controller_dtype": "bfloat16"}
 SIZES = {"memory_size": 5, "word_size": 3, "num_read_heads": 2, "hidden_size": 6}
 LAYERS = {"lstm": 1, "deep_lstm": 2, "feedforward": 2}
 INPUTS = jax.random.normal(jax.random.key(1), (2, 4, 3))
-
-
-@pytest.fixture
-def without_type_checks():
-    """For what the tests' check of types would refuse itself, and for sizes that are symbols."""
-    jaxtyping_config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping_config.update("jaxtyping_disable", False)
 
 
 def make(controller="lstm", implementation=None, **changes):
@@ -155,7 +147,8 @@ def test_the_dtype_of_the_variables_changes_nothing():
     assert nnx.graphdef(make()) == nnx.graphdef(make())
 
 
-def test_unknown_dtypes_are_refused(without_type_checks):
+@pytest.mark.usefixtures("without_type_checks")
+def test_unknown_dtypes_are_refused():
     for wrong in ("float16", "int8", jnp.bfloat16):
         with pytest.raises(ValueError, match=r"must be one of \('float32', 'bfloat16', None\)"):
             DNCConfig(controller_dtype=wrong)
@@ -190,8 +183,9 @@ def test_effect_on_the_goldens(name, bound, golden):
     assert wrong / all_of_it < bound
 
 
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.second_step
-def test_a_run_saved_loaded_and_exported(tmp_path, without_type_checks):
+def test_a_run_saved_loaded_and_exported(tmp_path):
     """The exported program, and the network that is loaded, give what the saved one gives."""
     sizes = ModelSettings(controller="deep_lstm", num_layers=2, **SIZES, **LOW)
     settings = TrainSettings(task=CopySettings(), model=sizes)
@@ -207,7 +201,7 @@ def test_a_run_saved_loaded_and_exported(tmp_path, without_type_checks):
     expected, _ = jax.jit(unroll)(network, inputs)
     np.testing.assert_array_equal(jax.jit(unroll)(loaded, inputs)[0], expected)
     start = jax.tree.leaves(network.initialize_carry((2, network.input_size)))
-    program = export.export_programs(loaded)["sequence"]
+    program = export_programs(loaded, network.input_size)["sequence"]
     _, found = program.call(start, inputs, jnp.full(2, 5, jnp.int32))
     assert share(found, expected) < 1e-3
 

@@ -177,7 +177,7 @@ class Mine(RepeatCopy):
     name = "mine"
 
 
-@pytest.mark.usefixtures("sizes_without_a_number")
+@pytest.mark.usefixtures("without_type_checks")
 def test_a_function_in_python(tmp_path, monkeypatch):
     """For `train`, for the command line of a custom task, and for `load_run`."""
     monkeypatch.chdir(tmp_path)

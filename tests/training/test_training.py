@@ -346,7 +346,7 @@ def test_a_run_that_is_being_extended_loads_from_its_newest_checkpoint(
     assert runs.load_run(copy_of_checkpointed, checkpoint=14).progress.iteration == 14
 
 
-@pytest.mark.usefixtures("sizes_without_a_number")
+@pytest.mark.usefixtures("without_type_checks")
 def test_commands_about_a_run_that_has_not_ended(copy_of_checkpointed, capsys):
     run = str(copy_of_checkpointed)
     (copy_of_checkpointed / "model.safetensors").unlink()
