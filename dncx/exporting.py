@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import export as jax_export
 from jaxtyping import Array
@@ -59,8 +60,8 @@ def export(
       The files.
 
     Raises:
-      UsageError: if the folder contains an export already, the network has no single steps, or its
-        initial state is not zero. Nothing is written in that case.
+      UsageError: if the folder contains an export already, or the network has no single steps.
+        Nothing is written in that case.
 
     Example:
       >>> cell = dncx.DNC(6, 5, rngs=nnx.Rngs(0))
@@ -106,7 +107,7 @@ def _written(
         **about,
         "made_with": {"dncx": __version__, "jax": jax.__version__},
         "platforms": list(PLATFORMS),
-        **_interface(_first_state(network, 1, input_size), programs),
+        **_interface(network.initialize_carry((1, input_size), nnx.Rngs(0)), programs),
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,9 +122,9 @@ def export_programs(network: Network, input_size: int) -> dict[str, jax_export.E
 
     sequence(state, inputs [b, t, F], lengths [b]) and step(state, inputs [b, F]) return the new
     state and the outputs. A state is the list of the arrays of the cell's state, in their order;
-    the initial state is all zeros. Lengths are as in `dncx.unroll`; a length above t counts as t.
+    export.json has its initial values. Lengths are as in `dncx.unroll`; one above t counts as t.
     """
-    _check_network(network, input_size)
+    _check_network(network)
     network = nnx.clone(network)
     cell = cell_of(network)
     if isinstance(cell, DNC):
@@ -177,7 +178,7 @@ def network_input_size(network: Network) -> int:
     return size
 
 
-def _check_network(network: Network, input_size: int) -> None:
+def _check_network(network: Network) -> None:
     """Refuses a network that the programs cannot describe."""
     if find_spec("flatbuffers") is None:
         raise UsageError('export needs flatbuffers: pip install "dncx[export]"')
@@ -185,10 +186,6 @@ def _check_network(network: Network, input_size: int) -> None:
         raise UsageError(
             f"a {type(network).__name__} needs complete sequences, so it cannot be exported"
         )
-    first = network.initialize_carry((1, input_size), nnx.Rngs(0))
-    if any(jnp.any(x != 0) for x in jax.tree.leaves(first)):
-        name = type(cell_of(network)).__name__
-        raise UsageError(f"the initial state of a {name} is not zero, so it cannot be exported")
 
 
 def _first_state(network: Network, batch: Any, input_size: int) -> Any:
@@ -207,12 +204,25 @@ def _check_folder(folder: Path, force: bool) -> None:
 
 
 def _interface(first: Any, programs: dict[str, jax_export.Exported]) -> dict[str, Any]:
-    """Inputs and outputs of the programs, by name."""
+    """Inputs and outputs of the programs, by name.
+
+    Args:
+      first: the initial state of one sequence.
+      programs: the programs.
+    """
     paths = jax.tree_util.tree_leaves_with_path(first)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
     size = len(names)
+    state = _arrays(names, programs["step"].in_avals[:size])
     return {
-        "state": _arrays(names, programs["step"].in_avals[:size]),
+        "state": [
+            {**described, "initial": _initial(np.asarray(value))}
+            for described, value in zip(
+                _arrays(names, programs["step"].in_avals[:size]),
+                jax.tree.leaves(first),
+                strict=True,
+            )
+        ],
         "programs": {
             name: {
                 "file": _FILES[name],
@@ -223,6 +233,12 @@ def _interface(first: Any, programs: dict[str, jax_export.Exported]) -> dict[str
             for name, program in programs.items()
         },
     }
+
+
+def _initial(value: np.ndarray) -> Any:
+    """The initial value of a state's array [1, ...]: a number if it is constant, else a list."""
+    constant = value.size and (value == value.flat[0]).all()
+    return value.flat[0].item() if constant else value[0].tolist()
 
 
 def _arrays(names: Sequence[str], like: Sequence[Any]) -> list[dict[str, Any]]:

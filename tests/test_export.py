@@ -202,7 +202,7 @@ def test_export_says_what_it_is(tmp_path, monkeypatch):
     assert about["run"]["name"] == "run"
     assert about["platforms"] == ["cpu", "cuda", "tpu"]
     assert about["state"][1] == {
-        "name": "access_state.memory", "shape": ["b", 6, 4], "dtype": "float32"
+        "name": "access_state.memory", "shape": ["b", 6, 4], "dtype": "float32", "initial": 0
     }  # fmt: skip
     takes = about["programs"]["sequence"]["takes"]
     assert takes[0] == {"name": "inputs", "shape": ["b", "t", 4], "dtype": "float32"}
@@ -239,6 +239,7 @@ def test_a_cell_of_any_kind_from_python(tmp_path):
     assert {path.name for path in files} == FILES
     about = json.loads((tmp_path / "one" / "export.json").read_text())
     assert [array["shape"] for array in about["state"]] == [["b", 5], ["b", 5]]
+    assert [array["initial"] for array in about["state"]] == [0, 0]
     program = jax.export.deserialize((tmp_path / "one" / "sequence.jax_export").read_bytes())
     inputs = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
     zeros = [np.zeros((2, 5), np.float32)] * 2
@@ -249,10 +250,16 @@ def test_a_cell_of_any_kind_from_python(tmp_path):
     with pytest.raises(UsageError, match="has an export already"):
         dncx.export(cell, tmp_path / "one", input_size=3)
     assert dncx.export(cell, tmp_path / "one", input_size=3, force=True) == files
-    cell.initialize_carry = lambda *_: (jnp.ones((1, 5)), jnp.ones((1, 5)))
-    with pytest.raises(UsageError, match="initial state"):
-        dncx.export(cell, tmp_path / "two", input_size=3)
-    assert not (tmp_path / "two").exists()
+    start = cell.initialize_carry
+
+    def changed(*given):
+        one, two = start(*given)
+        return one + 0.5, two + jnp.arange(5.0)[None]
+
+    cell.initialize_carry = changed
+    dncx.export(cell, tmp_path / "two", input_size=3)
+    about = json.loads((tmp_path / "two" / "export.json").read_text())
+    assert [array["initial"] for array in about["state"]] == [0.5, [0, 1, 2, 3, 4]]
 
 
 def test_nothing_is_overwritten(tmp_path, capsys):
