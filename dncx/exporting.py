@@ -216,12 +216,8 @@ def _interface(first: Any, programs: dict[str, jax_export.Exported]) -> dict[str
     state = _arrays(names, programs["step"].in_avals[:size])
     return {
         "state": [
-            {**described, "initial": _initial(np.asarray(value))}
-            for described, value in zip(
-                _arrays(names, programs["step"].in_avals[:size]),
-                jax.tree.leaves(first),
-                strict=True,
-            )
+            {**array, "initial": _initial(np.asarray(value))}
+            for array, value in zip(state, jax.tree.leaves(first), strict=True)
         ],
         "programs": {
             name: {
