@@ -119,10 +119,11 @@ def read_ways(episode: EpisodeTrace) -> np.ndarray:
     """
     many = episode.num_directions
     backward, forward, content = np.split(episode.read_mode, [many, 2 * many], axis=-1)
+    # Not np.einsum: without links m is 0, and its result is then memory that nobody has set.
     return np.stack(
         [
-            np.einsum("trm,trmn->trn", backward, episode.backward_weights),
-            np.einsum("trm,trmn->trn", forward, episode.forward_weights),
+            (backward[..., None] * episode.backward_weights).sum(axis=-2),
+            (forward[..., None] * episode.forward_weights).sum(axis=-2),
             content * episode.read_content_weights,
         ]
     )

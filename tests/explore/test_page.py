@@ -166,3 +166,15 @@ def test_size():
     precedence = made(100, 64).usage[:, None]
     episode = made(100, 64, 32, 4, link=link, precedence_weights=precedence)
     assert len(webpage.html(Trace((episode,)))) < 1_500_000
+
+
+def test_without_links_all_reads_are_by_content():
+    """Whatever the memory of the arrays held before."""
+    none, modes = np.zeros((12, 2, 0, 6), np.float32), np.ones((12, 2, 1), np.float32)
+    episode = made(forward_weights=none, backward_weights=none, read_mode=modes)
+    for _ in range(50):
+        before = [np.full((12, 2, 6), np.nan, np.float32) for _ in range(10)]
+        del before
+        ways = decoding.read_ways(episode)
+        np.testing.assert_array_equal(ways[:2], 0)
+        np.testing.assert_array_equal(ways[2], episode.read_content_weights)
