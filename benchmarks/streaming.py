@@ -1,5 +1,6 @@
 """Stepping: one step per call, forward only; the state stays on the device."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -69,25 +70,22 @@ def _ours(cell: DNC, inputs: np.ndarray) -> Callable[[], Any]:
     def step(params: Any, carry: Any, x: jax.Array) -> Any:
         return nnx.merge(graph, params)(carry, x)
 
+    return _calls(functools.partial(step, params), cell, inputs)
+
+
+def _nnx_jit(cell: DNC, inputs: np.ndarray) -> Callable[[], Any]:
+    step = nnx.jit(lambda cell, carry, x: cell(carry, x))
+    return _calls(lambda carry, x: step(cell, carry, x), cell, inputs)
+
+
+def _calls(step: Callable[..., Any], cell: DNC, inputs: np.ndarray) -> Callable[[], Any]:
+    """Steps from the initial state; each output is waited for."""
     start = cell.initialize_carry(inputs.shape[1:])
 
     def call() -> Any:
         carry, outputs = start, []
         for x in inputs:
-            carry, y = step(params, carry, x)
-            outputs.append(np.asarray(y))
-        return outputs
-
-    return call
-
-
-def _nnx_jit(cell: DNC, inputs: np.ndarray) -> Callable[[], Any]:
-    step = nnx.jit(lambda cell, carry, x: cell(carry, x))
-
-    def call() -> Any:
-        carry, outputs = cell.initialize_carry(inputs.shape[1:]), []
-        for x in inputs:
-            carry, y = step(cell, carry, x)
+            carry, y = step(carry, x)
             outputs.append(np.asarray(y))
         return outputs
 

@@ -101,13 +101,13 @@ def _custom(
 ) -> Any:
     """A network of a custom function, whose outputs have the right size."""
     network = called(source, *sizes, rngs=rngs)
-    if implementation is not None:
-        if not isinstance(network, DNC):
-            raise UsageError(
-                f"implementation={implementation}: needs a DNC, but {source.name} returns a "
-                f"{type(network).__name__}"
-            )
+    if implementation is not None and isinstance(network, DNC):
         network.access.implementation = implementation
+    elif implementation not in (None, "plain"):  # other cells have their plain equations only
+        raise UsageError(
+            f"implementation={implementation}: needs a DNC, but {source.name} returns a "
+            f"{type(network).__name__}"
+        )
     inputs = jax.ShapeDtypeStruct((1, sizes[0]), jnp.float32)
     try:
         outputs = nnx.eval_shape(

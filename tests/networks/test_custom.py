@@ -136,6 +136,19 @@ def test_an_implementation_that_cannot_be_chosen_is_refused(tmp_path, capsys):
     assert "implementation=native: needs a DNC" in capsys.readouterr().err
 
 
+def test_debug_replays_a_custom_network(tmp_path, capsys):
+    """Of any kind; it computes by the plain equations."""
+    name, run = f"--network={__file__}:small", tmp_path / "run"
+    flags = ["--learning_rate=3e38", "--max_skipped_updates=2", f"--run_dir={run}"]
+    assert main(["train", "repeat-copy", *FLAGS, *flags, name]) == 1
+    capsys.readouterr()
+    custom._FUNCTIONS.clear()
+    assert main(["debug", str(run)]) == 2
+    assert "--network=" in capsys.readouterr().err
+    assert main(["debug", str(run), name]) == 0
+    assert "replayed" in capsys.readouterr().out
+
+
 def test_a_network_for_a_run_without_one_is_refused(file, capsys):
     assert main(["eval", "memory-reuse", f"--network={file}:make_network"]) == 2
     assert "not a custom one" in capsys.readouterr().err
