@@ -1,0 +1,1 @@
+"""Environments: tasks in which a network acts."""
