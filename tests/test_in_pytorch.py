@@ -229,10 +229,10 @@ def test_the_tutorial(torch, tmp_path, monkeypatch):
     page = (ROOT / "docs" / "tutorials" / "in-pytorch.md").read_text()
     cells = re.findall(r"^```\{code-cell\} ipython3\n(.*?)^```", page, re.M | re.S)
     code = "\n".join(cell for cell in cells if not cell.startswith(("!", ":tags:")))
-    assert "range(100)" in code
+    assert "range(40)" in code
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    exec(code.replace("range(100)", "range(2)"), {})
+    exec(code.replace("range(40)", "range(2)"), {})
     original = load_model(SHIPPED / "associative-recall" / "model.safetensors")
     trained = load_model(tmp_path / "from-pytorch.safetensors")
     assert trained.keys() == original.keys()
