@@ -1,5 +1,6 @@
 """Building networks from their configuration."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from dncx.dnc import DNC
 from dncx.errors import UsageError
 from dncx.initializers import RngSource, fan_in_normal
 from dncx.kernels.choice import Implementation
+from dncx.networks.actor_critic import ActorCritic
 from dncx.networks.bidirectional import Bidirectional
 from dncx.networks.config import NetworkConfig
 from dncx.networks.custom import NetworkSource, called
@@ -62,7 +64,7 @@ class Embedded(nnx.RNNCellBase):
         return self.embedding(inputs)
 
 
-Network = DNC | LSTMNetwork | Embedded | Bidirectional | RecurrentCell[Any]
+Network = DNC | LSTMNetwork | ActorCritic | Embedded | Bidirectional | RecurrentCell[Any]
 """A network that can be trained; a custom one is any flax recurrent cell."""
 
 
@@ -75,6 +77,12 @@ def make_network(
       ValueError: if this implementation cannot compute it.
       UsageError: if a custom network cannot be made.
     """
+    if config.separate_value:
+        policy = dataclasses.replace(
+            config, separate_value=False, output_size=config.output_size - 1
+        )
+        critic = dataclasses.replace(policy, output_size=1)
+        return ActorCritic(*(make_network(one, rngs, implementation) for one in (policy, critic)))
     features = config.embedding_size or config.input_size
     cell_inputs = features + (config.cell.hidden_size if config.bidirectional else 0)
     sizes = cell_inputs, config.output_size, config.cell

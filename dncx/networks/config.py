@@ -19,6 +19,7 @@ class NetworkConfig:
       output_size: features of a step's outputs.
       embedding_size: size of a learned embedding of the inputs; 0: no embedding.
       bidirectional: whether an LSTM also reads the sequences backwards.
+      separate_value: whether the last output, the value of a state, has a network of its own.
       cell: sizes and equations. The baselines and custom networks use the fields that they need.
       source: the function of a custom network.
     """
@@ -28,6 +29,7 @@ class NetworkConfig:
     output_size: int
     embedding_size: int = 0
     bidirectional: bool = False
+    separate_value: bool = False
     cell: DNCConfig = dataclasses.field(default_factory=DNCConfig)
     source: NetworkSource | None = None
 
@@ -47,8 +49,14 @@ class NetworkConfig:
         )
 
 
-def network_config(settings: ModelSettings, input_size: int, output_size: int) -> NetworkConfig:
+def network_config(
+    settings: ModelSettings, input_size: int, output_size: int, *, separate_value: bool = False
+) -> NetworkConfig:
     """The network that the flags describe; `settings/unused.py` refuses flags without effect.
+
+    Args:
+      settings: the flags.
+      input_size, output_size, separate_value: see `NetworkConfig`.
 
     Raises:
       UsageError: if there is no such network.
@@ -95,6 +103,7 @@ def network_config(settings: ModelSettings, input_size: int, output_size: int) -
         output_size=output_size,
         embedding_size=settings.embedding_size,
         bidirectional=settings.bidirectional,
+        separate_value=separate_value,
         cell=cell,
         source=source,
     )

@@ -99,7 +99,7 @@ def load_run(
     task = task_of(run_dir, config.task.name, settings, changes)
     _check_sizes(run_dir, network_config, task)
     trained_outputs, outputs = network_config.output_size, num_saved_outputs(task)
-    network_config = dataclasses.replace(network_config, output_size=outputs)
+    network_config = dataclasses.replace(network_config, output_size=outputs, separate_value=False)
     # A model on the hub names no files of this machine.
     for name in () if is_on_hub(given) else edited_files(config, task):
         _warn_once(f"{name}: the content has changed since {run_dir} was trained")

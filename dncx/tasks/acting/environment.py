@@ -6,6 +6,7 @@ is also a task (`Playing`), so that the commands for tasks work with it.
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
@@ -49,3 +50,31 @@ class Environment(Protocol):
     def step(self, key: Array, state: Any, action: Int[Array, ""], params: Any) -> Transition:
         """The result of an action. After the end of an episode the result is meaningless."""
         ...
+
+
+@runtime_checkable
+class HasIdleSteps(Protocol):
+    """An environment in which some actions have no effect, for example while it only tells."""
+
+    def action_counts(self, state: Any) -> Bool[Array, ""]:
+        """Whether the action in this state has an effect, so that there is something to learn."""
+        ...
+
+
+@runtime_checkable
+class KnowsOptimalActions(Protocol):
+    """An environment that can guide an agent."""
+
+    def optimal_actions(self, state: Any) -> Bool[Array, " A"]:
+        """The actions that are best in this state; none where an action has no effect."""
+        ...
+
+
+def action_counts(world: Any, state: Any) -> Bool[Array, ""]:
+    """Whether an action has an effect: always, unless the environment says otherwise."""
+    return world.action_counts(state) if isinstance(world, HasIdleSteps) else jnp.asarray(True)
+
+
+def is_environment(task: Any) -> bool:
+    """Whether a task is learned by acting."""
+    return isinstance(task, Environment)

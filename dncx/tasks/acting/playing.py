@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dncx.tasks.acting.environment import Environment
 from dncx.tasks.base import Episode, Words
 
 
@@ -33,14 +32,19 @@ class Playing:
         return self.observation_size
 
     @property
+    def window_steps(self: Any) -> int:
+        """The steps of a window."""
+        return self.window or min(self.max_steps, 64)
+
+    @property
     def num_answer_outputs(self: Any) -> int:
         """One output per action: its logit."""
         return self.num_actions
 
     @property
     def output_size(self: Any) -> int:
-        """The logits of the actions, and the value of a state unless another network gives it."""
-        return self.num_actions + (0 if self.separate_value else 1)
+        """The logits of the actions, and the value of a state."""
+        return self.num_actions + 1
 
     @property
     def loss_unit(self) -> str:
@@ -140,8 +144,3 @@ class Playing:
         lines = [f"{seen}: {done}, {reward:+.3g}" for seen, done, reward in steps if done]
         shown = lines if len(lines) <= 20 else [*lines[:10], "...", *lines[-10:]]
         return "\n".join([*shown, f"return {rewards.sum():.3g} in {len(lines)} steps"])
-
-
-def is_environment(task: Any) -> bool:
-    """Whether a task is learned by acting."""
-    return isinstance(task, Environment)
