@@ -74,8 +74,8 @@ class Acting:
         return batch_size * (task.window_steps if task.method == "ppo" else task.max_steps)
 
     def loss_unit(self, task: Any) -> str:
-        """The loss has no unit of its own."""
-        return "of policy, value and entropy"
+        """It has none: it is the sum of the policy's, the value's and the entropy's loss."""
+        return "in all"
 
     def make_train(self, config: UpdateConfig, task: Any) -> Wrapped:
         """See `training.update.repeated`."""

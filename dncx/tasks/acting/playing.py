@@ -67,7 +67,7 @@ class Playing:
         """New episodes before their first step; see `converse`."""
         keys = jax.random.split(key, batch_size)
         observations, states = jax.vmap(self.reset, (0, None))(keys, self.params)
-        nothing = jnp.zeros((batch_size, 1, self.output_size))
+        nothing = jnp.zeros((batch_size, 1, self.num_actions))
         return Episode(
             inputs=jnp.zeros_like(observations)[:, None],
             targets=nothing,
@@ -113,7 +113,8 @@ class Playing:
         _, history = jax.lax.scan(act, (state, observations, places, ended), moments)
         inputs, outputs, played, live = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), history)
         mask = live.astype(jnp.float32)
-        return outputs, Episode(inputs, jnp.zeros_like(outputs), mask, played)
+        no_targets = jnp.zeros_like(outputs[..., : self.num_actions])
+        return outputs, Episode(inputs, no_targets, mask, played)
 
     def loss(self, outputs: Float[Array, "B T O"], episode: Episode) -> Float[Array, ""]:
         """The mean over the batch of an episode's return, with a minus sign."""
