@@ -97,8 +97,8 @@ class Reports:
         lines = [self._line(one, lesson, speed) for one in states]
         line = lines[0] if len(lines) == 1 else _together(lines, own)
         if len(lines) > 1 and is_primary():
-            for folder, own in zip(self._population.folders, lines, strict=True):
-                Metrics(folder / METRICS).append(own)
+            for folder, its_line in zip(self._population.folders, lines, strict=True):
+                Metrics(folder / METRICS).append(its_line)
         self._log(line)
         self._reporter.report(self._in_words(line, own, speed), sample, line["iteration"])
         of = f" in lesson {lesson}" if lesson else ""

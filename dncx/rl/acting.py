@@ -156,7 +156,7 @@ def _memory(network: Any, agents: Agents) -> Any:
 
 
 def _step(
-    network: Any, world: Environment, agents: Agents, key: Array, optimal_share: float | None
+    network: Any, world: Any, agents: Agents, key: Array, optimal_share: float | None
 ) -> tuple[Agents, Seen]:
     """One step of each agent; the axis of the batch comes first in what it saw."""
     own_key, guide_key, world_key = jax.random.split(key, 3)

@@ -129,7 +129,7 @@ def _taken(state: TrainState, config: UpdateConfig, task: Any, key: Array) -> Ta
     network = nnx.merge(config.graph, state.params)
     if task.method == "ppo":
         act_key, order_key = jax.random.split(key)
-        agents, window = ppo.collect(network, task, task, state.carried, act_key)
+        agents, window = ppo.collect(network, task, task, state.carried, act_key, task.window_steps)
         return Taken(agents, ended(window.seen), ppo.minibatches(window, task, order_key))
     share = task.optimal_share if task.method == "imitation" else None
     seen = play(network, task, key, config.batch_size, share)

@@ -30,10 +30,15 @@ class Window(NamedTuple):
 
 
 def collect(
-    network: Any, world: Environment, settings: ActingSettings, agents: Agents, key: Array
+    network: Any,
+    world: Environment,
+    settings: ActingSettings,
+    agents: Agents,
+    key: Array,
+    num_steps: int,
 ) -> tuple[Agents, Window]:
-    """Acts for a window."""
-    moved, seen = act(network, world, agents, key, world.window_steps)
+    """Acts for a window of steps."""
+    moved, seen = act(network, world, agents, key, num_steps)
     advantages = generalised_advantages(
         seen.rewards,
         seen.values,

@@ -32,7 +32,10 @@ def known(monkeypatch):
     monkeypatch.setitem(registry.TASKS, Recall.name, Recall)
 
 
-def settings(tmp_path, model=LSTM, scale=ScaleSettings(), seed=0, **world):
+ONE_SEED = ScaleSettings()
+
+
+def settings(tmp_path, model=LSTM, scale=ONE_SEED, seed=0, **world):
     run = {"run_dir": tmp_path / "run", "batch_size": 8, "report_interval": 4, "seed": seed}
     run |= {name: world.pop(name) for name in list(world) if name in RUN}
     return settings_of(
@@ -60,10 +63,10 @@ def network_and_other(world):
 
 
 def test_ppo_loss():
-    world = Recall(num_cues=3, delay=2, ppo_clip=0.1, window=5)
+    world = Recall(num_cues=3, delay=2, ppo_clip=0.1)
     network, other = network_and_other(world)
     agents = first_agents(network, world, jax.random.key(0), 6)
-    _, window = ppo.collect(network, world, world, agents, jax.random.key(1))
+    _, window = ppo.collect(network, world, world, agents, jax.random.key(1), 5)
     found = ppo.losses(other, window, world)
     seen = window.seen
     outputs, _ = dncx.unroll(other, seen.inputs, resets=seen.begins)
