@@ -47,8 +47,22 @@ class Playing:
         return self.num_actions + 1
 
     @property
+    def params(self) -> Any:
+        """None, unless a class defines them."""
+        return ()
+
+    @property
     def loss_unit(self) -> str:
         return "negative return"
+
+    @property
+    def about(self: Any) -> str:
+        """Sizes of an episode, which training prints first."""
+        worst, best = self.return_bounds
+        return (
+            f"{self.name}: episodes of at most {self.max_steps:,} steps, {self.num_actions} actions, "
+            f"returns from {worst:.4g} to {best:.4g}"
+        )
 
     @property
     def return_bounds(self) -> tuple[float, float]:

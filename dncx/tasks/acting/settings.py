@@ -2,10 +2,13 @@
 
 import dataclasses
 import math
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
+
+from dncx.errors import one_of, quoted
 
 Learning = Literal["ppo", "policy_gradient", "imitation"]
 METHODS = get_args(Learning)
+LEVELS = ("easy", "medium", "hard")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,85 @@ class ActingSettings:
     """Weight of the entropy bonus."""
     value_cost: float = 0.5
     """Weight of the value loss."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Leveled:
+    """An environment with three levels of difficulty."""
+
+    level: Literal["easy", "medium", "hard"] = "easy"
+    """Difficulty (docs/tasks.md)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RepeatPreviousSettings(ActingSettings, Leveled):
+    """Name the suit of the card shown a given number of steps before."""
+
+    name: ClassVar[str] = "repeat-previous"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RepeatFirstSettings(ActingSettings, Leveled):
+    """Name the suit of the first card at every step."""
+
+    name: ClassVar[str] = "repeat-first"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AutoencodeSettings(ActingSettings, Leveled):
+    """Watch all cards of the deck, then name their suits in reverse order."""
+
+    name: ClassVar[str] = "autoencode"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CountRecallSettings(ActingSettings, Leveled):
+    """State how many cards of the queried kind have been shown."""
+
+    name: ClassVar[str] = "count-recall"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConcentrationSettings(ActingSettings, Leveled):
+    """Find pairs among cards that lie face down, turning two at a time."""
+
+    name: ClassVar[str] = "concentration"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TMazeSettings(ActingSettings, Leveled):
+    """Remember a sign along a corridor, then turn to the side that it named."""
+
+    name: ClassVar[str] = "t-maze"
+
+    maze: Literal["passive", "active"] = "passive"
+    """The sign is at the start (passive), or one step behind it (active)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GymnaxSettings(ActingSettings):
+    """Any environment of gymnax with discrete actions."""
+
+    name: ClassVar[str] = "gymnax"
+
+    environment: str = "MemoryChain-bsuite"
+    """Name of the environment."""
+    environment_params: tuple[str, ...] = ()
+    """NAME=VALUE,... of its parameters, such as memory_length=20."""
+    worst_return: float = -1.0
+    """The return that missing_return counts as 100 %."""
+    best_return: float = 1.0
+    """The return that missing_return counts as 0 %."""
+
+
+def check_level(settings: Any) -> None:
+    """Refuses an unknown level.
+
+    Raises:
+      ValueError: if there is no such level.
+    """
+    if settings.level not in LEVELS:
+        raise ValueError(f"level={quoted(str(settings.level))}: must be {one_of(LEVELS)}")
 
 
 def check_acting(settings: ActingSettings) -> None:
