@@ -76,7 +76,7 @@ class Lights(ActingSettings, Playing):
         after = state._replace(time=state.time + 1)
         return Transition(self._seen(after), after, jnp.where(done, reward, 0.0), done)
 
-    def action_counts(self, state: Room) -> jax.Array:
+    def acts(self, state: Room) -> jax.Array:
         """Optional: nothing is to be learned from actions without an effect."""
         return state.time == self.delay + 1
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from dncx.tasks.acting.environment import Environment, action_counts
+from dncx.tasks.acting.environment import Environment, acts
 
 
 class Agents(NamedTuple):
@@ -169,7 +169,7 @@ def _step(
         guided = jax.random.bernoulli(guide_key, optimal_share, actions.shape)
         one = jax.random.categorical(which_key, jnp.where(optimal, 0.0, -jnp.inf))
         actions = jnp.where(guided & optimal.any(axis=-1), one, actions)
-    counts = jax.vmap(lambda state: action_counts(world, state))(agents.worlds)
+    counts = jax.vmap(lambda state: acts(world, state))(agents.worlds)
     keys = jax.random.split(world_key, len(actions))
     move = jax.vmap(world.step, (0, 0, 0, None))
     after = move(keys, agents.worlds, actions, world.params)

@@ -79,9 +79,9 @@ class Plain(ActingSettings, Playing):
 class Recall(Plain):
     """The same, with what an environment may offer besides."""
 
-    def action_counts(self, state):
+    def acts(self, state):
         return state.time >= self.delay
 
     def optimal_actions(self, state):
         right = jnp.arange(self.num_cues) == state.cue
-        return right & self.action_counts(state)
+        return right & self.acts(state)

@@ -20,6 +20,18 @@ class Transition(NamedTuple):
 
 
 @runtime_checkable
+class HasPassiveSteps(Protocol):
+    """An environment with steps at which the agent only observes: their actions are ignored.
+
+    They count neither in the loss of the policy nor in the entropy.
+    """
+
+    def acts(self, state: Any) -> Bool[Array, ""]:
+        """Whether the action in this state counts."""
+        ...
+
+
+@runtime_checkable
 class Environment(Protocol):
     """A world that an agent sees in part and acts in. Everything runs inside jit."""
 
@@ -53,15 +65,6 @@ class Environment(Protocol):
 
 
 @runtime_checkable
-class HasIdleSteps(Protocol):
-    """An environment in which some actions have no effect, for example while it only tells."""
-
-    def action_counts(self, state: Any) -> Bool[Array, ""]:
-        """Whether the action in this state has an effect, so that there is something to learn."""
-        ...
-
-
-@runtime_checkable
 class KnowsOptimalActions(Protocol):
     """An environment that can guide an agent."""
 
@@ -70,9 +73,11 @@ class KnowsOptimalActions(Protocol):
         ...
 
 
-def action_counts(world: Any, state: Any) -> Bool[Array, ""]:
-    """Whether an action has an effect: always, unless the environment says otherwise."""
-    return world.action_counts(state) if isinstance(world, HasIdleSteps) else jnp.asarray(True)
+def acts(environment: Environment, state: Any) -> Bool[Array, ""]:
+    """Whether the action in a state counts: always, except in passive steps."""
+    if isinstance(environment, HasPassiveSteps):
+        return environment.acts(state)
+    return jnp.ones((), bool)
 
 
 def is_environment(task: Any) -> bool:
