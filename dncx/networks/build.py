@@ -19,6 +19,7 @@ from dncx.networks.actor_critic import ActorCritic
 from dncx.networks.bidirectional import Bidirectional
 from dncx.networks.config import NetworkConfig
 from dncx.networks.custom import NetworkSource, called
+from dncx.networks.gru import GRUNetwork
 from dncx.networks.lstm import LSTMNetwork
 from dncx.networks.ntm import neural_turing_machine
 from dncx.parts import RecurrentCell
@@ -64,7 +65,9 @@ class Embedded(nnx.RNNCellBase):
         return self.embedding(inputs)
 
 
-Network = DNC | LSTMNetwork | ActorCritic | Embedded | Bidirectional | RecurrentCell[Any]
+Network = (
+    DNC | LSTMNetwork | GRUNetwork | ActorCritic | Embedded | Bidirectional | RecurrentCell[Any]
+)
 """A network that can be trained; a custom one is any flax recurrent cell."""
 
 
@@ -90,6 +93,8 @@ def make_network(
         network = _custom(config.source, sizes, rngs, implementation)
     elif config.kind == "lstm":
         network = LSTMNetwork(*sizes, rngs=rngs)
+    elif config.kind == "gru":
+        network = GRUNetwork(*sizes, rngs=rngs)
     elif config.kind == "ntm":
         network = neural_turing_machine(*sizes, rngs=rngs)
     else:

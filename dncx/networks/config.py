@@ -6,7 +6,7 @@ from typing import Any, Literal
 from dncx.config import DNCConfig
 from dncx.errors import UsageError
 from dncx.networks.custom import NetworkSource, custom_network
-from dncx.settings.training import ModelSettings
+from dncx.settings.training import NO_MEMORY, ModelSettings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class NetworkConfig:
     """Everything that defines a network of the trainer, except its weights.
 
     Attributes:
-      kind: "dnc", a baseline ("lstm", which has no memory, or "ntm"), or "custom".
+      kind: "dnc", a baseline ("lstm" and "gru", which have no memory, or "ntm"), or "custom".
       input_size: features of a step's inputs.
       output_size: features of a step's outputs.
       embedding_size: size of a learned embedding of the inputs; 0: no embedding.
@@ -24,7 +24,7 @@ class NetworkConfig:
       source: the function of a custom network.
     """
 
-    kind: Literal["dnc", "lstm", "ntm", "custom"] = "dnc"
+    kind: Literal["dnc", "lstm", "gru", "ntm", "custom"] = "dnc"
     input_size: int
     output_size: int
     embedding_size: int = 0
@@ -40,7 +40,7 @@ class NetworkConfig:
     @property
     def memory_size(self) -> int | None:
         """Slots of the memory; None for a network without one."""
-        return None if self.kind == "lstm" else self.cell.memory_size
+        return None if self.kind in NO_MEMORY else self.cell.memory_size
 
     def with_memory_size(self, memory_size: int) -> "NetworkConfig":
         """The same network with another number of slots; the weights fit any number."""
