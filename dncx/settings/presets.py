@@ -19,6 +19,7 @@ from dncx.tasks.graphs.settings import (
     TraversalSettings,
 )
 from dncx.tasks.settings import AssociativeRecallSettings, CopySettings, RepeatCopySettings
+from dncx.tasks.shrdlu.settings import MiniShrdluSettings
 
 
 def settings_of(task: Any, **sections: Any) -> TrainSettings[Any]:
@@ -62,6 +63,12 @@ DEFAULTS: dict[str, TrainSettings[Any]] = {
         settings_of(TraversalSettings(), model=_GRAPHS, optimizer=_NTM),
         settings_of(ShortestPathSettings(), model=_GRAPHS, optimizer=_NTM),
         settings_of(InferenceSettings(), model=_GRAPHS, optimizer=_NTM),
+        settings_of(
+            MiniShrdluSettings(),
+            model=ModelSettings(memory_size=32, hidden_size=128, word_size=32, num_read_heads=3),
+            optimizer=OptimizerSettings(learning_rate=3e-4, momentum=0.9, max_grad_norm=10.0),
+            run=dict(batch_size=32),
+        ),
     )
 }
 ABOUT = {
@@ -72,6 +79,7 @@ ABOUT = {
     "traversal": "Follow a list of edges through a graph (Nature).",
     "shortest-path": "Find a shortest path between two nodes of a graph (Nature).",
     "inference": "Infer where unnamed relations lead in a graph (Nature).",
+    "mini-shrdlu": "Move blocks to reach one of several goals (Nature).",
 }
 
 
@@ -290,6 +298,18 @@ PRESETS: dict[str, Preset] = {
             dict(memory_size=128, word_size=50, num_read_heads=5, hidden_size=256, num_layers=3),
             batch_size=32,
             rate=1e-5,
+        ),
+    ),
+    "nature-mini-shrdlu": Preset(
+        f"{_TABLE_2}, the DNC of Fig. 4; policy gradient, a second DNC for the values. Paper: only "
+        f"the DNC passed all lessons, in 20 runs. {_UNTRAINED}.",
+        _paper(
+            MiniShrdluSettings(
+                method="policy_gradient", separate_value=True, gae_lambda=0.75, entropy_cost=0.5
+            ),
+            dict(memory_size=32, word_size=100, num_read_heads=3, hidden_size=250, num_layers=2),
+            batch_size=32,
+            rate=3e-5,
         ),
     ),
 }

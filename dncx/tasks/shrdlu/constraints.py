@@ -71,9 +71,7 @@ def satisfied(boards: Boards) -> Satisfied:
     found[:, NO_CONSTRAINT] = True
     padded = np.pad(found.T, [(0, 0), (0, -len(boards) % 32)]).copy(order="C")
     bits = np.packbits(padded, axis=1, bitorder="little").view("<u4")
-    return Satisfied(
-        np.where(true, order, NO_CONSTRAINT).astype(np.uint8), bits.astype(np.uint32)
-    )
+    return Satisfied(np.where(true, order, NO_CONSTRAINT).astype(np.uint8), bits.astype(np.uint32))
 
 
 def _mark(found: np.ndarray, relation: int, a: np.ndarray, b: np.ndarray) -> None:
@@ -93,7 +91,9 @@ def unpacked(bits: UInt32[Array, " words"], num_boards: int) -> Bool[Array, " B"
     return each.reshape(-1)[:num_boards] > 0
 
 
-def without_redundant(bits: UInt32[Array, "61 words"], goal: Int32[Array, " C"]) -> Int32[Array, " C"]:
+def without_redundant(
+    bits: UInt32[Array, "61 words"], goal: Int32[Array, " C"]
+) -> Int32[Array, " C"]:
     """The goal with NO_CONSTRAINT in the place of each redundant constraint.
 
     A constraint is redundant if the others imply it: the same boards satisfy the goal without it.

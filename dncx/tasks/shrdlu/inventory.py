@@ -77,7 +77,7 @@ def _goals_of(
     keys = np.zeros((len(near), 1), np.uint64)
     for each in values.T:
         keys = np.concatenate([keys, keys | each[:, None]], axis=1)
-    board, subset = np.nonzero((_SUBSETS < 2 ** exist.sum(axis=1)[:, None]) & (keys > 0))
+    board, subset = np.nonzero((2 ** exist.sum(axis=1)[:, None] > _SUBSETS) & (keys > 0))
     # The boards are sorted, so the first one to have a set is the nearest that satisfies it.
     _, earliest, which = np.unique(keys[board, subset], return_index=True, return_inverse=True)
     moves = distances[near][board]
