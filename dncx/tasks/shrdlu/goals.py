@@ -87,7 +87,7 @@ def tables(min_blocks: int, max_blocks: int) -> Tables:
 @functools.cache
 def exists(bounds: Lesson) -> bool:
     """Whether there is any goal within the bounds of a lesson."""
-    boards, _, inventory = world(bounds.min_blocks, bounds.max_blocks)
+    *_, inventory = world(bounds.min_blocks, bounds.max_blocks)
     return bool(inventory.counts[:, _within(bounds)].any())
 
 
@@ -193,9 +193,9 @@ def _draw_goal(
     return goal, told, fewest
 
 
-def _below(bits: UInt32[Array, ""], limit: Int[Array, ""]) -> Int32[Array, ""]:
+def _below(bits: UInt32[Array, ""], limit: Int[Array, ""] | int) -> Int32[Array, ""]:
     """A number from 0 to limit - 1, at most 2^17: no probability is off by more than 1 in 2^15."""
-    return (bits % limit.astype(jnp.uint32)).astype(jnp.int32)
+    return (bits % jnp.asarray(limit, jnp.uint32)).astype(jnp.int32)
 
 
 def _draw_among(bits: UInt32[Array, ""], possible: Bool[Array, " N"]) -> Int32[Array, ""]:

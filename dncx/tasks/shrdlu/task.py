@@ -194,7 +194,7 @@ class MiniShrdlu(MiniShrdluSettings, Playing):
     def reset(self, key: Array, params: Any) -> tuple[Float[Array, " F"], State]:
         """See `Environment.reset`."""
         lesson_key, key = jax.random.split(key)
-        rows = draw_lessons(lesson_key, self.lessons, len(self.lessons), self.earlier_share, 1)
+        rows: Any = draw_lessons(lesson_key, self.lessons, len(self.lessons), self.earlier_share, 1)
         bounds = Lesson(*(column[0] for column in rows))
         board, problem = draw_problem(
             key, self._tables, bounds, self.most, self.shuffle_constraints
@@ -290,7 +290,7 @@ class MiniShrdlu(MiniShrdluSettings, Playing):
         return self._next(jax.tree.map(lambda x: x[last], played.states), played.actions[last])
 
     def observed(self, state: State) -> str:
-        """The constraint that is told, or the go cue; and the board, each column from the bottom."""
+        """The constraint that is told; or the go cue and the columns, each from the bottom."""
         problem, step = state.problem, int(state.step)
         if step < problem.num_told:
             letter, *statement = (int(number) for number in problem.told[step])
