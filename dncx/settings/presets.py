@@ -28,6 +28,7 @@ from dncx.tasks.graphs.settings import (
     TraversalSettings,
 )
 from dncx.tasks.settings import AssociativeRecallSettings, CopySettings, RepeatCopySettings
+from dncx.tasks.shrdlu.settings import MiniShrdluSettings
 
 
 def settings_of(task: Any, **sections: Any) -> TrainSettings[Any]:
@@ -93,6 +94,12 @@ DEFAULTS: dict[str, TrainSettings[Any]] = {
         _acting(ConcentrationSettings(), memory_size=64),
         _acting(TMazeSettings()),
         _acting(GymnaxSettings()),
+        settings_of(
+            MiniShrdluSettings(),
+            model=ModelSettings(memory_size=32, hidden_size=128, word_size=32, num_read_heads=3),
+            optimizer=OptimizerSettings(learning_rate=3e-4, momentum=0.9, max_grad_norm=10.0),
+            run=dict(batch_size=32),
+        ),
     )
 }
 ABOUT = {
@@ -110,6 +117,7 @@ ABOUT = {
     "concentration": "Act: find pairs among cards that lie face down (POPGym).",
     "t-maze": "Act: remember a sign along a corridor, then turn to its side (Bakker).",
     "gymnax": 'Act: any environment of gymnax with discrete actions (pip install "dncx[rl]").',
+    "mini-shrdlu": "Act: hear several goals, then move blocks to reach one (Nature).",
 }
 
 
@@ -328,6 +336,18 @@ PRESETS: dict[str, Preset] = {
             dict(memory_size=128, word_size=50, num_read_heads=5, hidden_size=256, num_layers=3),
             batch_size=32,
             rate=1e-5,
+        ),
+    ),
+    "nature-mini-shrdlu": Preset(
+        f"{_TABLE_2}, the DNC of Fig. 4; policy gradient, a second DNC for the values. Paper: only "
+        f"the DNC passed all lessons, in 20 runs. {_UNTRAINED}.",
+        _paper(
+            MiniShrdluSettings(
+                method="policy_gradient", separate_value=True, gae_lambda=0.75, entropy_cost=0.5
+            ),
+            dict(memory_size=32, word_size=100, num_read_heads=3, hidden_size=250, num_layers=2),
+            batch_size=32,
+            rate=3e-5,
         ),
     ),
 }

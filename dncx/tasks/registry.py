@@ -19,6 +19,7 @@ from dncx.tasks.graphs.inference import Inference
 from dncx.tasks.graphs.shortest_path import ShortestPath
 from dncx.tasks.graphs.traversal import Traversal
 from dncx.tasks.repeat_copy import RepeatCopy
+from dncx.tasks.shrdlu.task import MiniShrdlu
 
 SettingsT = TypeVar("SettingsT")
 
@@ -26,7 +27,8 @@ TASKS: dict[str, Any] = {
     task.name: task
     for task in (
         *(RepeatCopy, Copy, AssociativeRecall, Babi, Traversal, ShortestPath, Inference),
-        *(RepeatPrevious, RepeatFirst, Autoencode, CountRecall, Concentration, TMaze, Gymnax),
+        *(MiniShrdlu, RepeatPrevious, RepeatFirst, Autoencode, CountRecall, Concentration, TMaze),
+        Gymnax,
     )
 }
 

@@ -20,8 +20,9 @@ from dncx.tasks.shrdlu.constraints import (
 )
 from dncx.tasks.shrdlu.inventory import MOST_CONSTRAINTS, MOST_MOVES, world
 from dncx.tasks.shrdlu.lessons import Lesson
+from dncx.tasks.shrdlu.observations import NUM_LETTERS
 
-NUM_LETTERS = 26
+_FOR_START, _FOR_GOAL = 3, 2 + 2 * MOST_CONSTRAINTS  # random numbers
 
 
 class Tables(NamedTuple):
@@ -86,7 +87,7 @@ def tables(min_blocks: int, max_blocks: int) -> Tables:
 @functools.cache
 def exists(bounds: Lesson) -> bool:
     """Whether there is any goal within the bounds of a lesson."""
-    boards, _, inventory = world(bounds.min_blocks, bounds.max_blocks)
+    *_, inventory = world(bounds.min_blocks, bounds.max_blocks)
     return bool(inventory.counts[:, _within(bounds)].any())
 
 
@@ -107,25 +108,28 @@ def draw_problem(
       most: the largest values of all lessons that may be drawn, which determine the shapes.
       shuffled: whether the constraints of all goals are told in random order.
     """
-    board_key, number_key, letter_key, goal_key, order_key, choice_key = jax.random.split(key, 6)
+    # One array of random bits for the whole episode: each further draw takes a second to compile.
+    needed = _FOR_START + 2 + NUM_LETTERS + most.max_goals * _FOR_GOAL
+    size = most.max_goals * most.max_constraints
+    bits = jax.random.bits(key, (needed + size,))
+    for_start, for_number, for_letters, for_goals, for_order = jnp.split(
+        bits, np.cumsum([_FOR_START, 2, NUM_LETTERS, most.max_goals * _FOR_GOAL])
+    )
     allowed = _within(bounds)[None] & (tables.num_goals > 0)
-    start = _draw_start(board_key, tables, bounds, allowed.any(axis=(1, 2)))
-    number = jax.random.randint(number_key, (), bounds.min_goals, bounds.max_goals + 1)
-    letters = jax.random.permutation(letter_key, NUM_LETTERS)[: most.max_goals]
+    start = _draw_start(for_start, tables, bounds, allowed.any(axis=(1, 2)))
+    number = bounds.min_goals + _below(for_number[0], bounds.max_goals - bounds.min_goals + 1)
+    letters = jnp.argsort(for_letters)[: most.max_goals].astype(jnp.int32)
     draw = functools.partial(_draw_goal, tables=tables, start=start, allowed=allowed)
-    goals, told, fewest = jax.vmap(draw)(jax.random.split(goal_key, most.max_goals))
+    goals, told, fewest = jax.vmap(draw)(for_goals.reshape(most.max_goals, _FOR_GOAL))
     goals, told = goals[:, : most.max_constraints], told[:, : most.max_constraints]
     there = (goals != NO_CONSTRAINT) & (jnp.arange(most.max_goals) < number)[:, None]
-    named = jnp.concatenate(
-        [jnp.broadcast_to(letters[:, None, None], (*goals.shape, 1)), told], axis=2
-    )
-    order = jnp.arange(goals.size, dtype=jnp.int32)
-    if shuffled:
-        order = jax.random.permutation(order_key, order)
-    order = jnp.argsort(jnp.where(there.reshape(-1), order, goals.size))
-    chosen = jax.random.randint(choice_key, (), 0, number)
+    named = jnp.broadcast_to(letters[:, None, None], (*goals.shape, 1))
+    order = for_order >> 1 if shuffled else jnp.arange(size, dtype=jnp.uint32)
+    last = jnp.uint32(2**32 - 1)
+    order = jnp.argsort(jnp.where(there.reshape(-1), order, last))
+    chosen = _below(for_number[1], number)
     return start, Problem(
-        told=named.reshape(-1, 4)[order],
+        told=jnp.concatenate([named, told], axis=2).reshape(-1, 4)[order],
         num_told=there.sum(dtype=jnp.int32),
         letter=letters[chosen],
         goal=goals[chosen],
@@ -156,41 +160,45 @@ def _within(bounds: Lesson) -> Any:
 
 
 def _draw_start(
-    key: Array, tables: Tables, bounds: Lesson, has_goals: Bool[Array, " S"]
+    bits: UInt32[Array, " 3"], tables: Tables, bounds: Lesson, has_goals: Bool[Array, " S"]
 ) -> Int32[Array, ""]:
     """A board, each with the same probability among those with its number of blocks."""
-    number_key, shape_key, order_key = jax.random.split(key, 3)
     possible = has_goals & (tables.num_blocks >= bounds.min_blocks)
     possible &= tables.num_blocks <= bounds.max_blocks
     numbers = jnp.arange(MOST_BLOCKS + 1, dtype=jnp.int32)
     same = tables.num_blocks[:, None] == numbers[None]
-    number = _draw_among(number_key, (same & possible[:, None]).any(axis=0))
-    shape = _draw_among(shape_key, possible & (tables.num_blocks == number))
+    number = _draw_among(bits[0], (same & possible[:, None]).any(axis=0))
+    shape = _draw_among(bits[1], possible & (tables.num_blocks == number))
     orders = jnp.asarray(np.cumprod([1, *range(1, MOST_BLOCKS + 1)]), jnp.int32)[number]
-    return tables.first_boards[shape] + jax.random.randint(order_key, (), 0, orders)
+    return tables.first_boards[shape] + _below(bits[2], orders)
 
 
 def _draw_goal(
-    key: Array, tables: Tables, start: Int32[Array, ""], allowed: Bool[Array, "S 7 8"]
+    bits: UInt32[Array, " 14"],
+    tables: Tables,
+    start: Int32[Array, ""],
+    allowed: Bool[Array, "S 7 8"],
 ) -> tuple[Int32[Array, " 6"], Int32[Array, "6 3"], Int32[Array, ""]]:
-    """A goal for a start, its constraints in words, and the fewest moves to it."""
-    pair_key, goal_key, order_key, wording_key = jax.random.split(key, 4)
-    shape = tables.shapes[start]
-    pair = _draw_among(pair_key, allowed[shape].reshape(-1))
+    """A goal for a start, its constraints as statements, and the fewest moves to it."""
+    shape, for_order, for_wording = tables.shapes[start], bits[2:8], bits[8:]
+    pair = _draw_among(bits[0], allowed[shape].reshape(-1))
     drawn, fewest = jnp.divmod(pair, jnp.int32(allowed.shape[2]))
-    count = tables.num_goals[shape, drawn, fewest]
-    index = tables.first_goals[shape, drawn, fewest] + jax.random.randint(goal_key, (), 0, count)
-    goal = tables.goals[index].astype(jnp.int32)
-    goal = without_redundant(tables.bits, jax.random.permutation(order_key, goal))
+    index = _below(bits[1], tables.num_goals[shape, drawn, fewest])
+    goal = tables.goals[tables.first_goals[shape, drawn, fewest] + index].astype(jnp.int32)
+    goal = without_redundant(tables.bits, goal[jnp.argsort(for_order)])
     goal = goal[jnp.argsort(goal == NO_CONSTRAINT)]
     goal = renamed(goal, tables.orders[start])
-    wording = jax.random.randint(wording_key, goal.shape, 0, 2)
+    wording = (for_wording & 1).astype(jnp.int32)
     told = jnp.asarray(STATEMENTS)[jnp.minimum(goal, NUM_CONSTRAINTS - 1), wording]
     return goal, told, fewest
 
 
-def _draw_among(key: Array, possible: Bool[Array, " N"]) -> Int32[Array, ""]:
+def _below(bits: UInt32[Array, ""], limit: Int[Array, ""] | int) -> Int32[Array, ""]:
+    """A number from 0 to limit - 1, at most 2^17: no probability is off by more than 1 in 2^15."""
+    return (bits % jnp.asarray(limit, jnp.uint32)).astype(jnp.int32)
+
+
+def _draw_among(bits: UInt32[Array, ""], possible: Bool[Array, " N"]) -> Int32[Array, ""]:
     """The index of a true value; all are equally likely."""
     before = jnp.cumsum(possible, dtype=jnp.int32)
-    chosen = jax.random.randint(key, (), 0, before[-1])
-    return jnp.argmax(before > chosen).astype(jnp.int32)
+    return jnp.argmax(before > _below(bits, before[-1])).astype(jnp.int32)

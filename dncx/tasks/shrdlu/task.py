@@ -11,9 +11,6 @@ A goal is a set of constraints ("3 above 5"), named by one of 26 letters. An act
 on top of a column to another column, or passes. A move from an empty column, or to a full one, is
 invalid and changes nothing. An episode always has L + 6 moves: the network passes at its goal.
 
-An observation has 97 features: 26 for the letter, 6 + 4 + 6 for block, relation and block, 1 for
-the go cue, and 9 x 6 for the block in each cell of the board, column by column from the bottom.
-
 The paper leaves these points open:
 
 * The reward. A constraint of the goal counts 1 when it becomes satisfied and -1 when it no longer
@@ -55,9 +52,8 @@ from dncx.tasks.shrdlu.boards import (
     SIZE,
     all_boards,
 )
-from dncx.tasks.shrdlu.constraints import NO_CONSTRAINT, RELATIONS, in_words, num_satisfied
+from dncx.tasks.shrdlu.constraints import NO_CONSTRAINT, in_words, num_satisfied
 from dncx.tasks.shrdlu.goals import (
-    NUM_LETTERS,
     Problem,
     Tables,
     draw_problem,
@@ -67,10 +63,9 @@ from dncx.tasks.shrdlu.goals import (
 )
 from dncx.tasks.shrdlu.inventory import MOST_CONSTRAINTS, MOST_MOVES
 from dncx.tasks.shrdlu.lessons import LESSONS, Lesson
+from dncx.tasks.shrdlu.observations import NOTHING, NUM_LETTERS, OBSERVATION_SIZE, encode
 from dncx.tasks.shrdlu.settings import MiniShrdluSettings, Reward
 
-_BOARD_SIZE = SIZE * SIZE * MOST_BLOCKS
-_SIZES = (NUM_LETTERS, MOST_BLOCKS, len(RELATIONS), MOST_BLOCKS, 1, _BOARD_SIZE)
 NOT_YET = -1
 _BOARDS_PER_LINE = 8
 
@@ -96,7 +91,7 @@ class MiniShrdlu(MiniShrdluSettings, Playing):
     """
 
     num_actions: ClassVar[int] = NUM_ACTIONS
-    observation_size: ClassVar[int] = sum(_SIZES)
+    observation_size: ClassVar[int] = OBSERVATION_SIZE
     params: ClassVar[tuple[()]] = ()
 
     lesson: int = 0
@@ -199,7 +194,7 @@ class MiniShrdlu(MiniShrdluSettings, Playing):
     def reset(self, key: Array, params: Any) -> tuple[Float[Array, " F"], State]:
         """See `Environment.reset`."""
         lesson_key, key = jax.random.split(key)
-        rows = draw_lessons(lesson_key, self.lessons, len(self.lessons), self.earlier_share, 1)
+        rows: Any = draw_lessons(lesson_key, self.lessons, len(self.lessons), self.earlier_share, 1)
         bounds = Lesson(*(column[0] for column in rows))
         board, problem = draw_problem(
             key, self._tables, bounds, self.most, self.shuffle_constraints
@@ -244,21 +239,17 @@ class MiniShrdlu(MiniShrdluSettings, Playing):
     def _observation(self, state: State) -> Float[Array, " F"]:
         """What the network sees before a step."""
         problem, told = state.problem, ~self.acts(state)
-        go = (state.step == problem.num_told) | (self.repeat_cue & ~told)
         row = problem.told[jnp.minimum(state.step, len(problem.told) - 1)]
-        named = told | go
-        letter = jnp.where(told, row[0], problem.letter)
-        parts = [
-            jnp.where(named, jax.nn.one_hot(letter, NUM_LETTERS), 0),
-            jnp.where(told, jax.nn.one_hot(row[1], MOST_BLOCKS), 0),
-            jnp.where(told, jax.nn.one_hot(row[2], len(RELATIONS)), 0),
-            jnp.where(told, jax.nn.one_hot(row[3], MOST_BLOCKS), 0),
-            go.astype(jnp.float32)[None],
-        ]
-        grid = jnp.asarray(all_boards(*self._blocks).grids)[state.board].reshape(-1)
+        go = (state.step == problem.num_told) | (self.repeat_cue & ~told)
+        asked = jnp.where(go, problem.letter, NOTHING)
+        grid = jnp.asarray(all_boards(*self._blocks).grids)[state.board]
         shown = self.board_while_told | ~told
-        cells = jax.nn.one_hot(grid, MOST_BLOCKS).reshape(-1)  # EMPTY: zeros
-        return jnp.concatenate([*parts, jnp.where(shown, cells, 0)])
+        return encode(
+            jnp.where(told, row[0], asked),
+            jnp.where(told, row[1:], NOTHING),
+            go,
+            jnp.where(shown, grid, jnp.int8(EMPTY)),
+        )
 
     def optimal_actions(self, state: State) -> Bool[Array, " 7"]:
         """The actions with which a shortest way to the goal begins: PASS at a goal.
@@ -299,7 +290,7 @@ class MiniShrdlu(MiniShrdluSettings, Playing):
         return self._next(jax.tree.map(lambda x: x[last], played.states), played.actions[last])
 
     def observed(self, state: State) -> str:
-        """The constraint that is told, or the go cue; and the board, each column from the bottom."""
+        """The constraint that is told; or the go cue and the columns, each from the bottom."""
         problem, step = state.problem, int(state.step)
         if step < problem.num_told:
             letter, *statement = (int(number) for number in problem.told[step])
