@@ -24,18 +24,10 @@ class Figures:
     Attributes:
       loss_unit: the unit of the loss.
       of_method: the method's own figures by name, from the state of one network; None: not known.
-      steps: steps per iteration, by which speed is measured; None: by iterations.
     """
 
     loss_unit: str
     of_method: Callable[[TrainState], dict[str, float | None]] = lambda state: {}
-    steps: int | None = None
-
-    def speed(self, iterations: float) -> str:
-        """The speed, from the iterations per second."""
-        if self.steps is None:
-            return f"{iterations:.0f} iterations/s"
-        return f"{iterations * self.steps:,.0f} steps/s"
 
 
 class Reports:
@@ -59,9 +51,16 @@ class Reports:
     ):
         self._run = run
         self._population = population
-        self.figures = figures
+        self._figures = figures
         self._reporter = reporter
         self._loggers = loggers
+        self.steps: int | None = None  # in an iteration, for agents
+
+    def speed(self, iterations: float) -> str:
+        """The speed in words, from the iterations per second."""
+        if self.steps is None:
+            return f"{iterations:.0f} iterations/s"
+        return f"{iterations * self.steps:,.0f} steps/s"
 
     def note(self, line: dict[str, Any], text: str) -> None:
         """Writes a line of metrics.jsonl, and prints its text."""
@@ -93,7 +92,7 @@ class Reports:
           a population.
         """
         states = self._population.split(state)
-        own = [*self.figures.of_method(states[0])]
+        own = [*self._figures.of_method(states[0])]
         lines = [self._line(one, lesson, speed) for one in states]
         line = lines[0] if len(lines) == 1 else _together(lines, own)
         if len(lines) > 1 and is_primary():
@@ -116,7 +115,7 @@ class Reports:
             parts.append(self._loss(line))
         known = {name: line[name] for name in own if line[name] is not None}
         parts += [f"{name.replace('_', ' ')} {value:.4g}" for name, value in known.items()]
-        parts.append(self.figures.speed(speed))
+        parts.append(self.speed(speed))
         total = self._run.num_training_iterations
         return f"iteration {line['iteration']}/{total}: {', '.join(parts)}"
 
@@ -126,7 +125,7 @@ class Reports:
         return {
             "iteration": iteration,
             "loss": float(state.loss_sum) / updates if updates else None,
-            **self.figures.of_method(state),
+            **self._figures.of_method(state),
             "grad_norm_max": float(state.grad_norm_max),
             "skipped": skipped,
             **({"spikes": spikes} if self._run.skip_spikes else {}),
@@ -135,7 +134,7 @@ class Reports:
         }
 
     def _loss(self, line: dict[str, Any]) -> str:
-        text = f"average loss {line['loss']:.4g} {self.figures.loss_unit}"
+        text = f"average loss {line['loss']:.4g} {self._figures.loss_unit}"
         if "losses" not in line:
             return text
         known = [loss for loss in line["losses"] if loss is not None]

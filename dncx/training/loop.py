@@ -127,7 +127,6 @@ def train(
         figures = Figures(
             loss_unit=start.config.loss_unit,
             of_method=method.figures,
-            steps=method.steps_per_iteration(task, run.batch_size),
         )
         reports = Reports(run, population, figures, reporter, loggers)
         loop = _Loop(
@@ -202,6 +201,9 @@ class _Loop:
             self.method, self.update, self.task, self.population, state, self.progress.lesson
         )
         self.reporter.say(f"compiled in {time.perf_counter() - start:.1f} s")
+        self.reports.steps = self.method.steps_per_iteration(
+            self._present_task(), self.settings.batch_size
+        )
         self._introduce()
         return jax.block_until_ready(self.programs.train(state, state.reached))
 
@@ -279,7 +281,7 @@ class _Loop:
         pace = max(1, min(2 * self.pace, int(speed * CALL_SECONDS)))
         (slowest,) = processes.allreduce_max(-pace)
         self.pace = -slowest
-        self.reporter.advance(iteration, self.reports.figures.speed(speed))
+        self.reporter.advance(iteration, self.reports.speed(speed))
         return state
 
     def _next_stop(self, iteration: int) -> int:
@@ -340,7 +342,7 @@ class _Loop:
 
     def _report(self, state: TrainState, speed: float) -> None:
         one, lesson = self.population.first(state), self.progress.lesson
-        sample = self.task.render(*self.programs.answer(one))
+        sample = self._present_task().render(*self.programs.answer(one))
         score = self.reports.report(state, lesson, speed, sample)
         self._draw(one)
         if self.progress.validation is None and score is not None:

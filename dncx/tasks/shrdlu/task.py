@@ -92,7 +92,6 @@ class MiniShrdlu(MiniShrdluSettings, Playing):
 
     num_actions: ClassVar[int] = NUM_ACTIONS
     observation_size: ClassVar[int] = OBSERVATION_SIZE
-    params: ClassVar[tuple[()]] = ()
 
     lesson: int = 0
     """The current lesson; 0: the last one."""
