@@ -12,6 +12,7 @@ NAMES = (
     "scaling",
     "training",
     "streaming",
+    "acting",
     "sampling",
     "seeds",
     "parts",
@@ -60,6 +61,7 @@ def main() -> None:
         os.environ.setdefault("XLA_FLAGS", QUICK_COMPILATION)
     # Only now, so that --help is instant.
     from benchmarks import (  # fmt: skip
+        acting,
         compile_time,
         controller_dtype,
         figures,
@@ -88,6 +90,7 @@ def main() -> None:
         "scaling": lambda: scaling.run(models.SIZES["M"]),
         "training": training.run,
         "streaming": lambda: streaming.run(sizes),
+        "acting": lambda: acting.run({k: s for k, s in sizes.items() if k != "L"}),
         "sampling": sampling.run,
         "seeds": seeds.run,
         "parts": parts.run,
@@ -106,6 +109,7 @@ def main() -> None:
             "scaling": lambda: scaling.run(small, {"time": (2, 4, 8)}),
             "training": lambda: training.run(5, 1),
             "streaming": lambda: streaming.run(sizes, 5),
+            "acting": lambda: acting.run(sizes, (4,), 1),
             "sampling": lambda: sampling.run(1, models.TINY_MODEL, ("copy", "traversal")),
             "seeds": lambda: seeds.run((1, 2), 5, 1),
             "parts": lambda: parts.run(

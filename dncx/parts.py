@@ -71,11 +71,32 @@ class InputLayer(Protocol):
         ...
 
 
+@runtime_checkable
+class SideBySide(Protocol):
+    """Recurrent cells on the same inputs, as one cell: a tuple of states, and all outputs.
+
+    `dncx.unroll` runs each cell on its own, in its fastest form.
+    """
+
+    @property
+    def cells(self) -> tuple[Any, ...]:
+        """The cells, or networks with layers before their cells."""
+        ...
+
+
 def cell_of(network: Any) -> Any:
     """The recurrent cell of a network, without the layers that prepare its inputs."""
     while isinstance(network, InputLayer):
         network = network.cell
     return network
+
+
+def cells_of(network: Any) -> list[Any]:
+    """The recurrent cells of a network; several if they stand side by side."""
+    cell = cell_of(network)
+    if isinstance(cell, SideBySide):
+        return [inner for part in cell.cells for inner in cells_of(part)]
+    return [cell]
 
 
 @runtime_checkable

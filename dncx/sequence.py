@@ -18,7 +18,7 @@ from dncx.kernels.choice import Form, select
 from dncx.kernels.chunks import scan_in_chunks
 from dncx.kernels.derivatives import backward_only
 from dncx.kernels.meshes import batch_division, by_shards, gathered, vary_alike
-from dncx.parts import InputLayer, RecurrentCell, cell_of
+from dncx.parts import InputLayer, RecurrentCell, SideBySide, cell_of
 
 State = TypeVar("State")
 
@@ -67,6 +67,10 @@ def unroll(
       >>> outputs.shape
       (16, 9, 5)
     """
+    if isinstance(cell, SideBySide):
+        return _side_by_side(
+            cell, inputs, initial_state, lengths, resets, hidden_factors, time_major
+        )
     cell, batch_ndim, states, steps = _prepare(
         cell, inputs, initial_state, lengths, resets, hidden_factors, time_major
     )
@@ -136,6 +140,29 @@ def explain(cell: Any) -> Form:
       plain equations: implementation='plain'
     """
     return select(cell_of(cell.cell if isinstance(cell, nnx.RNN) else cell))
+
+
+def _side_by_side(
+    cell: SideBySide, inputs: ArrayLike, initial_state: Any, *options: Any
+) -> tuple[Array, Any]:
+    """`unroll` of several cells; the options are those of `_prepare`."""
+    lengths, resets, hidden_factors, time_major = options
+    if hidden_factors is not None:
+        raise TypeError(f"hidden_factors: a {type(cell).__name__} does not accept them")
+    states = (None,) * len(cell.cells) if initial_state is None else initial_state
+    found = [
+        unroll(
+            one,
+            inputs,
+            initial_state=state,
+            lengths=lengths,
+            resets=resets,
+            time_major=time_major,
+        )
+        for one, state in zip(cell.cells, states, strict=True)
+    ]
+    outputs = jnp.concatenate([outputs for outputs, _ in found], axis=-1)
+    return outputs, tuple(state for _, state in found)
 
 
 class _States(NamedTuple):

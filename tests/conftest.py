@@ -121,9 +121,9 @@ def shared_programs():
 
     For modules that train the same small network many times, and change nothing of what is traced.
     """
-    from dncx.training import compilation, setup
+    from dncx.training import compilation, setup, update
 
-    makers = (setup, "make_optimizer"), (compilation, "make_train"), (compilation, "make_answer")
+    makers = (setup, "make_optimizer"), (update, "make_train"), (compilation, "make_answer")
     with pytest.MonkeyPatch.context() as patch:
         for module, name in makers:
             patch.setattr(module, name, functools.cache(getattr(module, name)))

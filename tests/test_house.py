@@ -214,6 +214,7 @@ ROOMS = [
     "runs",
     "reporting",
     "training",
+    "rl",
     "sharing",
     "exporting",
     "explore",

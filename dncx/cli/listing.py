@@ -17,6 +17,7 @@ from dncx.runs.progress import Progress, Validation
 from dncx.runs.summary import read_summary
 from dncx.runs.trained import trained_progress
 from dncx.settings.commands import RunsSettings
+from dncx.settings.training import NO_MEMORY
 from dncx.text import table, wrapped
 
 _LAST = 2**24  # bytes of metrics.jsonl that are read: some hundred thousand reports
@@ -154,7 +155,7 @@ def _status(run: Path) -> RunStatus:
         state = "interrupted"
     cell = summary.network.cell
     sizes = (cell.memory_size, cell.word_size)
-    if summary.network.kind == "lstm":
+    if summary.network.kind in NO_MEMORY:
         sizes = (cell.num_layers, cell.hidden_size)
     return RunStatus(
         task=summary.task.name,

@@ -34,6 +34,7 @@ from dncx.settings.training import (
     ScaleSettings,
     TrainSettings,
 )
+from dncx.tasks.acting.settings import ActingSettings
 
 FAILED, INTERRUPTED = 1, 130
 _SECTIONS = (
@@ -187,7 +188,10 @@ def _warn(message: str) -> None:
 
 def _train(settings: TrainSettings[Any]) -> None:
     _load_jax(settings.run.compilation_cache)
-    from dncx.training.loop import train
+    if isinstance(settings.task, ActingSettings):
+        from dncx.rl.train import train
+    else:
+        from dncx.training.loop import train
 
     if not settings.run.tensorboard:
         train(settings)

@@ -31,7 +31,7 @@ from dncx.settings.commands import (
     RunsSettings,
 )
 from dncx.settings.flags import POSITIONAL, REPEATED, Flag, changed, flags_of
-from dncx.settings.training import TrainSettings
+from dncx.settings.training import NO_MEMORY, TrainSettings
 from dncx.settings.unused import refuse_unused
 
 Tasks = Mapping[str, TrainSettings[Any]]
@@ -195,7 +195,7 @@ def _parse_about_run(kind: Any, tasks: Tasks, arguments: Sequence[str], program:
         settings = dataclasses.replace(
             settings,
             task=_task_of_run(summary.task, spelled(place), tasks),
-            memory_size=None if network == "lstm" else summary.network.cell.memory_size,
+            memory_size=None if network in NO_MEMORY else summary.network.cell.memory_size,
         )
     flags = flags_of(settings)
     _refuse_other_flags(line, flags, tasks, spelled(place))

@@ -126,6 +126,7 @@ def _draw(trace: Trace, metrics: Path, folder: Path) -> str:
     draw += [plots.link] if episode.link is not None else []
     draw += [plots.answer_origins] if task.get("name") == "babi" else []
     draw += [plots.traversal] if task.get("name") == "traversal" else []
+    draw += [plots.boards] if task.get("name") == "mini-shrdlu" else []
     several = task.get("num_sequences")
     draw += [plots.memory_reuse] if isinstance(several, int) and several > 1 else []
     figures: dict[str, Callable[[], Any]] = {

@@ -1,5 +1,6 @@
 """Building networks from their configuration."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -14,9 +15,11 @@ from dncx.dnc import DNC
 from dncx.errors import UsageError
 from dncx.initializers import RngSource, fan_in_normal
 from dncx.kernels.choice import Implementation
+from dncx.networks.actor_critic import ActorCritic
 from dncx.networks.bidirectional import Bidirectional
 from dncx.networks.config import NetworkConfig
 from dncx.networks.custom import NetworkSource, called
+from dncx.networks.gru import GRUNetwork
 from dncx.networks.lstm import LSTMNetwork
 from dncx.networks.ntm import neural_turing_machine
 from dncx.parts import RecurrentCell
@@ -62,7 +65,9 @@ class Embedded(nnx.RNNCellBase):
         return self.embedding(inputs)
 
 
-Network = DNC | LSTMNetwork | Embedded | Bidirectional | RecurrentCell[Any]
+Network = (
+    DNC | LSTMNetwork | GRUNetwork | ActorCritic | Embedded | Bidirectional | RecurrentCell[Any]
+)
 """A network that can be trained; a custom one is any flax recurrent cell."""
 
 
@@ -75,6 +80,12 @@ def make_network(
       ValueError: if this implementation cannot compute it.
       UsageError: if a custom network cannot be made.
     """
+    if config.separate_value:
+        policy = dataclasses.replace(
+            config, separate_value=False, output_size=config.output_size - 1
+        )
+        critic = dataclasses.replace(policy, output_size=1)
+        return ActorCritic(*(make_network(one, rngs, implementation) for one in (policy, critic)))
     features = config.embedding_size or config.input_size
     cell_inputs = features + (config.cell.hidden_size if config.bidirectional else 0)
     sizes = cell_inputs, config.output_size, config.cell
@@ -82,6 +93,8 @@ def make_network(
         network = _custom(config.source, sizes, rngs, implementation)
     elif config.kind == "lstm":
         network = LSTMNetwork(*sizes, rngs=rngs)
+    elif config.kind == "gru":
+        network = GRUNetwork(*sizes, rngs=rngs)
     elif config.kind == "ntm":
         network = neural_turing_machine(*sizes, rngs=rngs)
     else:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from dncx.config import DNCConfig
 from dncx.errors import UsageError
 from dncx.networks.custom import NetworkSource, custom_network
-from dncx.settings.training import ModelSettings
+from dncx.settings.training import NO_MEMORY, ModelSettings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,20 +14,22 @@ class NetworkConfig:
     """Everything that defines a network of the trainer, except its weights.
 
     Attributes:
-      kind: "dnc", a baseline ("lstm", which has no memory, or "ntm"), or "custom".
+      kind: "dnc", a baseline ("lstm" and "gru", which have no memory, or "ntm"), or "custom".
       input_size: features of a step's inputs.
       output_size: features of a step's outputs.
       embedding_size: size of a learned embedding of the inputs; 0: no embedding.
       bidirectional: whether an LSTM also reads the sequences backwards.
+      separate_value: whether the last output, the value of a state, has a network of its own.
       cell: sizes and equations. The baselines and custom networks use the fields that they need.
       source: the function of a custom network.
     """
 
-    kind: Literal["dnc", "lstm", "ntm", "custom"] = "dnc"
+    kind: Literal["dnc", "lstm", "gru", "ntm", "custom"] = "dnc"
     input_size: int
     output_size: int
     embedding_size: int = 0
     bidirectional: bool = False
+    separate_value: bool = False
     cell: DNCConfig = dataclasses.field(default_factory=DNCConfig)
     source: NetworkSource | None = None
 
@@ -38,7 +40,7 @@ class NetworkConfig:
     @property
     def memory_size(self) -> int | None:
         """Slots of the memory; None for a network without one."""
-        return None if self.kind == "lstm" else self.cell.memory_size
+        return None if self.kind in NO_MEMORY else self.cell.memory_size
 
     def with_memory_size(self, memory_size: int) -> "NetworkConfig":
         """The same network with another number of slots; the weights fit any number."""
@@ -47,8 +49,14 @@ class NetworkConfig:
         )
 
 
-def network_config(settings: ModelSettings, input_size: int, output_size: int) -> NetworkConfig:
+def network_config(
+    settings: ModelSettings, input_size: int, output_size: int, *, separate_value: bool = False
+) -> NetworkConfig:
     """The network that the flags describe; `settings/unused.py` refuses flags without effect.
+
+    Args:
+      settings: the flags.
+      input_size, output_size, separate_value: see `NetworkConfig`.
 
     Raises:
       UsageError: if there is no such network.
@@ -95,6 +103,7 @@ def network_config(settings: ModelSettings, input_size: int, output_size: int) -
         output_size=output_size,
         embedding_size=settings.embedding_size,
         bidirectional=settings.bidirectional,
+        separate_value=separate_value,
         cell=cell,
         source=source,
     )

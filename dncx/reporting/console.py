@@ -74,9 +74,10 @@ class Reporter:
         """Shows the progress bar."""
         self.progress.start()
 
-    def advance(self, iteration: int) -> None:
-        """Updates the progress bar."""
-        self.progress.update(self.bar, completed=iteration)
+    def advance(self, iteration: int, speed: str = "") -> None:
+        """Updates the progress bar; `speed` stands before it."""
+        said = f"training, {speed}" if speed else "training"
+        self.progress.update(self.bar, completed=iteration, description=said)
 
     def _cut(self, line: str) -> str:
         width = self.console.width

@@ -117,7 +117,7 @@ def load_trained(
     task = task_of(run_dir, config.task.name, settings, changes)
     _check_sizes(run_dir, network_config, task)
     trained_outputs, outputs = network_config.output_size, num_saved_outputs(task)
-    network_config = dataclasses.replace(network_config, output_size=outputs)
+    network_config = dataclasses.replace(network_config, output_size=outputs, separate_value=False)
     for name in () if elsewhere else edited_files(config, task):
         _warn_once(f"{name}: the content has changed since {run_dir} was trained")
     shapes = nnx.eval_shape(lambda: make_network(network_config, nnx.Rngs(0)))

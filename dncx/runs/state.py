@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 # The purposes of a run's seed. Each has its own stream of random numbers.
-WEIGHTS, DATA, SAMPLES, EVALUATION, GATE = range(5)
+WEIGHTS, DATA, SAMPLES, EVALUATION, GATE, FIRST_EPISODES = range(6)
 
 
 def stream(seed: int, purpose: int) -> Array:
@@ -35,6 +35,8 @@ class TrainState(NamedTuple):
     usual_loss: Float[Array, "*seeds"]  # running average; 0: not known yet
     average: Any = ()  # running average of the parameters, if it is the model
     best: Any = ()  # the parameters with the best validation, if any
+    carried: Any = ()  # what an iteration passes on to the next besides: see `training.method`
+    sums: Any = ()  # sums since the last report for the method's own figures
 
     @property
     def reached(self) -> int:
@@ -58,6 +60,7 @@ class TrainState(NamedTuple):
             grad_norm_max=jnp.zeros_like(self.grad_norm_max),
             skipped=jnp.zeros_like(self.skipped),
             spikes=jnp.zeros_like(self.spikes),
+            sums=jax.tree.map(jnp.zeros_like, self.sums),
         )
 
     def at_new_lesson(self) -> "TrainState":

@@ -12,6 +12,15 @@ from dncx.settings.training import (
     ScaleSettings,
     TrainSettings,
 )
+from dncx.tasks.acting.settings import (
+    AutoencodeSettings,
+    ConcentrationSettings,
+    CountRecallSettings,
+    GymnaxSettings,
+    RepeatFirstSettings,
+    RepeatPreviousSettings,
+    TMazeSettings,
+)
 from dncx.tasks.babi.settings import BabiSettings
 from dncx.tasks.graphs.settings import (
     InferenceSettings,
@@ -19,6 +28,7 @@ from dncx.tasks.graphs.settings import (
     TraversalSettings,
 )
 from dncx.tasks.settings import AssociativeRecallSettings, CopySettings, RepeatCopySettings
+from dncx.tasks.shrdlu.settings import MiniShrdluSettings
 
 
 def settings_of(task: Any, **sections: Any) -> TrainSettings[Any]:
@@ -36,6 +46,21 @@ class Preset:
 
 
 HELP = "help"  # --preset=help lists the presets
+
+
+def _acting(task: Any, memory_size: int = 16) -> TrainSettings[Any]:
+    """Settings of a task in which the network acts: 16 environments, 5.1 million steps.
+
+    The optimiser is RMSProp, as for all tasks, with the rate, the limit and the epsilon (1e-5
+    outside the square root) that are usual for PPO with Adam, and A3C's decay.
+    """
+    return settings_of(
+        task,
+        model=ModelSettings(memory_size=memory_size),
+        optimizer=OptimizerSettings(learning_rate=3e-4, max_grad_norm=0.5, rmsprop_decay=0.99),
+        run=dict(batch_size=16, num_training_iterations=5_000),
+    )
+
 
 _NTM = OptimizerSettings(learning_rate=1e-4, momentum=0.9, max_grad_norm=10.0)
 _GRAPHS = ModelSettings(memory_size=64, hidden_size=128, word_size=32)
@@ -62,6 +87,19 @@ DEFAULTS: dict[str, TrainSettings[Any]] = {
         settings_of(TraversalSettings(), model=_GRAPHS, optimizer=_NTM),
         settings_of(ShortestPathSettings(), model=_GRAPHS, optimizer=_NTM),
         settings_of(InferenceSettings(), model=_GRAPHS, optimizer=_NTM),
+        _acting(RepeatPreviousSettings()),
+        _acting(RepeatFirstSettings()),
+        _acting(AutoencodeSettings(), memory_size=64),
+        _acting(CountRecallSettings()),
+        _acting(ConcentrationSettings(), memory_size=64),
+        _acting(TMazeSettings()),
+        _acting(GymnaxSettings()),
+        settings_of(
+            MiniShrdluSettings(),
+            model=ModelSettings(memory_size=32, hidden_size=128, word_size=32, num_read_heads=3),
+            optimizer=OptimizerSettings(learning_rate=3e-4, momentum=0.9, max_grad_norm=10.0),
+            run=dict(batch_size=32),
+        ),
     )
 }
 ABOUT = {
@@ -72,6 +110,14 @@ ABOUT = {
     "traversal": "Follow a list of edges through a graph (Nature).",
     "shortest-path": "Find a shortest path between two nodes of a graph (Nature).",
     "inference": "Infer where unnamed relations lead in a graph (Nature).",
+    "repeat-previous": "Act: name the suit of the card shown k - 1 steps before (POPGym).",
+    "repeat-first": "Act: name the suit of the first card at every step (POPGym).",
+    "autoencode": "Act: watch a deck of cards, then name them in reverse order (POPGym).",
+    "count-recall": "Act: state how often a kind of card was shown (POPGym).",
+    "concentration": "Act: find pairs among cards that lie face down (POPGym).",
+    "t-maze": "Act: remember a sign along a corridor, then turn to its side (Bakker).",
+    "gymnax": 'Act: any environment of gymnax with discrete actions (pip install "dncx[rl]").',
+    "mini-shrdlu": "Act: hear several goals, then move blocks to reach one (Nature).",
 }
 
 
@@ -290,6 +336,18 @@ PRESETS: dict[str, Preset] = {
             dict(memory_size=128, word_size=50, num_read_heads=5, hidden_size=256, num_layers=3),
             batch_size=32,
             rate=1e-5,
+        ),
+    ),
+    "nature-mini-shrdlu": Preset(
+        f"{_TABLE_2}, the DNC of Fig. 4; policy gradient, a second DNC for the values. Paper: only "
+        f"the DNC passed all lessons, in 20 runs. {_UNTRAINED}.",
+        _paper(
+            MiniShrdluSettings(
+                method="policy_gradient", separate_value=True, gae_lambda=0.75, entropy_cost=0.5
+            ),
+            dict(memory_size=32, word_size=100, num_read_heads=3, hidden_size=250, num_layers=2),
+            batch_size=32,
+            rate=3e-5,
         ),
     ),
 }

@@ -16,6 +16,7 @@ from dncx.settings.fields import CheckedFields
 Equations = Literal["deepmind", "nature"]
 TaskT = TypeVar("TaskT")
 MOST = 2**31 - 1  # counters are int32
+NO_MEMORY = ("lstm", "gru")  # kinds of networks
 CHECKPOINTS = "checkpoints"  # the folder in a run directory, if no other is named
 _NEEDS = {"patience": "validation_interval", "keep_best_checkpoints": "checkpoint_interval"}
 
@@ -24,8 +25,8 @@ _NEEDS = {"patience": "validation_interval", "keep_best_checkpoints": "checkpoin
 class ModelSettings(CheckedFields):
     """The kind and the sizes of the network."""
 
-    model: Literal["dnc", "lstm", "ntm"] = "dnc"
-    """The DNC or a baseline of the paper."""
+    model: Literal["dnc", "lstm", "gru", "ntm"] = "dnc"
+    """The DNC, or a baseline."""
     network: str | None = None
     """A custom network: FILE.py:FUNCTION."""
     memory_size: int = 16

@@ -8,7 +8,7 @@ from typing import Any
 
 from dncx.errors import UsageError
 from dncx.settings.commands import EvalSettings, ExploreSettings, ExportSettings
-from dncx.settings.training import TrainSettings
+from dncx.settings.training import NO_MEMORY, TrainSettings
 from dncx.tasks.babi.settings import BabiSettings
 
 _MEMORY = ("memory_size", "word_size", "num_read_heads", "num_write_heads")
@@ -37,8 +37,8 @@ def unused_flags(settings: Any, kind: str | None = None) -> Mapping[str, str]:
     if isinstance(settings, TrainSettings):
         return _in_training(settings) | _by_task(settings.task)
     found = _by_task(settings.task) if isinstance(settings, EvalSettings | ExploreSettings) else {}
-    if isinstance(settings, EvalSettings | ExploreSettings | ExportSettings) and kind == "lstm":
-        found["memory_size"] = "this model is an LSTM without a memory"
+    if isinstance(settings, EvalSettings | ExploreSettings | ExportSettings) and kind in NO_MEMORY:
+        found["memory_size"] = f"this model has no memory: its kind is {kind}"
     if isinstance(settings, EvalSettings):
         reason = "it affects training only"
         found |= dict.fromkeys(getattr(settings.task, "training_only", ()), reason)
@@ -57,11 +57,15 @@ def _in_training(settings: TrainSettings[Any]) -> dict[str, str]:
     model, found = settings.model, {}
     if model.network:
         found["model"] = "the custom network replaces it"
-    if model.model == "lstm":
-        reason = "model=lstm has no memory"
-        found |= dict.fromkeys((*_MEMORY, *_VARIANTS), reason)
-        found["controller"] = "model=lstm is a deep LSTM"
-        found["clip_value"] = "model=lstm does not clip"
+    if model.model in NO_MEMORY:
+        reason = f"model={model.model} has no memory"
+        found |= dict.fromkeys((*_MEMORY, *_VARIANTS, "controller"), reason)
+        found["clip_value"] = f"model={model.model} does not clip"
+    if model.model == "gru":
+        found |= dict.fromkeys(
+            ("num_layers", "controller_norm", "controller_dtype", "equations"),
+            "model=gru is a single layer of flax's GRU",
+        )
     if model.model == "ntm":
         found |= dict.fromkeys(_VARIANTS, "model=ntm does not have the memory access of a DNC")
     if model.model != "dnc":

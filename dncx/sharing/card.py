@@ -25,18 +25,21 @@ from dncx.runs.trained import find_trained
 from dncx.runs.weights import weights_digest
 from dncx.settings import presets
 from dncx.settings.commands import CardSettings
+from dncx.settings.training import NO_MEMORY
 from dncx.training.evaluation import Measurement
 
 PLACE = "hf://OWNER/NAME"  # in a card that is not on the hub yet; `dncx push` puts the name there
 _NETWORKS = {
     "dnc": "Differentiable Neural Computer (DNC, Graves et al. 2016)",
     "lstm": "LSTM",
+    "gru": "GRU",
     "ntm": "Neural Turing Machine (NTM, Graves et al. 2014)",
     "custom": "custom network",
 }
 _TAGS = {
     "dnc": ["differentiable-neural-computer", "memory-augmented-neural-network"],
     "lstm": ["lstm"],
+    "gru": ["gru"],
     "ntm": ["neural-turing-machine", "memory-augmented-neural-network"],
     "custom": ["recurrent-neural-network"],
 }
@@ -318,7 +321,7 @@ def _network(model: Model) -> Iterator[tuple[str, object]]:
     yield "kind", network["kind"]
     yield "parameters", f"{model.num_parameters:,}"
     yield from ((name, network[name]) for name in ("input_size", "output_size"))
-    sizes = ("hidden_size", "num_layers") if network["kind"] == "lstm" else _SIZES
+    sizes = ("hidden_size", "num_layers") if network["kind"] in NO_MEMORY else _SIZES
     yield from ((name, cell[name]) for name in sizes)
     yield from ((n, network[n]) for n in ("embedding_size", "bidirectional") if network[n])
     if network["kind"] == "dnc":

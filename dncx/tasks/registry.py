@@ -4,6 +4,13 @@ import dataclasses
 from typing import Any, TypeVar
 
 from dncx.errors import UsageError
+from dncx.tasks.acting.autoencode import Autoencode
+from dncx.tasks.acting.concentration import Concentration
+from dncx.tasks.acting.count_recall import CountRecall
+from dncx.tasks.acting.gymnax import Gymnax
+from dncx.tasks.acting.repeat_first import RepeatFirst
+from dncx.tasks.acting.repeat_previous import RepeatPrevious
+from dncx.tasks.acting.t_maze import TMaze
 from dncx.tasks.associative_recall import AssociativeRecall
 from dncx.tasks.babi.task import Babi
 from dncx.tasks.base import Objective
@@ -12,12 +19,17 @@ from dncx.tasks.graphs.inference import Inference
 from dncx.tasks.graphs.shortest_path import ShortestPath
 from dncx.tasks.graphs.traversal import Traversal
 from dncx.tasks.repeat_copy import RepeatCopy
+from dncx.tasks.shrdlu.task import MiniShrdlu
 
 SettingsT = TypeVar("SettingsT")
 
 TASKS: dict[str, Any] = {
     task.name: task
-    for task in (RepeatCopy, Copy, AssociativeRecall, Babi, Traversal, ShortestPath, Inference)
+    for task in (
+        *(RepeatCopy, Copy, AssociativeRecall, Babi, Traversal, ShortestPath, Inference),
+        *(MiniShrdlu, RepeatPrevious, RepeatFirst, Autoencode, CountRecall, Concentration, TMaze),
+        Gymnax,
+    )
 }
 
 

@@ -13,8 +13,9 @@ from dncx.runs.state import DATA, GATE, SAMPLES, TrainState, stream
 from dncx.tasks.base import Objective
 from dncx.tasks.curriculum import Course
 from dncx.training.batches import data_of
+from dncx.training.method import Method
 from dncx.training.scoring import make_answer, make_measure
-from dncx.training.update import UpdateConfig, make_diagnosis, make_train
+from dncx.training.update import UpdateConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,12 @@ class Programs:
 
 
 def compile_programs(
-    config: UpdateConfig, task: Objective, population: Population, state: TrainState, lesson: int
+    method: Method,
+    config: UpdateConfig,
+    task: Objective,
+    population: Population,
+    state: TrainState,
+    lesson: int,
 ) -> Programs:
     """The programs of a task, or of one lesson of a `Course`.
 
@@ -48,12 +54,12 @@ def compile_programs(
     # A restored state is committed to its device, a new one is not. As shapes with a device, both
     # give the same program, so a resumed run finds the program compiled at its first start.
     state, one = jax.tree.map(_on_its_device, (state, one))
-    train = make_train(config, task).lower(state, draws, place(jnp.int32(0)), data).compile()
+    train = method.make_train(config, task).lower(state, draws, place(jnp.int32(0)), data).compile()
     devices = config.gradient.devices
     answer = _compiled(make_answer(config.graph, alone, 1, devices), one, samples, data_alone)
     # These are compiled at their first use, if any.
     measure = make_measure(config.graph, alone, episodes, devices)
-    diagnose = make_diagnosis(config, task)
+    diagnose = method.make_diagnosis(config, task)
     return Programs(
         train=lambda state, last: train(state, draws, place(jnp.int32(last)), data),
         answer=lambda state: answer(state.model, samples, state.iteration, data_alone),

@@ -17,7 +17,7 @@ from dncx.networks.config import network_config
 from dncx.networks.custom import custom_network
 from dncx.reporting.console import Reporter
 from dncx.reporting.logs import log_shown
-from dncx.reporting.reports import Logger, Reports
+from dncx.reporting.reports import Figures, Logger, Reports
 from dncx.runs import checkpoints, directory, processes
 from dncx.runs.config import RunConfig
 from dncx.runs.files import check_folder
@@ -34,6 +34,7 @@ from dncx.training.compilation import Programs, compile_programs
 from dncx.training.devices import check_devices, in_words
 from dncx.training.failure import keep_failure
 from dncx.training.interruption import Interrupted, Interruption
+from dncx.training.method import FromTargets, Method
 from dncx.training.resume import NextAction, next_action, own_folders
 from dncx.training.scoring import make_split_evaluator
 from dncx.training.setup import Start, check_task, claim_run_dir, prepare
@@ -51,6 +52,7 @@ def train(
     loggers: Sequence[Logger] = (),
     picture: Picture | None = None,
     network: Callable[..., Any] | None = None,
+    method: Method | None = None,
 ) -> Path:
     """Trains with the given settings and writes a run directory (runs/directory.py).
 
@@ -61,6 +63,7 @@ def train(
         iteration; for example `TensorBoard.picture`.
       network: makes a custom network; takes the arguments of `dncx.DNC` and replaces
         `settings.model.network`.
+      method: how the network learns; by default from targets. `dncx.rl.train` learns by acting.
 
     Returns:
       The run directory.
@@ -86,7 +89,14 @@ def train(
     if network is not None:
         model = dataclasses.replace(settings.model, network=custom_network(network).name)
         settings = dataclasses.replace(settings, model=model)
-    described = network_config(settings.model, task.input_size, task.output_size)
+    method = method or FromTargets()
+    method.check(settings, task)
+    described = network_config(
+        settings.model,
+        task.input_size,
+        task.output_size,
+        separate_value=getattr(task, "separate_value", False),
+    )
     check_task(settings, task)
     directory.check_run_dir(run.run_dir)
     check_folder(run.checkpoints, "checkpoint_dir")
@@ -104,7 +114,7 @@ def train(
         processes.losses_reported(lambda: checkpoints.last_saved(run.checkpoints)),
     ):
         processes.on_primary(lambda: locks.take(own_folders(run)))
-        start = prepare(settings, task, described)
+        start = prepare(settings, task, described, method)
         for path, reason in start.corrupt.items():
             reporter.say(f"skipping the checkpoint {path}: {reason}")
         trained = population.trained_iterations(start.config.id)
@@ -114,8 +124,14 @@ def train(
             reporter.say(f"{run.run_dir} is already trained to iteration {reached}")
             return run.run_dir
         _report_start(start, reporter)
-        reports = Reports(run, population, task.loss_unit, reporter, loggers)
-        loop = _Loop(run, task, start.update, population, start.config, reporter, reports, picture)
+        figures = Figures(
+            loss_unit=start.config.loss_unit,
+            of_method=method.figures,
+        )
+        reports = Reports(run, population, figures, reporter, loggers)
+        loop = _Loop(
+            run, task, method, start.update, population, start.config, reporter, reports, picture
+        )
         loop.progress = start.progress
         loop.score = start.checkpoint.manifest.score if start.checkpoint else None
         state = start.state
@@ -159,6 +175,7 @@ class _Loop:
 
     settings: RunSettings
     task: Objective
+    method: Method
     update: UpdateConfig
     population: Population
     config: RunConfig
@@ -181,9 +198,12 @@ class _Loop:
                 self.update.graph, self.task, VALIDATED_AT_ONCE, self.update.gradient.devices
             )
         self.programs = compile_programs(
-            self.update, self.task, self.population, state, self.progress.lesson
+            self.method, self.update, self.task, self.population, state, self.progress.lesson
         )
         self.reporter.say(f"compiled in {time.perf_counter() - start:.1f} s")
+        self.reports.steps = self.method.steps_per_iteration(
+            self._present_task(), self.settings.batch_size
+        )
         self._introduce()
         return jax.block_until_ready(self.programs.train(state, state.reached))
 
@@ -261,7 +281,7 @@ class _Loop:
         pace = max(1, min(2 * self.pace, int(speed * CALL_SECONDS)))
         (slowest,) = processes.allreduce_max(-pace)
         self.pace = -slowest
-        self.reporter.advance(iteration)
+        self.reporter.advance(iteration, self.reports.speed(speed))
         return state
 
     def _next_stop(self, iteration: int) -> int:
@@ -322,11 +342,11 @@ class _Loop:
 
     def _report(self, state: TrainState, speed: float) -> None:
         one, lesson = self.population.first(state), self.progress.lesson
-        sample = self.task.render(*self.programs.answer(one))
-        loss = self.reports.report(state, lesson, speed, sample)
+        sample = self._present_task().render(*self.programs.answer(one))
+        score = self.reports.report(state, lesson, speed, sample)
         self._draw(one)
-        if self.progress.validation is None and loss is not None:
-            self.score = Score(f"loss in lesson {lesson}" if lesson else "loss", loss)
+        if self.progress.validation is None and score is not None:
+            self.score = score
 
     def _draw(self, state: TrainState) -> None:
         """Draws a picture of the current network at some of the reports."""

@@ -13,24 +13,27 @@ from dncx.errors import UsageError
 from dncx.kernels.choice import select
 from dncx.networks.build import make_network
 from dncx.networks.config import NetworkConfig
-from dncx.parts import cell_of
+from dncx.parts import cells_of
 from dncx.runs import checkpoints
 from dncx.runs.config import RunConfig, run_config
+from dncx.runs.directory import task_of
 from dncx.runs.files import make_folder
 from dncx.runs.initial import InitialWeights, initial_weights
 from dncx.runs.lock import Locks
 from dncx.runs.manifest import Checkpoint
 from dncx.runs.population import Population
 from dncx.runs.progress import Progress, Validation
-from dncx.runs.state import WEIGHTS, TrainState, copied, initial_state, stream
+from dncx.runs.state import FIRST_EPISODES, WEIGHTS, TrainState, copied, initial_state, stream
 from dncx.settings.training import TrainSettings
+from dncx.tasks.acting.environment import is_environment
 from dncx.tasks.base import HasEvalSplits, Interactive, Objective
 from dncx.tasks.curriculum import Course
 from dncx.training.devices import Devices, find_devices
 from dncx.training.gradient import GradientOptions
+from dncx.training.method import Method
 from dncx.training.optimizer import make_optimizer
 from dncx.training.resume import keeps_validation, make_room, own_folders, resumed
-from dncx.training.update import UpdateConfig
+from dncx.training.update import UpdateConfig, of_one_seed
 
 
 class Start(NamedTuple):
@@ -46,7 +49,9 @@ class Start(NamedTuple):
     initial: InitialWeights | None = None  # initial weights of a new run; None: random
 
 
-def prepare(settings: TrainSettings[Any], task: Objective, network: NetworkConfig) -> Start:
+def prepare(
+    settings: TrainSettings[Any], task: Objective, network: NetworkConfig, method: Method
+) -> Start:
     """The newest intact checkpoint of a run, or a new run. Writes nothing.
 
     Raises:
@@ -60,8 +65,8 @@ def prepare(settings: TrainSettings[Any], task: Objective, network: NetworkConfi
     devices = find_devices(settings.scale, run.batch_size, network.cell.memory_size)
     initial = initial_weights(run.initial_model, task) if run.initial_model else None
     record = initial.record if initial else None
-    config = run_config(settings, network, task.loss_unit, record)
-    update = update_config(config, devices)
+    config = run_config(settings, network, method.loss_unit(task), record)
+    update = update_config(config, devices, method.updates_per_iteration(task))
     # Not in `config`: it decides when to give up, not what an update does, and may change freely.
     update = update._replace(max_skipped_updates=run.max_skipped_updates)
     first = Progress(
@@ -70,14 +75,28 @@ def prepare(settings: TrainSettings[Any], task: Objective, network: NetworkConfi
     )
     if found is None:
         state = first_state(config, update, initial)
+        state = state._replace(**_first_carried(state, config, update, task, method))
         if first.validation:
             state = state._replace(best=copied(state.model))
         return Start(update, state, config, first, None, [], corrupt, initial)
     # A restore needs shapes only, so no network is initialised.
     template = jax.eval_shape(lambda: first_state(config, update))
+    before = found.manifest.config
     config, progress, changed = resumed(found, config, template.params)
     _check_lesson(task, progress)
-    state = restore(found, template, devices)
+    task_before = task
+    if before.task != config.task and is_environment(task):
+        task_before = task_of(run.run_dir, before.task.name, before.task.settings)
+    carried, needed = jax.eval_shape(
+        lambda state: (
+            _first_carried(state, before, update, task_before, method),
+            _first_carried(state, config, update, task, method),
+        ),
+        template,
+    )
+    state = restore(found, template._replace(**carried), devices)
+    if carried != needed:  # another number of environments, or another method
+        state = state._replace(**_first_carried(state, config, update, task, method))
     validation = first.validation
     if validation is None:
         state = state._replace(best=())
@@ -89,8 +108,15 @@ def prepare(settings: TrainSettings[Any], task: Objective, network: NetworkConfi
     return Start(update, state, config, progress, found, changed, corrupt)
 
 
-def update_config(config: RunConfig, devices: Devices | None = None) -> UpdateConfig:
+def update_config(
+    config: RunConfig, devices: Devices | None = None, updates_per_iteration: int = 1
+) -> UpdateConfig:
     """The update rule of a run.
+
+    Args:
+      config: the configuration of the run.
+      devices: the devices that share the work; None: one device.
+      updates_per_iteration: see `Method`.
 
     Raises:
       UsageError: if the implementation cannot compute the network.
@@ -101,12 +127,15 @@ def update_config(config: RunConfig, devices: Devices | None = None) -> UpdateCo
             lambda: make_network(config.network, nnx.Rngs(0), config.implementation)
         )
         if config.implementation == "native":  # not checked when a network of shapes is made
-            select(cell_of(network))
+            for cell in cells_of(network):
+                select(cell)
     except ValueError as error:
         raise UsageError(str(error)) from error
     return UpdateConfig(
         graph=nnx.graphdef(network),
-        optimizer=make_optimizer(config.optimizer, updates.num_training_iterations),
+        optimizer=make_optimizer(
+            config.optimizer, updates.num_training_iterations * updates_per_iteration
+        ),
         batch_size=updates.batch_size,
         gradient=GradientOptions(
             accumulation=updates.gradient_accumulation,
@@ -149,6 +178,23 @@ def first_state(
     state = jax.tree.map(lambda *x: jnp.stack(x), *states) if len(states) > 1 else states[0]
     devices = update.gradient.devices
     return devices.place(state) if devices else state
+
+
+def _first_carried(
+    state: TrainState, config: RunConfig, update: UpdateConfig, task: Objective, method: Method
+) -> dict[str, Any]:
+    """The fields `carried` and `sums` of a first state; see `Method`."""
+    updates = config.updates
+    update = of_one_seed(update)._replace(batch_size=updates.batch_size)
+
+    def one(number: int) -> dict[str, Any]:
+        params = state.one(number).params if updates.num_seeds > 1 else state.params
+        key = stream(updates.seed + number, FIRST_EPISODES)
+        found = {"carried": method.carried(update, params, task, key), "sums": method.sums()}
+        return copied(found)
+
+    seeds = [one(number) for number in range(updates.num_seeds)]
+    return jax.tree.map(lambda *x: jnp.stack(x), *seeds) if len(seeds) > 1 else seeds[0]
 
 
 def restore(

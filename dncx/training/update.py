@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from dncx.runs.state import TrainState
 from dncx.tasks.base import Bucketed, Episode, Objective, Task
 from dncx.training.batches import batch_key, keys_for, on_drawn_source, part_keys
+from dncx.training.devices import Devices
 from dncx.training.gradient import DEFAULT, GradientOptions, loss_and_gradient, mean_over
 
 LossAndGradient = tuple[Float[Array, ""], Any]
@@ -175,7 +176,7 @@ def _averaged(state: TrainState, params: Any, decay: float) -> Any:
     return optax.incremental_update(params, state.average, weight)
 
 
-def _of_one_seed(config: UpdateConfig) -> UpdateConfig:
+def of_one_seed(config: UpdateConfig) -> UpdateConfig:
     """The configuration for one seed of a population, which is computed on a single device."""
     return config._replace(num_seeds=1, gradient=config.gradient._replace(devices=None))
 
@@ -198,37 +199,59 @@ def _on_drawn_batch(
 def make_train(config: UpdateConfig, task: Objective) -> Wrapped:
     """A compiled function (state, data key, last iteration, `data_of` the task) -> state.
 
-    One call runs all iterations up to the last one, or until `max_skipped_updates` in a row were
-    skipped. The division of iterations into calls does not change the result, since the batch of an
+    The division of iterations into calls does not change the result, since the batch of an
     iteration depends only on the key and the iteration.
+    """
+    # The seeds of a population draw different buckets.
+    one_by_one = isinstance(task, Bucketed)
+    return repeated(
+        lambda config: _on_drawn_batch(task, config, update), config, one_by_one=one_by_one
+    )
 
-    States and keys of a population have a leading axis of seeds; every seed runs to the last
-    iteration.
+
+def repeated(
+    make_step: Callable[[UpdateConfig], Callable[..., TrainState]],
+    config: UpdateConfig,
+    *,
+    one_by_one: bool = False,
+) -> Wrapped:
+    """A compiled function (state, data key, last iteration, data) -> state of many iterations.
+
+    One call runs all iterations up to the last one, or until `max_skipped_updates` in a row were
+    skipped. States and keys of a population have a leading axis of seeds; every seed runs to the
+    last iteration.
+
+    Args:
+      make_step: makes an iteration, a function (state, data key, data) -> state of one network.
+      config: the update rule.
+      one_by_one: whether the seeds of a population take their iterations one after the other.
     """
     devices = config.gradient.devices
-    step = _on_drawn_batch(task, config, update)
-
-    def train(state: TrainState, key: Array, last: Int[Array, ""], data: Any) -> TrainState:
-        def more(state: TrainState) -> Array:
-            fine = state.skipped_in_a_row < config.max_skipped_updates
-            return (state.iteration < last) & fine
-
-        return jax.lax.while_loop(more, lambda state: step(state, key, data), state)
-
     if config.num_seeds > 1:
-        train = _population(config, task)
+        train = _population(make_step(of_one_seed(config)), devices, one_by_one)
+    else:
+        step = make_step(config)
+
+        def train(state: TrainState, key: Array, last: Int[Array, ""], data: Any) -> TrainState:
+            def more(state: TrainState) -> Array:
+                fine = state.skipped_in_a_row < config.max_skipped_updates
+                return (state.iteration < last) & fine
+
+            return jax.lax.while_loop(more, lambda state: step(state, key, data), state)
+
     if not devices:
         return jax.jit(train, donate_argnums=0)
     return jax.jit(train, donate_argnums=0, out_shardings=devices.everywhere)
 
 
-def _population(config: UpdateConfig, task: Objective) -> Callable[..., TrainState]:
+def _population(
+    step: Callable[..., TrainState], devices: Devices | None, one_by_one: bool
+) -> Callable[..., TrainState]:
     """Training of all seeds at once."""
-    devices, step = config.gradient.devices, _on_drawn_batch(task, _of_one_seed(config), update)
 
     def train(states: TrainState, keys: Array, last: Int[Array, ""], data: Any) -> TrainState:
         def all_seeds(states: TrainState) -> TrainState:
-            if isinstance(task, Bucketed):  # seeds draw different buckets: one after the other
+            if one_by_one:
                 return jax.lax.map(lambda seed: step(*seed, data), (states, keys))
             return jax.vmap(step, in_axes=(0, 0, None))(states, keys, data)
 
@@ -242,5 +265,5 @@ def make_diagnosis(config: UpdateConfig, task: Objective) -> Wrapped:
 
     It takes the state of a single network, even in a population.
     """
-    alone = _of_one_seed(config) if config.num_seeds > 1 else config
+    alone = of_one_seed(config) if config.num_seeds > 1 else config
     return jax.jit(_on_drawn_batch(task, alone, lambda *given: attempt(*given).norms()))

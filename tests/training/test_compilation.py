@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dncx.cli.main import main, train_main
-from dncx.training import compilation, devices
+from dncx.training import devices, update
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--hidden_size=4", "--memory_size=4", "--word_size=4", "--num_read_heads=1"]
@@ -27,8 +27,8 @@ def test_a_resumed_run_compiles_the_same_program(tmp_path, monkeypatch):
             texts.append(lowered.as_text())
             return lowered
 
-    make = compilation.make_train
-    monkeypatch.setattr(compilation, "make_train", lambda *a: Recorded(make(*a)))
+    make = update.make_train
+    monkeypatch.setattr(update, "make_train", lambda *a: Recorded(make(*a)))
     for iterations in (2, 4):
         flags = [*SMALL, f"--num_training_iterations={iterations}"]
         assert train_main([*flags, f"--run_dir={tmp_path / 'run'}"]) == 0

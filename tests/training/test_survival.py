@@ -100,8 +100,8 @@ def at_iteration(iteration, patch, act):
     """Calls `act` once training has come there, which is a call of its own to the device."""
     advance, next_stop = Reporter.advance, loop._Loop._next_stop
 
-    def advancing(self, reached):
-        advance(self, reached)
+    def advancing(self, reached, speed=""):
+        advance(self, reached, speed)
         if reached == iteration:
             act()
 

@@ -15,6 +15,7 @@ except ImportError as error:
     raise ImportError("figures need matplotlib: pip install 'dncx[plots]'") from error
 
 from dncx.explore.plots.answers import answer_origins as answer_origins
+from dncx.explore.plots.boards import boards as boards
 from dncx.explore.plots.curves import learning_curves as learning_curves
 from dncx.explore.plots.episodes import gates as gates
 from dncx.explore.plots.episodes import memory as memory

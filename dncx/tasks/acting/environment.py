@@ -6,6 +6,7 @@ is also a task (`Playing`), so that the commands for tasks work with it.
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
@@ -16,6 +17,18 @@ class Transition(NamedTuple):
     state: Any  # a tree of arrays
     reward: Float[Array, ""]
     done: Bool[Array, ""]  # whether the episode has ended
+
+
+@runtime_checkable
+class HasPassiveSteps(Protocol):
+    """An environment with steps at which the agent only observes: their actions are ignored.
+
+    They count neither in the loss of the policy nor in the entropy.
+    """
+
+    def acts(self, state: Any) -> Bool[Array, ""]:
+        """Whether the action in this state counts."""
+        ...
 
 
 @runtime_checkable
@@ -49,3 +62,24 @@ class Environment(Protocol):
     def step(self, key: Array, state: Any, action: Int[Array, ""], params: Any) -> Transition:
         """The result of an action. After the end of an episode the result is meaningless."""
         ...
+
+
+@runtime_checkable
+class KnowsOptimalActions(Protocol):
+    """An environment that can guide an agent."""
+
+    def optimal_actions(self, state: Any) -> Bool[Array, " A"]:
+        """The actions that are best in this state; none where an action has no effect."""
+        ...
+
+
+def acts(environment: Environment, state: Any) -> Bool[Array, ""]:
+    """Whether the action in a state counts: always, except in passive steps."""
+    if isinstance(environment, HasPassiveSteps):
+        return environment.acts(state)
+    return jnp.ones((), bool)
+
+
+def is_environment(task: Any) -> bool:
+    """Whether a task is learned by acting."""
+    return isinstance(task, Environment)

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from dncx.tasks.acting.environment import Environment
+from dncx.tasks.acting.environment import acts
 from dncx.tasks.base import Episode, Words
 
 
@@ -18,6 +18,7 @@ class Played(NamedTuple):
     states: Any  # of the environments, before each action [B, A, ...]
     actions: Int[Array, "B A"]
     rewards: Float[Array, "B A"]  # 0 after the end
+    live: Bool[Array, "B A"]  # whether the episode had not yet ended
 
 
 class Playing:
@@ -33,18 +34,37 @@ class Playing:
         return self.observation_size
 
     @property
+    def window_steps(self: Any) -> int:
+        """The steps of a window."""
+        return self.window or min(self.max_steps, 64)
+
+    @property
     def num_answer_outputs(self: Any) -> int:
         """One output per action: its logit."""
         return self.num_actions
 
     @property
     def output_size(self: Any) -> int:
-        """The logits of the actions, and the value of a state unless another network gives it."""
-        return self.num_actions + (0 if self.separate_value else 1)
+        """The logits of the actions, and the value of a state."""
+        return self.num_actions + 1
+
+    @property
+    def params(self) -> Any:
+        """None, unless a class defines them."""
+        return ()
 
     @property
     def loss_unit(self) -> str:
         return "negative return"
+
+    @property
+    def about(self: Any) -> str:
+        """Sizes of an episode, which training prints first."""
+        worst, best = self.return_bounds
+        return (
+            f"{self.name}: episodes of at most {self.max_steps:,} steps, {self.num_actions} actions, "
+            f"returns from {worst:.4g} to {best:.4g}"
+        )
 
     @property
     def return_bounds(self) -> tuple[float, float]:
@@ -63,7 +83,7 @@ class Playing:
         """New episodes before their first step; see `converse`."""
         keys = jax.random.split(key, batch_size)
         observations, states = jax.vmap(self.reset, (0, None))(keys, self.params)
-        nothing = jnp.zeros((batch_size, 1, self.output_size))
+        nothing = jnp.zeros((batch_size, 1, self.num_actions))
         return Episode(
             inputs=jnp.zeros_like(observations)[:, None],
             targets=nothing,
@@ -100,16 +120,18 @@ class Playing:
                 actions = logits.argmax(axis=-1)
             made = jax.vmap(self.step, (0, 0, 0, None))(worlds, places, actions, self.params)
             rewards = jnp.where(ended, 0, made.reward)
-            history = inputs, outputs, Played(places, actions, rewards), ~ended
+            counts = ~ended & jax.vmap(lambda place: acts(self, place))(places)
+            history = inputs, outputs, Played(places, actions, rewards, ~ended), counts
             return (state, made.observation, made.state, ended | made.done), history
 
         observations, places = episode.extra
         ended = jnp.zeros(len(observations), bool)
         moments = jax.vmap(lambda key: jax.random.split(key, self.max_steps), out_axes=1)(keys)
         _, history = jax.lax.scan(act, (state, observations, places, ended), moments)
-        inputs, outputs, played, live = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), history)
-        mask = live.astype(jnp.float32)
-        return outputs, Episode(inputs, jnp.zeros_like(outputs), mask, played)
+        inputs, outputs, played, counts = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), history)
+        mask = counts.astype(jnp.float32)  # the steps whose actions count
+        no_targets = jnp.zeros_like(outputs[..., : self.num_actions])
+        return outputs, Episode(inputs, no_targets, mask, played)
 
     def loss(self, outputs: Float[Array, "B T O"], episode: Episode) -> Float[Array, ""]:
         """The mean over the batch of an episode's return, with a minus sign."""
@@ -127,21 +149,20 @@ class Playing:
         """Observations and actions of the first episode of a batch."""
         played = jax.tree.map(lambda x: np.asarray(x)[0], episode.extra)
         seen, done = [], []
-        for index, live in enumerate(np.asarray(episode.mask)[0]):
+        for index, counts in enumerate(np.asarray(episode.mask)[0]):
             state = jax.tree.map(lambda x, index=index: x[index], played.states)
-            seen.append(self.observed(state) if live else "")
-            done.append(self.action_name(int(played.actions[index])) if live else "")
+            seen.append(self.observed(state) if played.live[index] else "")
+            done.append(self.action_name(int(played.actions[index])) if counts else "")
         return Words(tuple(seen), ("",) * len(seen), tuple(done))
 
     def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
         """The first episode of a batch: what was seen, done and gained."""
         words, rewards = self.words(outputs, episode), np.asarray(episode.extra.rewards)[0]
         steps = zip(words.inputs, words.outputs, rewards, strict=True)
-        lines = [f"{seen}: {done}, {reward:+.3g}" for seen, done, reward in steps if done]
+        lines = [
+            f"{seen}: {done}, {reward:+.3g}" if done else seen
+            for seen, done, reward in steps
+            if seen
+        ]
         shown = lines if len(lines) <= 20 else [*lines[:10], "...", *lines[-10:]]
         return "\n".join([*shown, f"return {rewards.sum():.3g} in {len(lines)} steps"])
-
-
-def is_environment(task: Any) -> bool:
-    """Whether a task is learned by acting."""
-    return isinstance(task, Environment)

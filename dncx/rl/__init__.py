@@ -1,0 +1,1 @@
+"""Reinforcement learning: agents with a memory that act in environments."""
