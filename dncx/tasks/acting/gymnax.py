@@ -62,7 +62,10 @@ class Gymnax(GymnaxSettings, Playing):
                 f"environment={quoted(name)}: gymnax has no such environment"
                 f"{did_you_mean(name, known) or f'; it has {one_of(known)}'}"
             )
-        return gymnax.make(name)[0]
+        try:
+            return gymnax.make(name)[0]
+        except OSError as error:  # some download data
+            raise UsageError(f"environment={name}: {error}") from error
 
     @functools.cached_property
     def params(self) -> Any:
