@@ -22,8 +22,9 @@ The paper leaves these points open:
   constraint, each time.
 * Redundant constraints; see `without_redundant`. They and those that the start satisfies are pruned
   after the draw, so a goal may have fewer constraints than were drawn. The other reading, in which
-  the lesson's number is what is left, has no goals at all for cells of the paper's table: one move
-  changes three constraints at most, but the table has one move with six constraints.
+  the lesson's number is what is left, has no goals for some cells of the paper's table: one move
+  adds three constraints at most, but the table has one move with six constraints; and of six
+  constraints between six blocks, one is always redundant.
 * The order: goal after goal, so that a network can learn to keep a goal's constraints together.
 * The board is shown at every step, because the paper finds the first move in memory already while
   the goals are told. The go cue and its letter are shown once, so the goal must be remembered.
@@ -316,7 +317,7 @@ class MiniShrdlu(MiniShrdluSettings, Playing):
         moves = states[int(problem.num_told) :]
         names = [self.action_name(int(played.actions[int(s.step)])) for s in moves]
         boards = [all_boards(*self._blocks).grids[int(s.board)] for s in [*moves, end]]
-        size, reached = int(_size(problem)), int(self._num_satisfied(problem, end.board))
+        size, reached = int(_size(end.problem)), int(self._num_satisfied(end.problem, end.board))
         lines = [*_goal_lines(problem), *_pictures(boards, names)]
         return "\n".join([*lines, f"{reached} of {size} constraints satisfied at the end"])
 
