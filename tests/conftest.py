@@ -1,6 +1,7 @@
 """Everything runs strict: shapes checked, no silent promotion of dtypes or ranks."""
 
 import functools
+import gc
 import json
 import os
 import signal
@@ -36,6 +37,12 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_platforms", "cpu")
+
+
+def pytest_collection_finish():
+    """Modules and collected tests stay to the end; the garbage collector leaves them alone."""
+    gc.collect()
+    gc.freeze()
 
 
 def later(*cases):
@@ -134,6 +141,7 @@ def shared_programs():
 def compilation_cache(request):
     """The same program is compiled once, for all tests and for the next run of them."""
     folder = request.config.cache.mkdir("jax")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)  # for the commands that tests run
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)  # for the programs that tests run
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # or JAX keeps no small ones
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
