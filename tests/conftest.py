@@ -10,19 +10,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import quick_compilation
 from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
-# These optimisations of XLA and LLVM take most of the tests' time and change rounding only. CI runs
-# the tests of models and commands with them, too (XLA_FLAGS= make test).
-QUICK_COMPILATION = [
-    "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
-    "--xla_cpu_parallel_codegen_split_count=1",
-]
-if jax.__version_info__ < (0, 11):  # later versions end the process at a flag that they do not know
-    QUICK_COMPILATION.append("--xla_cpu_use_fusion_emitters=false")
-os.environ.setdefault("XLA_FLAGS", " ".join(QUICK_COMPILATION))
+os.environ.setdefault("XLA_FLAGS", quick_compilation.FLAGS)
 
 # The modules that compute with arrays. The others handle text and files; checks would slow them.
 CHECKED = ["glossary", "initializers", "addressing", "interface", "access", "controllers", "config",
