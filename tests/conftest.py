@@ -31,6 +31,17 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_platforms", "cpu")
 
 
+# The longest tests are here. They begin first: at the end, one process would wait for the other.
+LONGEST = {
+    "test_documented_commands.py", "test_docs.py", "test_examples.py", "test_meshes.py",
+    "test_survival.py",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 def pytest_collection_finish():
     """Modules and collected tests stay to the end; the garbage collector leaves them alone."""
     gc.collect()
