@@ -1,7 +1,6 @@
 """Everything runs strict: shapes checked, no silent promotion of dtypes or ranks."""
 
 import functools
-import gc
 import json
 import os
 import signal
@@ -40,12 +39,6 @@ LONGEST = {
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONGEST)
-
-
-def pytest_collection_finish():
-    """Modules and collected tests stay to the end; the garbage collector leaves them alone."""
-    gc.collect()
-    gc.freeze()
 
 
 def later(*cases):
