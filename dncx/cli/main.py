@@ -24,6 +24,7 @@ from dncx.settings.commands import (
     EvalSettings,
     ExploreSettings,
     ExportSettings,
+    ProbeSettings,
     PushSettings,
     RunsSettings,
 )
@@ -44,6 +45,7 @@ _SECTIONS = (
     ScaleSettings,
     EvalSettings,
     ExploreSettings,
+    ProbeSettings,
 )
 
 
@@ -128,6 +130,7 @@ def _carry_out(asked: Any) -> None:
         TrainSettings: _train,
         EvalSettings: _eval,
         ExploreSettings: _explore,
+        ProbeSettings: _probe,
         ExportSettings: _export,
         CardSettings: _card,
         PushSettings: _push,
@@ -216,6 +219,15 @@ def _explore(settings: ExploreSettings[Any]) -> None:
 
     with log_shown(_warn):
         for line in explore(settings):
+            print(line, flush=True)
+
+
+def _probe(settings: ProbeSettings[Any]) -> None:
+    _load_jax(settings.compilation_cache, alone=True)
+    from dncx.explore.probe import probe
+
+    with log_shown(_warn):
+        for line in probe(settings):
             print(line, flush=True)
 
 

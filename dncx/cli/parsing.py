@@ -27,6 +27,7 @@ from dncx.settings.commands import (
     ExploreSettings,
     ExportSettings,
     NoTask,
+    ProbeSettings,
     PushSettings,
     RunsSettings,
 )
@@ -40,13 +41,14 @@ COMMANDS: dict[str, Any] = {
     "train": TrainSettings,
     "eval": EvalSettings,
     "explore": ExploreSettings,
+    "probe": ProbeSettings,
     "export": ExportSettings,
     "card": CardSettings,
     "push": PushSettings,
     "debug": DebugSettings,
     "runs": RunsSettings,
 }
-_OF_A_TASK = (EvalSettings, ExploreSettings)  # they also take the flags of the run's task
+_OF_A_TASK = (EvalSettings, ExploreSettings, ProbeSettings)  # these have flags of the run's task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,8 +177,10 @@ def _parse_about_run(kind: Any, tasks: Tasks, arguments: Sequence[str], program:
         return helping.of_flags(program, _about(kind), flags_of(unknown))
     place = run_flag.read([line.word]) if line.word is not None else run_flag.default
     if place == helping.NOT_NAMED:
-        models = "" if kind is DebugSettings else f", or a model: {one_of(shipped_models())}"
-        raise UsageError(f"name a run, as in {program} {helping.EXAMPLE_RUN}{models}")
+        shipped = kind not in (DebugSettings, ProbeSettings)
+        models = f", or a model: {one_of(shipped_models())}" if shipped else ""
+        example = "runs/mini-shrdlu" if kind is ProbeSettings else helping.EXAMPLE_RUN
+        raise UsageError(f"name a run, as in {program} {example}{models}")
     given = {run_flag.name: place}
     for flag, word in itertools.zip_longest(others, line.words[1:]):
         if word is not None:

@@ -69,7 +69,7 @@ def trace(
     ends = _checked_lengths(arrays, lengths)
     if words and len(words) != len(ends):
         raise ValueError(f"words: {len(words)} episodes, but inputs have {len(ends)}")
-    memory = _memory_of(cell)
+    memory = memory_of(cell)
     links = arrays["inputs"][..., 0].size * memory.num_write_heads * memory.memory_size**2
     if not getattr(memory, "has_links", True):  # a custom access may have other links
         links = 0
@@ -229,7 +229,7 @@ def _checked_lengths(arrays: Mapping[str, Array], lengths: ArrayLike | None) -> 
     return ends
 
 
-def _memory_of(cell: Any) -> Any:
+def memory_of(cell: Any) -> Any:
     """The access of a DNC."""
     dnc = cell_of(cell)
     if not isinstance(dnc, DNC):

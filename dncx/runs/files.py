@@ -28,6 +28,18 @@ def check_folder(folder: Path, flag: str) -> None:
         raise UsageError(f"--{flag}: no permission to read and write in {existing}")
 
 
+def check_new_file(path: Path, flag: str) -> None:
+    """Refuses a file that exists or cannot be created, before anything is computed for it."""
+    check_folder(path.parent, flag)
+    try:
+        exists, folder = path.exists(), path.parent.is_dir()
+    except OSError as error:
+        raise UsageError(f"--{flag}: {error.strerror}") from error
+    if exists or not folder:
+        problem = "exists already" if exists else "is in a folder that does not exist"
+        raise UsageError(f"--{flag}: {path} {problem}")
+
+
 def set_aside(folder: Path, names: Iterable[str]) -> Path | None:
     """Moves the files and folders called `names` to a new subfolder earlier-1, earlier-2, ...
 

@@ -9,6 +9,7 @@ from dncx.errors import UsageError, quoted
 from dncx.settings.fields import CheckedFields
 from dncx.settings.flags import POSITIONAL, REPEATED
 from dncx.settings.training import MOST, TaskT, within
+from dncx.tasks.shrdlu.settings import MiniShrdluSettings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,47 @@ class ExploreSettings(CheckedFields, Generic[TaskT]):
           UsageError: if a number is out of range.
         """
         within(1, 100, "num_episodes", self.num_episodes)
+        within(0, 2**32 - 1, "seed", self.seed)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProbeSettings(CheckedFields, Generic[TaskT]):
+    """Measure whether a mini-shrdlu agent has its first move in memory before the go cue.
+
+    A linear classifier predicts the move from what was written when the goal was told
+    (docs/acting.md). Defaults come from the run. If you name a run, --help also lists the options
+    of its task.
+    """
+
+    run_dir: Annotated[Path, POSITIONAL]
+    """A run directory of the task mini-shrdlu, or hf://OWNER/NAME."""
+    checkpoint: int | None = None
+    """Use the checkpoint of this iteration, not the trained model."""
+    network: str | None = None
+    """Custom network of the run, FILE.py:FUNCTION; this runs the file."""
+    num_episodes: int = 800
+    """Number of episodes; 800 in the paper."""
+    memory_size: int | None = None
+    """Number of memory slots."""
+    seed: int = 1
+    """Seed of the episodes; training uses other random numbers."""
+    out: Path | None = None
+    """Also write the measurements to this JSON file."""
+    compilation_cache: bool = True
+    """Keep compiled programs in ~/.cache/dncx."""
+    task: TaskT
+
+    def check(self) -> None:
+        """Refuses other tasks, and numbers that are out of range.
+
+        Raises:
+          UsageError: if the task is not mini-shrdlu, or a number is out of range.
+        """
+        if not isinstance(self.task, MiniShrdluSettings):
+            raise UsageError(f"{self.run_dir}: dncx probe needs a run of the task mini-shrdlu")
+        if self.task.num_goals == 1:
+            raise UsageError("num_goals=1: must be 2 or more, because goals are compared")
+        within(100, MOST, "num_episodes", self.num_episodes)
         within(0, 2**32 - 1, "seed", self.seed)
 
 

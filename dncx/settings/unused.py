@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from dncx.errors import UsageError
-from dncx.settings.commands import EvalSettings, ExploreSettings, ExportSettings
+from dncx.settings.commands import EvalSettings, ExploreSettings, ExportSettings, ProbeSettings
 from dncx.settings.training import NO_MEMORY, TrainSettings
 from dncx.tasks.babi.settings import BabiSettings
 
@@ -36,12 +36,14 @@ def unused_flags(settings: Any, kind: str | None = None) -> Mapping[str, str]:
     """The flags that have no effect with these settings, and why; see `refuse_unused`."""
     if isinstance(settings, TrainSettings):
         return _in_training(settings) | _by_task(settings.task)
-    found = _by_task(settings.task) if isinstance(settings, EvalSettings | ExploreSettings) else {}
-    if isinstance(settings, EvalSettings | ExploreSettings | ExportSettings) and kind in NO_MEMORY:
+    of_task = isinstance(settings, EvalSettings | ExploreSettings | ProbeSettings)
+    found = _by_task(settings.task) if of_task else {}
+    if (of_task or isinstance(settings, ExportSettings)) and kind in NO_MEMORY:
         found["memory_size"] = f"this model has no memory: its kind is {kind}"
-    if isinstance(settings, EvalSettings):
+    if isinstance(settings, EvalSettings | ProbeSettings):
         reason = "it affects training only"
         found |= dict.fromkeys(getattr(settings.task, "training_only", ()), reason)
+    if isinstance(settings, EvalSettings):
         if getattr(settings.task, "has_test_set", False):
             reason = "this task is always measured on its complete test set"
             found |= dict.fromkeys(("num_episodes", "seed"), reason)

@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ from dncx.errors import UsageError, did_you_mean, quoted
 from dncx.networks.build import small_memory_warning
 from dncx.runs.codec import to_json
 from dncx.runs.directory import TrainedRun, flat, load_trained
-from dncx.runs.files import check_folder, write_whole
+from dncx.runs.files import check_new_file, write_whole
 from dncx.runs.hub import is_on_hub
 from dncx.runs.paths import find_run
 from dncx.runs.state import EVALUATION, stream
@@ -79,7 +78,7 @@ def evaluate(settings: EvalSettings[Any]) -> list[Measurement]:
     """
     settings.check()
     if settings.out:
-        _check_new_file(settings.out)
+        check_new_file(settings.out, "out")
     names = [text.partition("=")[0] for text in settings.sweep]
     for name in names:
         if names.count(name) > 1:
@@ -91,18 +90,6 @@ def evaluate(settings: EvalSettings[Any]) -> list[Measurement]:
     if settings.out:
         write_whole(settings.out, to_json(results))
     return results
-
-
-def _check_new_file(path: Path) -> None:
-    """Refuses an existing or unwritable file before anything is measured."""
-    check_folder(path.parent, "out")
-    try:
-        exists, folder = path.exists(), path.parent.is_dir()
-    except OSError as error:
-        raise UsageError(f"--out: {error.strerror}") from error
-    if exists or not folder:
-        problem = "exists already" if exists else "is in a folder that does not exist"
-        raise UsageError(f"--out: {path} {problem}")
 
 
 def _values(text: str, settings: EvalSettings[Any]) -> list[tuple[str, Any]]:
