@@ -69,6 +69,7 @@ nitpick_ignore_regex = [
     ("py:class|py:data|py:exc", r"(?!dncx\.).*"),
     ("py:class", r"dncx\.(\w+\.)*(State|Masks|Drawing)"),
     ("py:class", r"dncx\.networks\..*"),
+    ("py:class", r"dncx\.rl\.\w+\.(Window|Losses|Seen)|dncx\.training\.method\.Method"),
 ]
 
 # Theme

@@ -1,5 +1,6 @@
 """Printed output of training."""
 
+import os
 import sys
 import time
 from typing import Any
@@ -23,8 +24,8 @@ class Reporter:
     def __init__(self, total: int, quiet: bool = False):
         replace_unprintable(sys.stdout)
         self._output: Any = Output(sys.stdout) if sys.stdout else None  # a daemon has none
-        # Without these two, rich would take a pipe for a terminal if FORCE_COLOR is set, as Jupyter
-        # sets it for commands, and would write HTML in a notebook.
+        # Without these two, rich would take a pipe for a terminal if FORCE_COLOR is set, and would
+        # write HTML in a notebook.
         self.console = Console(
             file=self._output,
             force_terminal=_is_terminal(sys.stdout),
@@ -85,4 +86,9 @@ class Reporter:
 
 
 def _is_terminal(stream: Any) -> bool:
-    return stream is not None and stream.isatty()
+    """Whether a stream is a terminal on which a line can be replaced.
+
+    A command in a notebook (`!dncx train`) has a terminal whose output the notebook only collects.
+    Jupyter sets JPY_PARENT_PID for notebooks, and not for the terminals that it opens.
+    """
+    return stream is not None and "JPY_PARENT_PID" not in os.environ and stream.isatty()

@@ -27,6 +27,7 @@ def on_a_terminal(monkeypatch):
     """A terminal of 60 columns in the place of standard output, which pytest sets anew."""
     for name, value in {"TERM": "xterm", "COLUMNS": "60", "NO_COLOR": "1"}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
     monkeypatch.setattr(sys, "stdout", Terminal())
     return sys.stdout
 
@@ -63,9 +64,11 @@ def test_a_terminal_shows_a_report_every_two_seconds(clock, monkeypatch):
 
 @pytest.mark.parametrize("place", ["pipe", "command in a notebook", "notebook"])
 def test_others_get_every_report_in_full_as_plain_lines(place, monkeypatch, clock):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as Jupyter does
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    if place == "command in a notebook":  # Jupyter reads it through a pipe and sets this
-        monkeypatch.setenv("FORCE_COLOR", "1")
+    if place == "command in a notebook":
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        monkeypatch.setenv("JPY_PARENT_PID", "1")
     if place == "notebook":
         monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     with Reporter(3) as reporter:
