@@ -195,7 +195,7 @@ def accuracy_by_step(contents: GoalContents) -> tuple[AtStep, ...]:
     """The accuracy at each step before the go cue that enough episodes have."""
     longest = contents.content.shape[1]
     at = {step: contents.written + step for step in range(1 - longest, longest)}
-    present = {step: (0 <= x) & (x < contents.num_told) for step, x in at.items()}
+    present = {step: (x >= 0) & (x < contents.num_told) for step, x in at.items()}
     return tuple(
         _at_step(contents, step, np.where(there, at[step], 0), there)
         for step, there in present.items()
