@@ -94,11 +94,11 @@ def _of_batch(task: MiniShrdlu, network: Any, key: Array) -> GoalContents:
     _, _, trace = unroll_with_trace(network, episode.inputs[:, :steps])
     state = trace.state.access_state
     keys = jax.random.split(jax.random.fold_in(key, _OTHER_GOALS), _BATCH)
-    of_episode = functools.partial(_of_episode, task)
+    of_episode = functools.partial(contents_of_episode, task)
     return jax.vmap(of_episode)(keys, outputs, episode, state.memory, state.write_weights)
 
 
-def _of_episode(
+def contents_of_episode(
     task: MiniShrdlu,
     key: Array,
     outputs: Float[Array, "A O"],
@@ -106,6 +106,16 @@ def _of_episode(
     memory: Float[Array, "T N W"],
     write_weights: Float[Array, "T M N"],
 ) -> GoalContents:
+    """The contents of the goals of one episode.
+
+    Args:
+      task: Mini-SHRDLU.
+      key: chooses the other goal.
+      outputs: of the network in the whole episode.
+      episode: the episode as it was played.
+      memory: after the write of each step at which constraints are told.
+      write_weights: of the same steps.
+    """
     problem: Problem = jax.tree.map(lambda x: x[0], episode.extra.states.problem)
     letters = problem.told[:, 0]
     steps = jnp.arange(len(letters), dtype=jnp.int32)

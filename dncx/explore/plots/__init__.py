@@ -23,6 +23,7 @@ from dncx.explore.plots.episodes import overview as overview
 from dncx.explore.plots.episodes import usage as usage
 from dncx.explore.plots.episodes import weightings as weightings
 from dncx.explore.plots.links import link as link
+from dncx.explore.plots.probes import planned_move as planned_move
 from dncx.explore.plots.results import error_table as error_table
 from dncx.explore.plots.results import evaluation as evaluation
 from dncx.explore.plots.results import evaluation_heatmap as evaluation_heatmap
