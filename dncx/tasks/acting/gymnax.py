@@ -69,9 +69,13 @@ class Gymnax(GymnaxSettings, Playing):
         except OSError as error:  # some download data
             raise UsageError(f"environment={name}: {error}") from error
 
-    @functools.cached_property
+    @property
     def params(self) -> Any:
         """The environment's default parameters, changed by `environment_params`."""
+        return self._params
+
+    @functools.cached_property
+    def _params(self) -> Any:
         params = self._environment.default_params
         changes = dict(_changed(self.environment, params, text) for text in self.environment_params)
         return dataclasses.replace(params, **changes)
