@@ -18,8 +18,8 @@ from dncx import DNC, DNCConfig
 from dncx.cli.main import main
 from dncx.errors import UsageError
 from dncx.explore.tracing import trace_task
+from dncx.tasks.acting.environment import is_environment
 from dncx.tasks.acting.gymnax import Gymnax
-from dncx.tasks.acting.playing import is_environment
 from dncx.tasks.registry import make_task
 from dncx.training.batches import keys_for
 from dncx.training.gradient import respond

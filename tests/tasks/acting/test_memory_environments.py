@@ -26,7 +26,7 @@ from dncx.errors import UsageError
 from dncx.explore.tracing import trace_task
 from dncx.settings.presets import DEFAULTS
 from dncx.tasks.acting.cards import COLOURS, RANKS, SUITS, deal, full_deck
-from dncx.tasks.acting.playing import is_environment
+from dncx.tasks.acting.environment import is_environment
 from dncx.tasks.acting.settings import LEVELS as LEVEL_NAMES
 from dncx.tasks.base import Describable, Interactive
 from dncx.tasks.registry import TASKS, make_task

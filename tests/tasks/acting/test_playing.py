@@ -10,8 +10,8 @@ from flax import nnx
 
 from dncx import DNC, DNCConfig
 from dncx.explore.tracing import trace_task
-from dncx.tasks.acting.environment import Transition
-from dncx.tasks.acting.playing import Playing, is_environment
+from dncx.tasks.acting.environment import Transition, is_environment
+from dncx.tasks.acting.playing import Playing
 from dncx.tasks.acting.settings import ActingSettings, check_acting
 from dncx.tasks.registry import TASKS
 from dncx.training.batches import keys_for
