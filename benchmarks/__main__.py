@@ -4,6 +4,8 @@ import argparse
 import os
 from pathlib import Path
 
+from tests import quick_compilation
+
 NAMES = (
     "step_time",
     "options",
@@ -18,12 +20,6 @@ NAMES = (
     "parts",
     "controller_dtype",
     "controller_goldens",
-)
-
-# As in tests/conftest.py, for any version of JAX.
-QUICK_COMPILATION = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_parallel_codegen_split_count=1"
 )
 
 
@@ -58,7 +54,7 @@ def main() -> None:
     """Runs the benchmarks that the command line names."""
     asked = parse()
     if asked.tiny:  # nothing is measured, so only quick compilation matters
-        os.environ.setdefault("XLA_FLAGS", QUICK_COMPILATION)
+        os.environ.setdefault("XLA_FLAGS", quick_compilation.FLAGS)
     # Only now, so that --help is instant.
     from benchmarks import (  # fmt: skip
         acting,

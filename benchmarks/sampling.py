@@ -13,12 +13,17 @@ from dncx.networks.config import network_config
 from dncx.runs.state import DATA, initial_state, stream
 from dncx.settings.presets import DEFAULTS
 from dncx.settings.training import ModelSettings
+from dncx.tasks.acting.settings import ActingSettings
 from dncx.tasks.curriculum import Course
 from dncx.tasks.registry import make_task
 from dncx.training.optimizer import make_optimizer
 from dncx.training.update import UpdateConfig, make_train
 
-TASKS = tuple(name for name in DEFAULTS if name != "babi")  # whose stories come from files
+TASKS = tuple(  # without bAbI, whose stories come from files, and without environments
+    name
+    for name, settings in DEFAULTS.items()
+    if name != "babi" and not isinstance(settings.task, ActingSettings)
+)
 
 
 def run(

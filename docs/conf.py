@@ -1,5 +1,6 @@
 """The documentation site: `make docs` builds it in docs/_build/html."""
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -10,6 +11,10 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "extensions"))
 # The tutorials call the `dncx` of the environment that builds the site.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+# One imports examples/in_pytorch.py, which a reader copies.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(HERE.parent / "examples"), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 project = "dncx"
 author = "The dncx authors"
@@ -39,6 +44,9 @@ nb_execution_cache_path = str(HERE / "_build" / "executed")
 nb_execution_in_temp = True  # they write runs
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
+if importlib.util.find_spec("torch") is None:  # large, and needed by this page only
+    nb_execution_excludepatterns = ["in-pytorch.md"]
+    print("without PyTorch, tutorials/in-pytorch.md is not executed (.ci/run installs it)")
 nb_output_stderr = "remove"  # messages of JAX about the machine that builds the site
 nb_merge_streams = True
 
@@ -61,6 +69,7 @@ nitpick_ignore_regex = [
     ("py:class|py:data|py:exc", r"(?!dncx\.).*"),
     ("py:class", r"dncx\.(\w+\.)*(State|Masks|Drawing)"),
     ("py:class", r"dncx\.networks\..*"),
+    ("py:class", r"dncx\.rl\.\w+\.(Window|Losses|Seen)|dncx\.training\.method\.Method"),
 ]
 
 # Theme

@@ -9,19 +9,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import quick_compilation
 from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
-# These optimisations of XLA and LLVM take most of the tests' time and change rounding only. CI runs
-# the tests of models and commands with them, too (XLA_FLAGS= make test).
-QUICK_COMPILATION = [
-    "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
-    "--xla_cpu_parallel_codegen_split_count=1",
-]
-if jax.__version_info__ < (0, 11):  # later versions end the process at a flag that they do not know
-    QUICK_COMPILATION.append("--xla_cpu_use_fusion_emitters=false")
-os.environ.setdefault("XLA_FLAGS", " ".join(QUICK_COMPILATION))
+os.environ.setdefault("XLA_FLAGS", quick_compilation.FLAGS)
 
 # The modules that compute with arrays. The others handle text and files; checks would slow them.
 CHECKED = ["glossary", "initializers", "addressing", "interface", "access", "controllers", "config",
@@ -36,6 +28,17 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_platforms", "cpu")
+
+
+# The longest tests are here. They begin first: at the end, one process would wait for the other.
+LONGEST = {
+    "test_documented_commands.py", "test_docs.py", "test_examples.py", "test_meshes.py",
+    "test_survival.py",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def later(*cases):
@@ -134,6 +137,7 @@ def shared_programs():
 def compilation_cache(request):
     """The same program is compiled once, for all tests and for the next run of them."""
     folder = request.config.cache.mkdir("jax")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)  # for the commands that tests run
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)  # for the programs that tests run
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # or JAX keeps no small ones
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

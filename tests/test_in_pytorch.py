@@ -224,21 +224,16 @@ def test_the_command(example, capsys, monkeypatch):
     assert "babi, 16 episodes of 3 steps" in capsys.readouterr().out
 
 
-def test_the_page(torch, tmp_path, monkeypatch, capsys):
-    """Its Python runs, and its program's refusal is the one that it shows."""
-    page = (ROOT / "docs" / "in-pytorch.md").read_text()
-    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
-    (tmp_path / "dncx").symlink_to(ROOT / "dncx")
+def test_the_tutorial(torch, tmp_path, monkeypatch):
+    """Its cells run, with few updates; `make docs` runs all of them if PyTorch is installed."""
+    page = (ROOT / "docs" / "tutorials" / "in-pytorch.md").read_text()
+    cells = re.findall(r"^```\{code-cell\} ipython3\n(.*?)^```", page, re.M | re.S)
+    code = "\n".join(cell for cell in cells if not cell.startswith(("!", ":tags:")))
+    assert "range(40)" in code
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    torch.manual_seed(0)
-    exec(code, {})
-    assert re.fullmatch(r"loss \d+\.\d{3}, memory \(16, 32, 20\)\n", capsys.readouterr().out)
+    exec(code.replace("range(40)", "range(2)"), {})
     original = load_model(SHIPPED / "associative-recall" / "model.safetensors")
     trained = load_model(tmp_path / "from-pytorch.safetensors")
     assert trained.keys() == original.keys()
     assert all((trained[name] != array).any() for name, array in original.items())
-    load = sys.modules["in_pytorch"].load
-    with pytest.raises(ValueError) as refused:
-        load("dncx/models/babi")
-    assert f"\nbabi: {refused.value}\n" in page

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hatchling.builders.wheel import WheelBuilder
 from hatchling.metadata.core import ProjectMetadata
 from hatchling.plugin.manager import PluginManager
 
@@ -56,6 +57,12 @@ def test_the_address_makes_all_links_absolute():
     assert f"{ADDRESS}/blob/{tag}/docs/how-to.md#train-a-layer-with-optax" in links
     assert len(links) == len(targets((ROOT / "README.md").read_text()))
     assert core.urls["Changelog"] == f"{ADDRESS}/blob/{tag}/CHANGELOG.md"
+
+
+def test_the_wheel_has_less_than_3_mb(tmp_path):
+    """Weights that are not rounded make it larger: see docs/results/round_weights.py."""
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    assert Path(wheel).stat().st_size < 3_000_000
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)

@@ -4,6 +4,7 @@
 """
 
 import importlib
+import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -100,3 +101,51 @@ def test_every_page_is_reached():
             }
             new |= found - reached
     assert pages == reached
+
+
+@pytest.fixture(scope="module")
+def markup():
+    """The conversion of docstrings, which needs no Sphinx."""
+    path = DOCS / "extensions" / "docstring_markup.py"
+    spec = importlib.util.spec_from_file_location("docstring_markup", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_names_that_are_described_together_may_take_several_lines(markup):
+    docstring = """Reads.
+
+Args:
+  memory, read_weights,
+    write_weights, usage: of one example,
+    without a batch.
+  key: a word, of
+    numbers, in any
+    order,
+  *others: more.
+"""
+    lines = list(markup.as_restructured_text(docstring.splitlines()))
+    assert lines[3:] == [
+        "  memory, read_weights, write_weights, usage: of one example,",
+        "    without a batch.",
+        "  key: a word, of",
+        "    numbers, in any",
+        "    order,",
+        "  \\*others: more.",
+    ]
+
+
+def test_equations_are_no_markup(markup):
+    """Napoleon reads the entries; blocks keep their lines, and only backticks are markup."""
+    docstring = """|u| of a_ and `x_y`:
+
+    u = a * b
+
+Returns:
+  N. of rows.
+"""
+    assert list(markup.as_restructured_text(docstring.splitlines())) == [
+        r"\|u\| of a\_ and `x_y`:", "", "", "::", "", "    u = a * b", "",
+        "Returns:", r"  N\. of rows.",
+    ]  # fmt: skip

@@ -24,6 +24,7 @@ from dncx.runs.paths import CONFIG, FAILURE
 from dncx.runs.state import DATA, TrainState, stream
 from dncx.runs.trained import check_exists, why_no_run
 from dncx.settings.commands import DebugSettings
+from dncx.tasks.acting.environment import is_environment
 from dncx.tasks.base import Episode
 from dncx.tasks.curriculum import Course
 from dncx.training.batches import (
@@ -107,6 +108,11 @@ def _load_case(run_dir: Path, network: str | None) -> Case:
     config, seen = checkpoint.manifest.config, checkpoint.manifest.failure
     config = dataclasses.replace(config, network=with_source(config.network, network, run_dir))
     task = task_of(run_dir, config.task.name, config.task.settings)
+    if is_environment(task):
+        raise UsageError(
+            f"{run_dir} is a run of {config.task.name}, an environment: debug repeats updates from "
+            "targets only"
+        )
     if isinstance(task, Course):
         task = task.at_lesson(checkpoint.manifest.progress.lesson, task.gate.earlier_share)
     update = update_config(config)

@@ -22,6 +22,7 @@ from dncx.runs.directory import load_run
 from dncx.runs.hub import spelled
 from dncx.runs.state import EVALUATION, stream
 from dncx.sequence import unroll_with_trace
+from dncx.tasks.acting.environment import is_environment
 from dncx.tasks.base import Describable, Episode, Interactive, Words
 from dncx.training.batches import data_of, drawn_bucket, keys_for, sources
 from dncx.training.gradient import respond
@@ -154,7 +155,7 @@ def trace_task(
     found = trace(
         network,
         episode.inputs,
-        targets=episode.targets,
+        targets=None if is_environment(task) else episode.targets,
         mask=episode.mask,
         lengths=_lengths(episode),
         title=title,

@@ -155,7 +155,7 @@ def compiled(dtype: str, read_heads: int, folder: Path) -> Path:
     stem = f"{dtype}-{read_heads}"
     if found := _intact(place, stem):
         return found
-    with _alone(place):
+    with _alone(place, stem):
         # Another process may have compiled it while this one waited.
         return _intact(place, stem) or _compile(compiler, dtype, read_heads, place)
 
@@ -164,7 +164,7 @@ def _compile(compiler: Compiler, dtype: str, read_heads: int, place: Path) -> Pa
     stem = f"{dtype}-{read_heads}"
     _LOG.info("building the CPU kernel for this machine, once: about 15 s (%s)", place)
     defines = [f"-DDNCX_NUMBER={NUMBERS[dtype]}", f"-DDNCX_READS={read_heads}"]
-    prefix = f"{_BUILDING}{platform.node()}-"
+    prefix = f"{_BUILDING}{stem}-{platform.node()}-"
     with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as building:
         made = Path(building) / f"{stem}.so"
         try:
@@ -200,31 +200,31 @@ def _checksum(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """Keeps other processes from compiling in this folder; removes files of killed processes.
+def _alone(place: Path, stem: str) -> Iterator[None]:
+    """Keeps other processes from compiling the same library; removes files of killed processes.
 
     The system releases the lock when the process ends for any reason. Without locks (some network
     disks) several processes may compile at once, each in its own folder.
     """
-    with (place / "lock").open("w") as file:
+    with (place / f"{stem}.lock").open("w") as file:
         if _locked(file.fileno()):
-            _tidy(place)
+            _tidy(place, stem)
         yield
 
 
-def _tidy(place: Path) -> None:
-    """Removes damaged libraries, and the files of killed compilers."""
-    for path in place.glob("*.so"):
+def _tidy(place: Path, stem: str) -> None:
+    """Removes damaged copies of a library, and the files of compilers killed while building it."""
+    for path in place.glob(f"{stem}-*.so"):
         if _has_its_checksum(path):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    for folder in place.glob(f"{_BUILDING}*"):
-        # No other process on this machine is compiling here. Another machine may be: some network
+    for folder in place.glob(f"{_BUILDING}{stem}-*"):
+        # No other process on this machine is compiling it. Another machine may be: some network
         # disks keep separate locks on each machine.
-        here = folder.name.startswith(f"{_BUILDING}{platform.node()}-")
+        here = folder.name.startswith(f"{_BUILDING}{stem}-{platform.node()}-")
         if here or time.time() - folder.stat().st_mtime > _SECONDS_UNTIL_LEFT:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,5 +1,6 @@
 """Printed output of training."""
 
+import os
 import sys
 import time
 from typing import Any
@@ -16,14 +17,23 @@ _CUT = " ..."
 class Reporter:
     """Prints reports, on a terminal together with a progress bar; prints nothing if quiet.
 
-    A terminal shows at most one report every two seconds, with samples that fit its width. A file
-    or a pipe gets all reports in full.
+    A terminal shows at most one report every two seconds, with samples that fit its width. A file,
+    a pipe or a notebook gets all reports in full, as plain lines.
     """
 
     def __init__(self, total: int, quiet: bool = False):
         replace_unprintable(sys.stdout)
         self._output: Any = Output(sys.stdout) if sys.stdout else None  # a daemon has none
-        self.console = Console(file=self._output, highlight=False, soft_wrap=True, quiet=quiet)
+        # Without these two, rich would take a pipe for a terminal if FORCE_COLOR is set, and would
+        # write HTML in a notebook.
+        self.console = Console(
+            file=self._output,
+            force_terminal=_is_terminal(sys.stdout),
+            force_jupyter=False,
+            highlight=False,
+            soft_wrap=True,
+            quiet=quiet,
+        )
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -73,3 +83,12 @@ class Reporter:
     def _cut(self, line: str) -> str:
         width = self.console.width
         return line if len(line) <= width else line[: max(0, width - len(_CUT))] + _CUT
+
+
+def _is_terminal(stream: Any) -> bool:
+    """Whether a stream is a terminal on which a line can be replaced.
+
+    A command in a notebook (`!dncx train`) has a terminal whose output the notebook only collects.
+    Jupyter sets JPY_PARENT_PID for notebooks, and not for the terminals that it opens.
+    """
+    return stream is not None and "JPY_PARENT_PID" not in os.environ and stream.isatty()

@@ -80,6 +80,7 @@ class RunConfig:
       loss_unit: the unit of the losses in metrics.jsonl.
       initial_model: the source of the initial weights; None: random weights.
       files: SHA-256 of the files and folders that the task's settings name, by setting.
+      checkpoint_dir: the folder of the checkpoints; None: in the run directory.
       versions: the versions of the software.
     """
 
@@ -93,6 +94,7 @@ class RunConfig:
     loss_unit: str
     initial_model: InitialModel | None = None
     files: dict[str, str] = dataclasses.field(default_factory=dict)
+    checkpoint_dir: str | None = None
     versions: Versions = dataclasses.field(default_factory=Versions)
 
     def of_seed(self, seed: int) -> "RunConfig":
@@ -127,6 +129,7 @@ def run_config(
         loss_unit=loss_unit,
         initial_model=initial_model,
         files=content_hashes(settings.task),
+        checkpoint_dir=None if run.checkpoint_dir is None else str(run.checkpoints),
     )
 
 

@@ -35,7 +35,7 @@ from dncx.runs.codec import from_plain, to_plain
 from dncx.runs.config import RunConfig, TaskConfig, edited_files, read_config
 from dncx.runs.files import check_folder, write_whole
 from dncx.runs.hub import is_on_hub
-from dncx.runs.manifest import verified
+from dncx.runs.manifest import Checkpoint, manifest_in
 from dncx.runs.paths import CONFIG, MODEL, find_run
 from dncx.runs.progress import Progress
 from dncx.runs.trained import TrainedModel, find_trained
@@ -86,10 +86,28 @@ def load_run(
       16
     """
     given = as_path(run_dir)
-    run_dir = find_run(given)
-    model = find_trained(run_dir, checkpoint)
+    model = find_trained(find_run(given), checkpoint)
+    return load_trained(model, network, elsewhere=is_on_hub(given), changes=changes)
+
+
+def load_trained(
+    model: TrainedModel,
+    network: str | Callable[..., Any] | None = None,
+    *,
+    elsewhere: bool = False,
+    changes: Mapping[str, Any],
+) -> TrainedRun:
+    """`load_run` for a model that was found already.
+
+    Args:
+      model: the trained model.
+      network: as in `load_run`.
+      elsewhere: whether it was trained on another machine, whose files its settings name.
+      changes: as in `load_run`.
+    """
     if model.note:
         _warn_once(model.note)
+    run_dir, changes = model.run_dir, dict(changes)
     settings = model.summary.task.settings
     arrays, config = read_model(model)
     memory_size = changes.pop("memory_size", None)
@@ -100,8 +118,7 @@ def load_run(
     _check_sizes(run_dir, network_config, task)
     trained_outputs, outputs = network_config.output_size, num_saved_outputs(task)
     network_config = dataclasses.replace(network_config, output_size=outputs, separate_value=False)
-    # A model on the hub names no files of this machine.
-    for name in () if is_on_hub(given) else edited_files(config, task):
+    for name in () if elsewhere else edited_files(config, task):
         _warn_once(f"{name}: the content has changed since {run_dir} was trained")
     shapes = nnx.eval_shape(lambda: make_network(network_config, nnx.Rngs(0)))
     graph, state = nnx.split(shapes)
@@ -136,13 +153,15 @@ def with_source(
 def read_model(model: TrainedModel) -> tuple[dict[str, Any], RunConfig]:
     """The parameters of a trained model by name, and the configuration it was trained with.
 
+    The files of a checkpoint were verified when it was found.
+
     Raises:
       UsageError: if a file is missing or invalid.
     """
     if model.checkpoint is None:
         return load_model(model.file), read_config(model.run_dir / CONFIG)
     try:
-        checkpoint = verified(model.checkpoint)
+        checkpoint = Checkpoint(model.checkpoint, manifest_in(model.checkpoint))
     except (OSError, ValueError) as error:  # training may have removed it a moment ago
         raise UsageError(f"cannot read the checkpoint {model.checkpoint}: {error}") from error
     params, config = checkpoints.saved_model(checkpoint, model.number), checkpoint.manifest.config

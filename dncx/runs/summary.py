@@ -57,6 +57,7 @@ class RunSummary:
     network: NetworkSummary
     updates: UpdatesSummary
     loss_unit: str
+    checkpoint_dir: str | None = None
 
 
 def read_json(path: Path) -> Any:

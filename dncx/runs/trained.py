@@ -60,7 +60,7 @@ class TrainedModel(NamedTuple):
             return ""
         total = self.summary.updates.num_training_iterations
         at = f"iteration {self.progress.iteration:,} of {total:,}"
-        if is_locked(self.checkpoint.parent.parent):
+        if is_locked(self.run_dir if self.number is None else self.run_dir.parent):
             return f"{self.run_dir} is still training: {at}"
         ended = trained_progress(self.run_dir)
         if ended is not None and ended.iteration >= self.progress.iteration:
@@ -87,7 +87,7 @@ def find_trained(run_dir: Path, iteration: int | None = None) -> TrainedModel:
         seeds = _named(path.parent for path in run_dir.glob(f"seed-*/{CONFIG}"))
         raise UsageError(f"{run_dir} has one network per seed; name one of them: {seeds}")
     progress = trained_progress(run_dir) if iteration is None else None
-    folder = _checkpoints_of(run_dir)
+    folder = _checkpoints_of(run_dir, summary)
     if progress is None or max(integrity.numbered(folder), default=0) > progress.iteration:
         model = _in_checkpoint(run_dir, folder, summary.updates.seed, iteration)
     else:
@@ -99,12 +99,25 @@ def find_trained(run_dir: Path, iteration: int | None = None) -> TrainedModel:
     return model
 
 
-def _checkpoints_of(run_dir: Path) -> Path:
+def _checkpoints_of(run_dir: Path, summary: RunSummary) -> Path:
     """The folder of the checkpoints of a run, or of the population that the run belongs to."""
+    if summary.checkpoint_dir is not None:
+        folder = Path(summary.checkpoint_dir)
+        if _id_of_checkpoints(folder) in (summary.id, None):
+            return folder
     folder = run_dir.resolve() / CHECKPOINTS
     if not folder.is_dir() and _is_of_population(run_dir):
         folder = run_dir.resolve().parent / CHECKPOINTS
     return folder
+
+
+def _id_of_checkpoints(folder: Path) -> str | None:
+    """The identity of the run that uses a folder now; None if its newest checkpoint is corrupt."""
+    try:
+        newest = integrity.numbered(folder)[-1]
+        return integrity.read_manifest(folder / str(newest))["config"]["id"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _in_checkpoint(run_dir: Path, folder: Path, seed: int, iteration: int | None) -> TrainedModel:

@@ -48,6 +48,7 @@ _SIZES = ("memory_size", "word_size", "num_read_heads", "num_write_heads", "hidd
           "num_layers", "controller")  # fmt: skip
 _IN_A_REPORT = {"iteration", "lesson", "loss", "losses", "grad_norm_max", "skipped", "spikes",
                 "iterations_per_second", "validation_error"}  # fmt: skip
+_CHECKSUM = "checksum of the weights"  # a row
 _LISTED = 20  # values of a list in a table; a vocabulary has hundreds
 
 Rows = Sequence[tuple[str, object]]
@@ -76,6 +77,7 @@ class Model:
       config: the settings of its run, without the folders of this machine.
       progress: the progress of its run.
       num_parameters: the number of its weights.
+      weights: their `weights_digest`.
       metrics: the lines of metrics.jsonl, if the run has this file.
       scores: its measured scores.
       license: an identifier of the hub, such as "mit"; None: not stated.
@@ -85,6 +87,7 @@ class Model:
     config: RunConfig
     progress: Progress
     num_parameters: int
+    weights: str
     metrics: list[dict[str, Any]]
     scores: tuple[MeasuredScore, ...]
     license: str | None
@@ -150,14 +153,15 @@ def describe(place: Path, license: str | None = None, files: Iterable[Path] = ()
     config, progress = read_config(run / CONFIG), found.progress
     arrays = load_model(run / MODEL)
     metrics = read_metrics(run / METRICS) if (run / METRICS).is_file() else []
-    scores = [*_recorded(config, progress, metrics)]
+    scores, weights = [*_recorded(config, progress, metrics)], weights_digest(arrays)
     for file in files:
-        scores += _measured(file, config, weights_digest(arrays))
+        scores += _measured(file, config, weights)
     return Model(
         name=place.resolve().name,
         config=published(config),
         progress=progress,
         num_parameters=sum(array.size for array in arrays.values()),
+        weights=weights,
         metrics=metrics,
         scores=tuple(scores),
         license=license or ("apache-2.0" if run.parent == SHIPPED else None),
@@ -177,7 +181,9 @@ def published(config: RunConfig) -> RunConfig:
     if network.source is not None:
         source = dataclasses.replace(network.source, file=_nameless(network.source.file))
         network = dataclasses.replace(network, source=source)
-    return dataclasses.replace(config, task=task, network=network, initial_model=initial)
+    return dataclasses.replace(
+        config, task=task, network=network, initial_model=initial, checkpoint_dir=None
+    )
 
 
 def _nameless(value: Any) -> Any:
@@ -353,6 +359,13 @@ def _training(model: Model) -> Iterator[tuple[str, object]]:
         yield "minutes of updates", f"{seconds / 60:.1f} (from the speeds in metrics.jsonl)"
     versions = to_plain(config.versions)
     yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())
+    yield _CHECKSUM, model.weights
+
+
+def describes_other_weights(text: str, model: Model) -> bool:
+    """Whether a card was written for other weights; a card without a checksum is for any."""
+    found = re.search(rf"^\| {_CHECKSUM} \| (\w+) \|$", text, re.M)
+    return found is not None and found[1] != model.weights
 
 
 def _seconds(model: Model) -> float | None:

@@ -13,11 +13,12 @@ from flax import nnx
 from dncx.errors import UsageError, did_you_mean, quoted
 from dncx.networks.build import small_memory_warning
 from dncx.runs.codec import to_json
-from dncx.runs.directory import TrainedRun, flat, load_run
+from dncx.runs.directory import TrainedRun, flat, load_trained
 from dncx.runs.files import check_new_file, write_whole
+from dncx.runs.hub import is_on_hub
 from dncx.runs.paths import find_run
 from dncx.runs.state import EVALUATION, stream
-from dncx.runs.trained import find_trained
+from dncx.runs.trained import TrainedModel, find_trained
 from dncx.runs.weights import weights_digest
 from dncx.settings.commands import EvalSettings
 from dncx.settings.flags import Flag, flags_of
@@ -82,11 +83,10 @@ def evaluate(settings: EvalSettings[Any]) -> list[Measurement]:
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"--sweep {name}: given twice; join all values, as in {name}=1,2,3")
+    # All points measure the same model, even during training.
     model = find_trained(find_run(settings.run_dir), settings.checkpoint)
-    if model.checkpoint is not None:  # all points measure the same one, even during training
-        settings = dataclasses.replace(settings, checkpoint=model.progress.iteration)
     points = itertools.product(*(_values(text, settings) for text in settings.sweep))
-    results = [_measure(settings, dict(point)) for point in points]
+    results = [_measure(model, settings, dict(point)) for point in points]
     if settings.out:
         write_whole(settings.out, to_json(results))
     return results
@@ -114,7 +114,9 @@ def _can_be_swept(flag: Flag) -> bool:
     return is_single and (flag.section == "task" or flag.name == "memory_size")
 
 
-def _measure(settings: EvalSettings[Any], swept: dict[str, Any]) -> Measurement:
+def _measure(
+    model: TrainedModel, settings: EvalSettings[Any], swept: dict[str, Any]
+) -> Measurement:
     changes = fields_of(settings.task)
     if settings.memory_size is not None:
         changes["memory_size"] = settings.memory_size
@@ -122,8 +124,8 @@ def _measure(settings: EvalSettings[Any], swept: dict[str, Any]) -> Measurement:
         bounds = [f"min_{name}", f"max_{name}"]
         names = [name] if name in changes or name == "memory_size" else bounds
         changes |= dict.fromkeys(names, value)
-    run = load_run(
-        settings.run_dir, checkpoint=settings.checkpoint, network=settings.network, **changes
+    run = load_trained(
+        model, settings.network, elsewhere=is_on_hub(settings.run_dir), changes=changes
     )
     measured = Measurement(
         swept=swept,

@@ -19,6 +19,8 @@ from dncx.runs.progress import Progress
 from dncx.runs.state import TrainState
 from dncx.settings.presets import DEFAULTS
 from dncx.settings.training import RunSettings
+from dncx.tasks.acting.environment import is_environment
+from dncx.tasks.registry import TASKS
 from dncx.training.compilation import Programs
 
 _NAMED = 5  # parameters in a message
@@ -107,6 +109,8 @@ def _save(
             raise
         reason = str(error).partition("\n")[0].partition(";")[0]
         return f"The state before it could not be saved ({reason})"
+    if is_environment(TASKS[config.task.name]):
+        return f"The state before it is in {path}"
     command = "dncx" if config.task.name in DEFAULTS else "python your_task.py"
     return (
         f"The state before it is in {path}; to find the operation that failed first, run "

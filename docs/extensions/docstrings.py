@@ -7,18 +7,13 @@ markup, and indented blocks that keep their lines.
 # pyright: reportMissingImports=false
 
 import re
-from collections.abc import Iterator, Sequence
 from typing import Any
 
+from docstring_markup import as_restructured_text
 from flax import nnx
 from sphinx.application import Sphinx
 from sphinx.util.inspect import signature, stringify_signature
 
-SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Yields|Example):\s*$")
-# Code between backticks, or a character that reStructuredText would take as markup.
-MARKUP = re.compile(r"`[^`]*`|[|*\\]|_(?!\w)")
-# "N." alone would begin a list.
-LETTER = re.compile(r"^(\s*(?:[\w, ]+: )?[A-Z])\.")
 # Sphinx writes these types out.
 TYPES = {
     r"~?(\w+\.)*_jax\.Array": "Array",
@@ -26,31 +21,6 @@ TYPES = {
     r"str \| type\[\S+\] \| \S*dtype \| \S+SupportsDType": "DTypeLike",
     r"<class 'jax.numpy.float32'>": "jnp.float32",
 }
-
-
-def escaped(line: str) -> str:
-    """A line in which only backticks are markup."""
-    line = MARKUP.sub(lambda match: match[0] if match[0][0] == "`" else f"\\{match[0]}", line)
-    return LETTER.sub(r"\1\\.", line)
-
-
-def as_restructured_text(lines: Sequence[str]) -> Iterator[str]:
-    """The lines of a docstring; napoleon then converts its sections."""
-    in_section = in_block = in_example = False
-    before = ""
-    for line in lines:
-        starts_block, indented = not before.strip() or before.endswith(":"), line.startswith(" ")
-        if line.strip() and not indented:
-            in_section, in_block = bool(SECTION.match(line)), False
-        if line.lstrip().startswith(">>>"):
-            in_example = True
-        elif not line.strip():
-            in_example = False
-        if line.strip() and indented and starts_block and not (in_section or in_block):
-            in_block = True
-            yield from ("", "::", "")
-        yield line if in_block or in_example else escaped(line)
-        before = line
 
 
 def convert(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:

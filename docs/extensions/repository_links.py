@@ -24,7 +24,7 @@ PAGES = {
     "dncx/glossary.py": "api/glossary.md",
     "dncx/kernels/README.md": "kernels.md",
     "examples/from_pytorch_dnc.py": "moving-models.md#the-code",
-    "examples/in_pytorch.py": "in-pytorch.md#the-code",
+    "examples/in_pytorch.py": "tutorials/in-pytorch.md#the-code",
     "examples/own_data.py": "examples.md#own-data-py",
     "examples/own_parts.py": "examples.md#own-parts-py",
     "examples/own_task.py": "examples.md#own-task-py",

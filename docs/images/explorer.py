@@ -1,7 +1,7 @@
 """Pictures of the explorer: `python docs/images/explorer.py`.
 
-One for the README, and one from further down the page for the tutorial. This needs the test group
-(playwright) and Chromium.
+One for the README, and one from further down the page for docs/explore.md. This needs the test
+group (playwright) and Chromium.
 """
 
 import shutil

@@ -335,7 +335,8 @@ def test_help_on_tasks_has_one_line_for_each(shown):
 def test_help_names_every_flag_once_with_its_default(command, word, shown):
     text, settings = shown(command, word, "--help"), parse(command, word)
     lines = text.splitlines()
-    assert len(lines) <= 90
+    acting = hasattr(getattr(settings, "task", None), "gae_lambda")  # ten flags more
+    assert len(lines) <= (105 if acting else 90)
     assert max(map(len, lines)) <= 100
     for flag in flags_of(settings):
         spelled = f"--[no_]{flag.name}" if flag.kind is bool else f"--{flag.name}="

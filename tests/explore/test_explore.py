@@ -487,16 +487,6 @@ def test_the_format_is_documented():
     assert archive.FORMAT in page
 
 
-@pytest.mark.second_step
-def test_the_tutorial_prints_what_it_says(capsys):
-    """The code of docs/watch-a-dnc-think.md, and what stands below it."""
-    page = (ROOT / "docs" / "watch-a-dnc-think.md").read_text()
-    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
-    (printed,) = re.findall(r"^```text\n(.*?)^```", page, re.M | re.S)
-    exec(code, {})
-    assert capsys.readouterr().out == printed
-
-
 def test_the_first_sequence_of_a_series_is_stored_read_and_freed():
     """As the tutorial tells of the model that ships: a slot a vector, each freed after its read."""
     episode = explore.trace_run("memory-reuse", seed=1)[0]

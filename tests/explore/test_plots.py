@@ -21,6 +21,7 @@ from dncx.runs.paths import SHIPPED
 from dncx.tasks.babi import report
 from dncx.tasks.babi.scoring import Tally
 from dncx.tasks.base import Words
+from dncx.tasks.shrdlu.observations import OBSERVATION_SIZE
 
 T, N, W = 12, 6, 4
 EPISODE = (
@@ -375,3 +376,42 @@ def test_pyplot_is_not_needed():
     code = "import sys, dncx.explore.plots; print('matplotlib.pyplot' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "False"
+
+
+def puzzle(steps=9, before=3):
+    """An episode of Mini-SHRDLU: goals B and D, of which D is asked for, then moves."""
+    inputs = np.zeros((steps, OBSERVATION_SIZE), np.float32)
+    inputs[:, -54:] = np.eye(6, dtype=np.float32)[[0, 1, 2, 3, 4, 5, 0, 0, 0]].reshape(54)
+    inputs[:, -18:] = 0  # the third column is empty
+    told = ("goal B: 3 above 5", "goal D: 1 left of 2", "goal D: 4 above 3")
+    seen = (*told, "go D, board 123|456|", *["board 123|456|"] * (steps - before - 1))
+    moves = ("",) * before + ("1>3",) * (steps - before)
+    return dataclasses.replace(
+        episode(steps=steps, said=False),
+        inputs=inputs,
+        mask=(np.arange(steps) >= before).astype(np.float32),
+        words=Words(seen, ("",) * steps, moves),
+    )
+
+
+@pytest.mark.parametrize("width", ["double", *later("single")])
+def test_boards(width):
+    figure = plots.boards(puzzle(), width=width)
+    figure.draw_without_rendering()
+    above, _ = figure.subfigs
+    lines = [(text.get_text(), text.get_color()) for text in above.texts]
+    assert [line for line, _ in lines] == ["goal B: 3 above 5", "goal D: 1 left of 2, 4 above 3"]
+    assert lines[0][1] != "black"
+    assert lines[1][1] == "#000000"
+    assert len(figure.axes) == 6
+    for number, axes in enumerate(figure.axes):
+        assert axes.get_title(loc="left") == f"step {3 + number}"
+        assert axes.get_xlabel() == "1>3"
+        cells = {text.get_text(): text.get_position() for text in axes.texts}
+        assert cells == {str(1 + n): (n // 3 + 0.5, n % 3 + 0.5) for n in range(6)}
+    assert plots.boards(puzzle(steps=200), width=width).get_figheight() < 9.7
+
+
+def test_boards_of_another_task():
+    with pytest.raises(UsageError, match="no boards of mini-shrdlu"):
+        plots.boards(episode())

@@ -209,7 +209,7 @@ def test_compiled_kernels_are_kept(fake, tmp_path, monkeypatch):
     assert compiled(tmp_path) == path
     assert path.stat().st_mtime_ns == written
     assert compiled(tmp_path, heads=2).parent == path.parent
-    assert sorted(p.suffix for p in path.parent.iterdir()) == ["", ".so", ".so"]
+    assert sorted(p.suffix for p in path.parent.iterdir()) == [".lock", ".lock", ".so", ".so"]
     monkeypatch.setattr(library, "HANDLERS", library.HANDLERS)
     monkeypatch.setattr(library.jaxlib.version, "__version__", "another")
     assert compiled(tmp_path).parent != path.parent
@@ -270,13 +270,13 @@ def test_a_killed_compiler_leaves_nothing(fake, tmp_path):
     assert list(tmp_path.glob("cache/*/*.so")) == []
     (left[0] / "cc1.s").write_text("half")
     place = left[0].parent
-    other = place / "building-another-machine-1"
+    other = place / "building-float32-1-another-machine-1"
     other.mkdir()
-    library._tidy(place)
+    library._tidy(place, "float32-1")
     assert not left[0].exists()
     assert other.exists()
     os.utime(other, (0, 0))
-    library._tidy(place)
+    library._tidy(place, "float32-1")
     assert not other.exists()
 
 
@@ -296,11 +296,14 @@ def test_processes_that_compile_at_once(fake, tmp_path):
 
 
 def test_one_waits_for_another_but_not_for_ever(fake, tmp_path, monkeypatch):
+    """And not at all for one that compiles for another number of heads."""
     fake()
     place = compiled(tmp_path).parent
     monkeypatch.setattr(library, "_SECONDS_TO_WAIT", 0)
-    with library._alone(place), pytest.raises(TimeoutError):
-        compiled(tmp_path, heads=2)
+    with library._alone(place, "float32-2"):
+        with pytest.raises(TimeoutError):
+            compiled(tmp_path, heads=2)
+        assert compiled(tmp_path, heads=3).name.startswith("float32-3-")
 
 
 def test_a_full_disk_is_told_from_a_failing_compiler(fake, tmp_path, monkeypatch):
@@ -439,7 +442,12 @@ def test_a_user_without_home_or_name_has_the_native_kernel():
     # May read everything, since Python and this checkout may lie in root's home.
     user = "setpriv --reuid=12345 --regid=12345 --clear-groups --inh-caps=+dac_read_search"
     user += " --ambient-caps=+dac_read_search env -i"
-    variables = f"PATH={os.environ['PATH']} TMPDIR={temporary} JAX_PLATFORMS=cpu"
+    # Its library is compiled twice and only has to load, so without optimisations.
+    compiler = temporary / "quick-c++"
+    compiler.write_text('#!/bin/sh\nexec c++ "$@" -O0\n')
+    compiler.chmod(0o755)
+    variables = f"PATH={os.environ['PATH']} TMPDIR={temporary} JAX_PLATFORMS=cpu CXX={compiler} "
+    variables += f"XLA_FLAGS={shlex.quote(os.environ['XLA_FLAGS'])}"
     command = [*shlex.split(user), *shlex.split(variables), sys.executable, "-c", PROGRAM]
     for _ in range(2):
         result = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)

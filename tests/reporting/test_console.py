@@ -27,6 +27,7 @@ def on_a_terminal(monkeypatch):
     """A terminal of 60 columns in the place of standard output, which pytest sets anew."""
     for name, value in {"TERM": "xterm", "COLUMNS": "60", "NO_COLOR": "1"}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
     monkeypatch.setattr(sys, "stdout", Terminal())
     return sys.stdout
 
@@ -61,12 +62,24 @@ def test_a_terminal_shows_a_report_every_two_seconds(clock, monkeypatch):
     assert all(line.endswith(" ...") for line in samples)
 
 
-def test_a_pipe_gets_every_report_in_full(monkeypatch, clock):
+@pytest.mark.parametrize("place", ["pipe", "command in a notebook", "notebook"])
+def test_others_get_every_report_in_full_as_plain_lines(place, monkeypatch, clock):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as Jupyter does
     monkeypatch.setattr(sys, "stdout", io.StringIO())
+    if place == "command in a notebook":
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        monkeypatch.setenv("JPY_PARENT_PID", "1")
+    if place == "notebook":
+        monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     with Reporter(3) as reporter:
+        reporter.show_bar()
         printed, text = reported(reporter, clock, [0, 0.1, 0.2], 3)
+        reporter.advance(3)
+        reporter.progress.refresh()
     assert printed == [1, 2, 3]
     assert text.count(WIDE) == 6
+    assert sys.stdout.getvalue() == text
+    assert "\x1b" not in text
 
 
 def test_the_bar_waits_for_progress(monkeypatch):

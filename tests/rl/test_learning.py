@@ -11,6 +11,7 @@ from flax import nnx
 from worlds import Plain, Recall
 
 import dncx
+from dncx.debugging.command import debug
 from dncx.errors import UsageError
 from dncx.networks.lstm import LSTMNetwork
 from dncx.rl import imitation, policy_gradient, ppo
@@ -18,6 +19,7 @@ from dncx.rl.acting import first_agents, play, split_outputs
 from dncx.rl.train import train
 from dncx.runs.checkpoints import newest_intact
 from dncx.runs.directory import load_run
+from dncx.settings.commands import DebugSettings
 from dncx.settings.presets import settings_of
 from dncx.settings.training import ModelSettings, OptimizerSettings, ScaleSettings
 from dncx.tasks import registry
@@ -197,8 +199,11 @@ def test_non_finite_updates_are_counted_by_iteration(tmp_path):
     task = Broken(**{f.name: getattr(given.task, f.name) for f in dataclasses.fields(Recall)})
     registry.TASKS[Recall.name] = Broken
     run = dataclasses.replace(given.run, max_skipped_updates=3)
-    with pytest.raises(dncx.errors.TrainingError, match="3 updates in a row"):
+    with pytest.raises(dncx.errors.TrainingError, match="3 updates in a row") as failed:
         train(dataclasses.replace(given, task=task, run=run))
+    assert "debug" not in str(failed.value)
+    with pytest.raises(UsageError, match="environment"):
+        debug(DebugSettings(run_dir=given.run.run_dir))
 
 
 @pytest.mark.parametrize(

@@ -282,9 +282,24 @@ def test_the_card_of_the_run_is_pushed(hub, trained, tmp_path):
     assert [is_private(one) for one in hub.created] == [True]
 
 
-def test_a_card_that_is_on_the_hub_is_kept(hub, trained):
+def test_a_card_of_other_weights_is_refused(hub, trained, tmp_path, capsys):
+    """One that was written before the model was trained further."""
+    run = shutil.copytree(trained, tmp_path / "run")
+    assert main(["card", str(run)]) == 0
+    assert main([*FLAGS, f"--run_dir={run}", "--num_training_iterations=8"]) == 0
+    assert push(run, "me/copier") == 2
+    assert f"dncx card {run} --force" in capsys.readouterr().err
+    assert not hub.models
+    assert main(["card", str(run), "--force"]) == 0
+    assert push(run, "me/copier") == 0
+    (run / CARD).write_text("Written by hand.\n")
+    assert push(run, "me/copier") == 0
+
+
+def test_a_card_that_is_on_the_hub_is_kept(hub, trained, capsys):
     hub.models["me/copier"] = {CARD: b"written on the hub"}
     assert push(trained, "me/copier") == 0
+    assert "in the repository stays" in capsys.readouterr().out
     assert hub.models["me/copier"][CARD] == b"written on the hub"
     assert sorted(hub.models["me/copier"]) == [CARD, CONFIG, MODEL]
 
@@ -293,11 +308,13 @@ def test_no_folder_of_this_machine_is_published(hub, trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "run")
     config = json.loads((run / CONFIG).read_text())
     config["task"]["settings"]["data_dir"] = str(tmp_path / "tasks")
+    config["checkpoint_dir"] = str(tmp_path / "checkpoints")
     config["initial_model"] = {"name": str(tmp_path / "first"), "sha256": "0"}
     (run / CONFIG).write_text(json.dumps(config))
     assert push(run, "me/copier") == 0
     pushed = json.loads(hub.models["me/copier"][CONFIG])
     assert pushed["task"]["settings"]["data_dir"] == "tasks"
+    assert pushed.get("checkpoint_dir") is None
     assert pushed["initial_model"]["name"] == "first"
     assert not [f for f in hub.models["me/copier"].values() if str(tmp_path).encode() in f]
 

@@ -20,7 +20,7 @@ from dncx.runs import directory as runs
 from dncx.runs.lock import Locks
 from dncx.runs.metrics import read_metrics
 from dncx.runs.progress import Resumption
-from dncx.runs.trained import trained_progress
+from dncx.runs.trained import find_trained, trained_progress
 from dncx.tasks.repeat_copy import RepeatCopy
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
@@ -170,6 +170,20 @@ def test_checkpoint_dir_of_ones_own(tmp_path):
     assert train(tmp_path / "run", 5, *own, "--no-resume") == 0
     assert checkpoints.saved_iterations(tmp_path / "mine") == [5]
     assert checkpoints.saved_iterations(tmp_path / "mine" / "earlier-1") == [5, 10]
+    assert find_trained(tmp_path / "run", 5).checkpoint == tmp_path / "mine" / "5"
+    (tmp_path / "run" / "model.safetensors").unlink()
+    assert find_trained(tmp_path / "run").note.endswith("is unfinished: iteration 5 of 5")
+
+
+def test_checkpoints_of_another_run_are_not_used(tmp_path):
+    """The folder may have a new owner; a model that is complete is still found."""
+    own = ["--checkpoint_interval=5", f"--checkpoint_dir={tmp_path / 'mine'}"]
+    assert train(tmp_path / "run", 5, *own) == 0
+    assert train(tmp_path / "other", 10, *own, "--no-resume") == 0
+    assert find_trained(tmp_path / "run").checkpoint is None
+    (tmp_path / "run" / "model.safetensors").unlink()
+    with pytest.raises(UsageError, match="no checkpoint"):
+        find_trained(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

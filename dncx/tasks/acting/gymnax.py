@@ -51,7 +51,9 @@ class Gymnax(GymnaxSettings, Playing):
                 f"worst_return={self.worst_return}, best_return={self.best_return}: the worst must "
                 "be below the best, and both finite"
             )
-        _ = self.observation_size, self.num_actions, self.max_steps  # makes and checks them
+        if self.max_steps < 1:
+            raise UsageError(f"max_steps_in_episode={self.max_steps}: must be at least 1")
+        _ = self.observation_size, self.num_actions  # checks the spaces
 
     @functools.cached_property
     def _environment(self) -> Any:
@@ -62,11 +64,18 @@ class Gymnax(GymnaxSettings, Playing):
                 f"environment={quoted(name)}: gymnax has no such environment"
                 f"{did_you_mean(name, known) or f'; it has {one_of(known)}'}"
             )
-        return gymnax.make(name)[0]
+        try:
+            return gymnax.make(name)[0]
+        except OSError as error:  # some download data
+            raise UsageError(f"environment={name}: {error}") from error
 
-    @functools.cached_property
+    @property
     def params(self) -> Any:
         """The environment's default parameters, changed by `environment_params`."""
+        return self._params
+
+    @functools.cached_property
+    def _params(self) -> Any:
         params = self._environment.default_params
         changes = dict(_changed(self.environment, params, text) for text in self.environment_params)
         return dataclasses.replace(params, **changes)
@@ -79,17 +88,19 @@ class Gymnax(GymnaxSettings, Playing):
     def observation_size(self) -> int:
         """Numbers of an observation, or the values that one number may have."""
         space = self._environment.observation_space(self.params)
-        if not hasattr(space, "n") and not isinstance(getattr(space, "shape", None), tuple):
+        if _is_discrete(space):
+            return int(space.n)
+        if not hasattr(space, "shape"):
             raise UsageError(
                 f"environment={self.environment}: its observations are a {type(space).__name__}, "
                 "not a Box or Discrete"
             )
-        return getattr(space, "n", None) or math.prod(space.shape)
+        return math.prod(space.shape)
 
     @functools.cached_property
     def num_actions(self) -> int:
         space = self._environment.action_space(self.params)
-        if not hasattr(space, "n"):
+        if not _is_discrete(space):
             raise UsageError(
                 f"environment={self.environment}: its actions are a {type(space).__name__}, and "
                 "only discrete actions can be learned"
@@ -123,7 +134,7 @@ class Gymnax(GymnaxSettings, Playing):
         )
 
     def _flat(self, seen: Any) -> Float[Array, " F"]:
-        if hasattr(self._environment.observation_space(self.params), "n"):
+        if _is_discrete(self._environment.observation_space(self.params)):
             return jax.nn.one_hot(seen, self.observation_size, dtype=jnp.float32)
         return jnp.ravel(seen).astype(jnp.float32)
 
@@ -135,6 +146,10 @@ class Gymnax(GymnaxSettings, Playing):
     def action_name(self, action: int) -> str:
         """Its number."""
         return f"action {action}"
+
+
+def _is_discrete(space: Any) -> bool:
+    return hasattr(space, "n")
 
 
 def _gymnax() -> Any:
@@ -163,8 +178,9 @@ def _changed(environment: str, params: Any, text: str) -> tuple[str, Any]:
         )
     kind = type(values[name])
     try:
-        return name, kind(word) if kind is not bool else {"True": True, "False": False}[word]
+        return name, {"True": True, "False": False}[word] if kind is bool else kind(word)
     except (KeyError, ValueError):
+        what = {int: "a whole number", float: "a number", bool: "True or False"}[kind]
         raise UsageError(
-            f"environment_params={quoted(text)}: must be a number like {values[name]}"
+            f"environment_params={quoted(text)}: must be {what}, as in {values[name]}"
         ) from None

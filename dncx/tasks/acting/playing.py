@@ -62,8 +62,8 @@ class Playing:
         """Sizes of an episode, which training prints first."""
         worst, best = self.return_bounds
         return (
-            f"{self.name}: episodes of at most {self.max_steps:,} steps, {self.num_actions} actions, "
-            f"returns from {worst:.4g} to {best:.4g}"
+            f"{self.name}: episodes of at most {self.max_steps:,} steps, {self.num_actions} "
+            f"actions, returns from {worst:.4g} to {best:.4g}"
         )
 
     @property

@@ -71,7 +71,7 @@ class Boards:
 
 @functools.cache
 def all_boards(min_blocks: int, max_blocks: int) -> Boards:
-    """The tables of all boards, computed once per process: 0.2 s for 2 to 6 blocks.
+    """The tables of all boards, computed once per process: 0.1 s for 2 to 6 blocks.
 
     Raises:
       ValueError: if there can be no such boards.

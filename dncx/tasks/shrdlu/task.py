@@ -22,8 +22,9 @@ The paper leaves these points open:
   constraint, each time.
 * Redundant constraints; see `without_redundant`. They and those that the start satisfies are pruned
   after the draw, so a goal may have fewer constraints than were drawn. The other reading, in which
-  the lesson's number is what is left, has no goals at all for cells of the paper's table: one move
-  changes three constraints at most, but the table has one move with six constraints.
+  the lesson's number is what is left, has no goals for some cells of the paper's table: one move
+  adds three constraints at most, but the table has one move with six constraints; and of six
+  constraints between six blocks, one is always redundant.
 * The order: goal after goal, so that a network can learn to keep a goal's constraints together.
 * The board is shown at every step, because the paper finds the first move in memory already while
   the goals are told. The go cue and its letter are shown once, so the goal must be remembered.
@@ -61,7 +62,7 @@ from dncx.tasks.shrdlu.goals import (
     moves_left,
     tables,
 )
-from dncx.tasks.shrdlu.inventory import MOST_CONSTRAINTS, MOST_MOVES
+from dncx.tasks.shrdlu.inventory import MOST_CONSTRAINTS, MOST_MOVES, world
 from dncx.tasks.shrdlu.lessons import LESSONS, Lesson
 from dncx.tasks.shrdlu.observations import NOTHING, NUM_LETTERS, OBSERVATION_SIZE, encode
 from dncx.tasks.shrdlu.settings import MiniShrdluSettings, Reward
@@ -306,18 +307,18 @@ class MiniShrdlu(MiniShrdluSettings, Playing):
     def render(self, outputs: Float[Array, "B T O"], episode: Episode) -> str:
         """The goals of the first episode of a batch, and the boards with the moves between them."""
         played: Played = jax.tree.map(lambda array: np.asarray(array[0]), episode.extra)
-        states = [
-            jax.tree.map(lambda x, index=index: x[index], played.states)
-            for index in range(int(played.live.sum()))
-        ]
-        problem = states[0].problem
-        end = self._end(jax.tree.map(lambda array: jnp.asarray(array[0]), episode.extra))
-        moves = states[int(problem.num_told) :]
-        names = [self.action_name(int(played.actions[int(s.step)])) for s in moves]
-        boards = [all_boards(*self._blocks).grids[int(s.board)] for s in [*moves, end]]
-        size, reached = int(_size(problem)), int(self._num_satisfied(problem, end.board))
-        lines = [*_goal_lines(problem), *_pictures(boards, names)]
-        return "\n".join([*lines, f"{reached} of {size} constraints satisfied at the end"])
+        problem: Problem = jax.tree.map(lambda array: array[0], played.states.problem)
+        boards, true, _ = world(*self._blocks)
+        moves = slice(int(problem.num_told), int(played.live.sum()))
+        before, actions = played.states.board[moves], played.actions[moves]
+        end = boards.after[before[-1], actions[-1]]
+        pictures = _pictures(
+            boards.grids[[*before, end]], [*map(self.action_name, actions.tolist())]
+        )
+        goal = problem.goal[problem.goal != NO_CONSTRAINT]
+        reached = int(np.isin(goal, true.by_board[end]).sum())
+        said = f"{reached} of {len(goal)} constraints satisfied at the end"
+        return "\n".join([*_goal_lines(problem), *pictures, said])
 
 
 _RANGES = {
@@ -346,7 +347,7 @@ def _goal_lines(problem: Problem) -> Iterator[str]:
         yield f"goal {_name(letter)}: {said}{moves}"
 
 
-def _pictures(boards: list[np.ndarray], names: list[str]) -> Iterator[str]:
+def _pictures(boards: Int[np.ndarray, "N 3 3"], names: list[str]) -> Iterator[str]:
     """The boards next to each other, each followed by the move from it."""
     for first in range(0, len(boards), _BOARDS_PER_LINE):
         yield ""
