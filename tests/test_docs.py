@@ -144,6 +144,7 @@ TINY = {
     "train": TRAIN,
     "eval": ["--num_episodes=2"],
     "explore": ["--num_episodes=1", "--no_figures"],
+    "probe": ["--num_episodes=100"],
     "how_it_answers.py": ["--language=en"],
     "learning_curve.py": ["--num_seeds=1", "--num_training_iterations=100"],
 }

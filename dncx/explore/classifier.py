@@ -82,7 +82,7 @@ def _standardised(features: Float[Array, "E F"], counts: Float[Array, " E"]) -> 
     """Features whose mean is 0 and deviation 1 on the examples that count; constant ones are 0."""
     total = jnp.maximum(counts.sum(), 1)
     shifted = features - (counts @ features / total)[None]
-    deviation = jnp.sqrt(counts @ shifted**2 / total)
+    deviation = jnp.sqrt(counts @ shifted**2 / total)[None]
     return jnp.where(deviation > 0, shifted / jnp.where(deviation > 0, deviation, 1), 0)
 
 

@@ -131,7 +131,8 @@ def test_what_is_asked_for_is_a_task_and_a_network_or_refused(folder, line):
 def _nothing_is_done():
     """Commands are parsed and checked, and that is all."""
     with pytest.MonkeyPatch.context() as patch:
-        for command in ("_train", "_eval", "_explore", "_export", "_card", "_push", "_debug"):
+        commands = "_train", "_eval", "_explore", "_probe", "_export", "_card", "_push", "_debug"
+        for command in commands:
             patch.setattr(cli, command, lambda asked: getattr(asked, "check", bool)())
         yield
 

@@ -21,7 +21,7 @@ from dncx.tasks.shrdlu.task import MiniShrdlu
 from dncx.training.batches import keys_for
 from dncx.training.gradient import respond
 
-EPISODES, SLOTS, WORD = 300, 6, 9
+EPISODES, SLOTS, WORD = 300, 6, 9  # the same everywhere, so that the classifier compiles once
 TASK = MiniShrdlu(last_lesson=3)  # three goals of one or two constraints each
 
 
@@ -127,14 +127,15 @@ def test_nothing_is_found_in_random_words(played):
 
 def test_examples_are_predicted_by_others_only():
     random = np.random.default_rng(0)
-    classes = random.integers(3, size=200)
-    own_number = np.eye(200, dtype=np.float32)  # a classifier that saw the example would know it
-    assert (held_out_predictions(own_number, classes, 3) == classes).mean() < 0.5
-    features = np.eye(3, 10, dtype=np.float32)[classes] * 1e-3 + 7.0  # of any scale
-    assert (held_out_predictions(features, classes, 3) == classes).all()
-    absent = np.arange(200) < 100  # half of the examples have wrong classes, and do not count
-    mixed = np.where(absent, (classes + 1) % 3, classes)
-    right = held_out_predictions(features, mixed, 3, ~absent) == mixed
+    classes = random.integers(7, size=EPISODES)
+    # With so many features, a classifier that saw an example would know its class.
+    features = random.normal(size=(EPISODES, TASK.input_size)).astype(np.float32)
+    assert (held_out_predictions(features, classes, 7) == classes).mean() < 0.25
+    features = np.eye(7, WORD, dtype=np.float32)[classes] * 1e-3 + 7.0  # of any scale
+    assert (held_out_predictions(features, classes, 7) == classes).all()
+    absent = np.arange(EPISODES) < 150  # half of the examples have wrong classes, and do not count
+    mixed = np.where(absent, (classes + 1) % 7, classes)
+    right = held_out_predictions(features, mixed, 7, ~absent) == mixed
     assert right[~absent].all()
     assert not right[absent].any()
 
@@ -152,7 +153,7 @@ def test_the_most_frequent_class_is_that_of_other_folds():
 def run(tmp_path_factory):
     """A run of a tiny agent that has learned nothing."""
     run = tmp_path_factory.mktemp("runs") / "agent"
-    tiny = ["--hidden_size=8", "--memory_size=6", "--word_size=5", "--num_read_heads=1",
+    tiny = ["--hidden_size=8", "--memory_size=6", f"--word_size={WORD}", "--num_read_heads=1",
             "--batch_size=4", "--num_training_iterations=1", "--last_lesson=2"]  # fmt: skip
     assert main(["train", "mini-shrdlu", "--method=imitation", f"--run_dir={run}", *tiny]) == 0
     return run
@@ -160,11 +161,11 @@ def run(tmp_path_factory):
 
 def test_the_command(run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    line = ["probe", str(run), "--num_episodes=110", "--last_lesson=2", "--seed=3"]
+    line = ["probe", str(run), f"--num_episodes={EPISODES}", "--last_lesson=2", "--seed=3"]
     assert main([*line, "--out=one.json"]) == 0
     printed = capsys.readouterr().out
     found = json.loads((tmp_path / "one.json").read_text())
-    assert sum(found["moves"]) == found["accuracies"][0]["num_episodes"] == 110
+    assert sum(found["moves"]) == found["accuracies"][0]["num_episodes"] == EPISODES
     assert f"{found['accuracies'][0]['content']:.1%}" in printed
     assert found["task"]["last_lesson"] == 2
     assert all(0 <= at["content"] <= 1 for at in found["steps"])
