@@ -34,7 +34,7 @@ def per_cents(text):
 
 def test_every_section_is_known():
     assert list(SECTIONS) == [
-        "Tasks", "Baselines", "Evaluation", "bAbI", "Graphs", "A custom task"
+        "Tasks", "Baselines", "Evaluation", "bAbI", "Graphs", "Acting", "A custom task"
     ]  # fmt: skip
     assert all(blocks(section, "sh") for section in SECTIONS)
 
