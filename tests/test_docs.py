@@ -138,6 +138,7 @@ NOT_RUN = {
     "dncx push": "tests/sharing/test_hub.py",
     "long_runs.py": "takes five minutes at any size",
     "derive_underground.py": "needs a download",
+    "train gymnax": "needs gymnax; tests/tasks/acting/test_gymnax.py",
 }
 TRAIN = ["--num_training_iterations=4", "--report_interval=2", "--hidden_size=8"]
 TINY = {
