@@ -73,8 +73,10 @@ class Gymnax(GymnaxSettings, Playing):
     def params(self) -> Any:
         """The environment's default parameters, changed by `environment_params`."""
         params = self._environment.default_params
-        changes = dict(_changed(self.environment, params, text) for text in self.environment_params)
-        return dataclasses.replace(params, **changes)
+        texts = filter(None, self.environment_params.split(","))
+        return dataclasses.replace(
+            params, **dict(_changed(self.environment, params, text) for text in texts)
+        )
 
     @property
     def return_bounds(self) -> tuple[float, float]:
