@@ -77,8 +77,10 @@ class Gymnax(GymnaxSettings, Playing):
     @functools.cached_property
     def _params(self) -> Any:
         params = self._environment.default_params
-        changes = dict(_changed(self.environment, params, text) for text in self.environment_params)
-        return dataclasses.replace(params, **changes)
+        texts = filter(None, self.environment_params.split(","))
+        return dataclasses.replace(
+            params, **dict(_changed(self.environment, params, text) for text in texts)
+        )
 
     @property
     def return_bounds(self) -> tuple[float, float]:

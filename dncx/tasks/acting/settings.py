@@ -100,8 +100,8 @@ class GymnaxSettings(ActingSettings):
 
     environment: str = "MemoryChain-bsuite"
     """Name of the environment."""
-    environment_params: tuple[str, ...] = ()
-    """NAME=VALUE,... of its parameters, such as memory_length=20."""
+    environment_params: str = ""
+    """Changes of its parameters, NAME=VALUE,..., as in memory_length=9."""
     worst_return: float = -1.0
     """The return that missing_return counts as 100 %."""
     best_return: float = 1.0

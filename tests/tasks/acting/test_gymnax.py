@@ -79,10 +79,10 @@ def test_bad_settings(settings, message):
         (dict(environment="MemoryChian-bsuite"), "did you mean MemoryChain-bsuite?"),
         (dict(environment="Chess"), "CartPole-v1"),
         (dict(environment="Pendulum-v1"), "only discrete actions"),
-        (dict(environment_params=("memory=3",)), "did you mean memory_length?"),
-        (dict(environment_params=("memory_length",)), "NAME=VALUE"),
-        (dict(environment_params=("memory_length=3.5",)), "a whole number, as in 5"),
-        (dict(environment_params=("max_steps_in_episode=0",)), "at least 1"),
+        (dict(environment_params="memory=3"), "did you mean memory_length?"),
+        (dict(environment_params="memory_length"), "NAME=VALUE"),
+        (dict(environment_params="memory_length=3.5"), "a whole number, as in 5"),
+        (dict(environment_params="max_steps_in_episode=0"), "at least 1"),
     ],
 )
 def test_what_gymnax_does_not_have(settings, message):
@@ -94,9 +94,7 @@ def test_what_gymnax_does_not_have(settings, message):
 
 def chain(length=4):
     """A chain whose longest episode has as many steps as every other."""
-    return Gymnax(
-        environment_params=(f"memory_length={length}", f"max_steps_in_episode={length + 1}")
-    )
+    return Gymnax(environment_params=f"memory_length={length},max_steps_in_episode={length + 1}")
 
 
 @with_gymnax
