@@ -139,10 +139,9 @@ FLAGS = ["--max_length=2", "--batch_size=4", "--hidden_size=8", "--memory_size=6
 
 
 def test_it_is_trained_by_name(tmp_path, capsys):
-    """Trained, resumed, measured with more cells, listed; not explored."""
+    """Trained, measured with more cells, listed; not explored."""
     run = ["train", "copy", "--model=stack", *FLAGS, f"--run_dir={tmp_path / 'run'}"]
-    assert main([*run, "--num_training_iterations=2", "--checkpoint_interval=2"]) == 0
-    assert main([*run, "--num_training_iterations=4", "--checkpoint_interval=2"]) == 0
+    assert main([*run, "--num_training_iterations=2"]) == 0
     found = load_run(tmp_path / "run")
     assert isinstance(found.network, MemoryRNN)
     assert found.network.memory.memory_size == 6
