@@ -192,7 +192,11 @@ def test_what_help_says_of_a_flag_is_one_line(path):
 
 
 @pytest.mark.parametrize(
-    "module", ["dncx.config", "dncx.dnc", "dncx.sequence", "dncx.stepping", "dncx.networks.ntm"]
+    "module",
+    [
+        *("dncx.config", "dncx.dnc", "dncx.sequence", "dncx.stepping"),
+        *("dncx.networks.ntm", "dncx.networks.stack", "dncx.networks.tape"),
+    ],
 )
 def test_examples_in_docstrings(module):
     imported = __import__(module, fromlist=["_"])

@@ -21,7 +21,10 @@ from dncx.networks.config import NetworkConfig
 from dncx.networks.custom import NetworkSource, called
 from dncx.networks.gru import GRUNetwork
 from dncx.networks.lstm import LSTMNetwork
+from dncx.networks.memory_rnn import MemoryRNN
 from dncx.networks.ntm import neural_turing_machine
+from dncx.networks.stack import stack_rnn
+from dncx.networks.tape import tape_rnn
 from dncx.parts import RecurrentCell
 
 
@@ -66,7 +69,14 @@ class Embedded(nnx.RNNCellBase):
 
 
 Network = (
-    DNC | LSTMNetwork | GRUNetwork | ActorCritic | Embedded | Bidirectional | RecurrentCell[Any]
+    DNC
+    | LSTMNetwork
+    | GRUNetwork
+    | MemoryRNN
+    | ActorCritic
+    | Embedded
+    | Bidirectional
+    | RecurrentCell[Any]
 )
 """A network that can be trained; a custom one is any flax recurrent cell."""
 
@@ -97,6 +107,10 @@ def make_network(
         network = GRUNetwork(*sizes, rngs=rngs)
     elif config.kind == "ntm":
         network = neural_turing_machine(*sizes, rngs=rngs)
+    elif config.kind == "stack":
+        network = stack_rnn(*sizes, rngs=rngs)
+    elif config.kind == "tape":
+        network = tape_rnn(*sizes, rngs=rngs)
     else:
         network = DNC(*sizes, implementation=implementation, rngs=rngs)
     if config.bidirectional:

@@ -14,7 +14,8 @@ class NetworkConfig:
     """Everything that defines a network of the trainer, except its weights.
 
     Attributes:
-      kind: "dnc", a baseline ("lstm" and "gru", which have no memory, or "ntm"), or "custom".
+      kind: "dnc", a baseline ("lstm" and "gru", which have no memory, "ntm", "stack" or "tape"), or
+        "custom".
       input_size: features of a step's inputs.
       output_size: features of a step's outputs.
       embedding_size: size of a learned embedding of the inputs; 0: no embedding.
@@ -24,7 +25,7 @@ class NetworkConfig:
       source: the function of a custom network.
     """
 
-    kind: Literal["dnc", "lstm", "gru", "ntm", "custom"] = "dnc"
+    kind: Literal["dnc", "lstm", "gru", "ntm", "stack", "tape", "custom"] = "dnc"
     input_size: int
     output_size: int
     embedding_size: int = 0

@@ -17,6 +17,7 @@ Equations = Literal["deepmind", "nature"]
 TaskT = TypeVar("TaskT")
 MOST = 2**31 - 1  # counters are int32
 NO_MEMORY = ("lstm", "gru")  # kinds of networks
+MEMORY_RNN = ("stack", "tape")  # kinds of networks: an RNN with a memory of cells
 CHECKPOINTS = "checkpoints"  # the folder in a run directory, if no other is named
 _NEEDS = {"patience": "validation_interval", "keep_best_checkpoints": "checkpoint_interval"}
 
@@ -25,7 +26,7 @@ _NEEDS = {"patience": "validation_interval", "keep_best_checkpoints": "checkpoin
 class ModelSettings(CheckedFields):
     """The kind and the sizes of the network."""
 
-    model: Literal["dnc", "lstm", "gru", "ntm"] = "dnc"
+    model: Literal["dnc", "lstm", "gru", "ntm", "stack", "tape"] = "dnc"
     """The DNC, or a baseline."""
     network: str | None = None
     """A custom network: FILE.py:FUNCTION."""

@@ -8,12 +8,14 @@ from typing import Any
 
 from dncx.errors import UsageError
 from dncx.settings.commands import EvalSettings, ExploreSettings, ExportSettings, ProbeSettings
-from dncx.settings.training import NO_MEMORY, TrainSettings
+from dncx.settings.training import MEMORY_RNN, NO_MEMORY, TrainSettings
 from dncx.tasks.babi.settings import BabiSettings
 
 _MEMORY = ("memory_size", "word_size", "num_read_heads", "num_write_heads")
 # Options of a DNC's memory.
 _VARIANTS = ("interface_norm", "content_mask", "least_mask", "wipe_freed", "sharpen_links")
+# Options of a controller other than its width.
+_LAYERS = ("num_layers", "controller_norm", "controller_dtype", "equations")
 
 
 def refuse_unused(settings: Any, given: Collection[str], kind: str | None = None) -> None:
@@ -64,12 +66,12 @@ def _in_training(settings: TrainSettings[Any]) -> dict[str, str]:
         found |= dict.fromkeys((*_MEMORY, *_VARIANTS, "controller"), reason)
         found["clip_value"] = f"model={model.model} does not clip"
     if model.model == "gru":
-        found |= dict.fromkeys(
-            ("num_layers", "controller_norm", "controller_dtype", "equations"),
-            "model=gru is a single layer of flax's GRU",
-        )
+        found |= dict.fromkeys(_LAYERS, "model=gru is a single layer of flax's GRU")
     if model.model == "ntm":
         found |= dict.fromkeys(_VARIANTS, "model=ntm does not have the memory access of a DNC")
+    if model.model in MEMORY_RNN:
+        heads, reason = _MEMORY[2:], f"model={model.model} is an RNN of one layer with one memory"
+        found |= dict.fromkeys((*heads, *_VARIANTS, *_LAYERS, "controller", "clip_value"), reason)
     if model.model != "dnc":
         found["linkage"] = f"model={model.model} has no links"
         found["implementation"] = f"model={model.model} has a single implementation"

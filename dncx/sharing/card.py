@@ -25,7 +25,7 @@ from dncx.runs.trained import find_trained
 from dncx.runs.weights import weights_digest
 from dncx.settings import presets
 from dncx.settings.commands import CardSettings
-from dncx.settings.training import NO_MEMORY
+from dncx.settings.training import MEMORY_RNN, NO_MEMORY
 from dncx.training.evaluation import Measurement
 
 PLACE = "hf://OWNER/NAME"  # in a card that is not on the hub yet; `dncx push` puts the name there
@@ -34,6 +34,8 @@ _NETWORKS = {
     "lstm": "LSTM",
     "gru": "GRU",
     "ntm": "Neural Turing Machine (NTM, Graves et al. 2014)",
+    "stack": "stack-RNN (Joulin and Mikolov 2015)",
+    "tape": "tape-RNN (Delétang et al. 2023)",
     "custom": "custom network",
 }
 _TAGS = {
@@ -41,6 +43,8 @@ _TAGS = {
     "lstm": ["lstm"],
     "gru": ["gru"],
     "ntm": ["neural-turing-machine", "memory-augmented-neural-network"],
+    "stack": ["stack-rnn", "memory-augmented-neural-network"],
+    "tape": ["tape-rnn", "memory-augmented-neural-network"],
     "custom": ["recurrent-neural-network"],
 }
 _PIPELINES = {"babi": "question-answering"}  # the hub has no kind of model for the other tasks
@@ -321,7 +325,11 @@ def _network(model: Model) -> Iterator[tuple[str, object]]:
     yield "kind", network["kind"]
     yield "parameters", f"{model.num_parameters:,}"
     yield from ((name, network[name]) for name in ("input_size", "output_size"))
-    sizes = ("hidden_size", "num_layers") if network["kind"] in NO_MEMORY else _SIZES
+    sizes = _SIZES
+    if network["kind"] in NO_MEMORY:
+        sizes = ("hidden_size", "num_layers")
+    elif network["kind"] in MEMORY_RNN:
+        sizes = ("memory_size", "word_size", "hidden_size")
     yield from ((name, cell[name]) for name in sizes)
     yield from ((n, network[n]) for n in ("embedding_size", "bidirectional") if network[n])
     if network["kind"] == "dnc":

@@ -59,7 +59,7 @@ def test_every_flag_of_the_network_is_tried():
     assert set(OTHER) == fields - {"model", "network"}
 
 
-STARTS = [{"model": model} for model in ("dnc", "lstm", "ntm")]
+STARTS = [{"model": model} for model in ("dnc", "lstm", "ntm", "stack", "tape")]
 STARTS += [start | {"equations": "nature"} for start in STARTS]
 STARTS += [{"model": model, "controller": "feedforward"} for model in ("dnc", "ntm")]
 
