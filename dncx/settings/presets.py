@@ -22,6 +22,7 @@ from dncx.tasks.acting.settings import (
     TMazeSettings,
 )
 from dncx.tasks.babi.settings import BabiSettings
+from dncx.tasks.chomsky.settings import ChomskySettings
 from dncx.tasks.graphs.settings import (
     InferenceSettings,
     ShortestPathSettings,
@@ -87,6 +88,13 @@ DEFAULTS: dict[str, TrainSettings[Any]] = {
         settings_of(TraversalSettings(), model=_GRAPHS, optimizer=_NTM),
         settings_of(ShortestPathSettings(), model=_GRAPHS, optimizer=_NTM),
         settings_of(InferenceSettings(), model=_GRAPHS, optimizer=_NTM),
+        # The batches and iterations of the example in the paper's code, with a smaller network.
+        settings_of(
+            ChomskySettings(),
+            model=ModelSettings(memory_size=64, hidden_size=128, num_read_heads=1),
+            optimizer=_NTM,
+            run=dict(batch_size=128, num_training_iterations=10_000),
+        ),
         _acting(RepeatPreviousSettings()),
         _acting(RepeatFirstSettings()),
         _acting(AutoencodeSettings(), memory_size=64),
@@ -110,6 +118,7 @@ ABOUT = {
     "traversal": "Follow a list of edges through a graph (Nature).",
     "shortest-path": "Find a shortest path between two nodes of a graph (Nature).",
     "inference": "Infer where unnamed relations lead in a graph (Nature).",
+    "chomsky": "Answer strings of one of 15 formal languages (Delétang et al.).",
     "repeat-previous": "Act: name the suit of the card shown k - 1 steps before (POPGym).",
     "repeat-first": "Act: name the suit of the first card at every step (POPGym).",
     "autoencode": "Act: watch a deck of cards, then name them in reverse order (POPGym).",

@@ -14,6 +14,7 @@ from dncx.tasks.acting.t_maze import TMaze
 from dncx.tasks.associative_recall import AssociativeRecall
 from dncx.tasks.babi.task import Babi
 from dncx.tasks.base import Objective
+from dncx.tasks.chomsky.task import Chomsky
 from dncx.tasks.copy import Copy
 from dncx.tasks.graphs.inference import Inference
 from dncx.tasks.graphs.shortest_path import ShortestPath
@@ -26,7 +27,7 @@ SettingsT = TypeVar("SettingsT")
 TASKS: dict[str, Any] = {
     task.name: task
     for task in (
-        *(RepeatCopy, Copy, AssociativeRecall, Babi, Traversal, ShortestPath, Inference),
+        *(RepeatCopy, Copy, AssociativeRecall, Babi, Traversal, ShortestPath, Inference, Chomsky),
         *(MiniShrdlu, RepeatPrevious, RepeatFirst, Autoencode, CountRecall, Concentration, TMaze),
         Gymnax,
     )

@@ -57,7 +57,7 @@ class AssociativeRecallSettings:
 def check_counts(settings: Any, lowest: int = 1) -> None:
     """Refuses integers that are below `lowest` or too large for the axis of an array."""
     for name, value in dataclasses.asdict(settings).items():
-        if not lowest <= value < 2**31:
+        if isinstance(value, int) and not lowest <= value < 2**31:
             raise ValueError(f"{name}={value}: must be at least {lowest} and below 2^31")
 
 

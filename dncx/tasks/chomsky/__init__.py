@@ -1,0 +1,1 @@
+"""Formal languages: the fifteen tasks of "Neural Networks and the Chomsky Hierarchy" (2023)."""
