@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _PACKAGES = (
-    "cli", "debugging", "explore", "interop", "kernels", "networks", "reporting", "runs",
+    "cli", "debugging", "explore", "interop", "kernels", "networks", "reporting", "rl", "runs",
     "settings", "sharing", "tasks", "training",
 )  # fmt: skip
 _HOMES = {

@@ -321,7 +321,7 @@ def test_a_damaged_configuration(place, content):
         ("updates.batch_size", 0),
         ("updates.truncation", None),
         ("updates.num_training_iterations", "remove"),
-        ("network.kind", "gru"),
+        ("network.kind", "perceptron"),
         ("network.cell.memory_size", True),
         ("network.cell.read_mode_order", "forward"),
         ("optimizer.surprise", 1),

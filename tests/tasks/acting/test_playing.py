@@ -82,9 +82,9 @@ def test_a_trace_ends_with_the_episode():
         assert one.scores["missing_return"] == pytest.approx(1 - one.num_steps / 5)
 
 
-def test_the_value_is_another_output_or_another_network():
+def test_the_value_is_the_last_output():
     assert Countdown().output_size == 3
-    assert Countdown(separate_value=True).output_size == 2
+    assert Countdown(separate_value=True).output_size == 3
     assert Countdown().num_answer_outputs == 2
     assert "6 steps, 2 actions, returns from 0 to 5" in Countdown().about
 
@@ -97,7 +97,7 @@ def test_which_tasks_are_environments():
 @pytest.mark.parametrize(
     "bad",
     [
-        dict(window=0), dict(epochs=0), dict(minibatches=2**31), dict(discount=1.1),
+        dict(window=-1), dict(epochs=0), dict(minibatches=2**31), dict(discount=1.1),
         dict(gae_lambda=-0.1), dict(ppo_clip=float("nan")), dict(entropy_cost=-1.0),
         dict(value_cost=float("inf")), dict(method="sarsa"),
     ],

@@ -60,7 +60,7 @@ def test_it_is_everything_that_it_says():
     for contract in (Environment, HasPassiveSteps, Interactive, Course, Describable):
         assert isinstance(task, contract)
     assert (task.num_lessons, task.num_actions, task.output_size) == (26, 7, 8)
-    assert MiniShrdlu(separate_value=True).output_size == 7
+    assert MiniShrdlu(separate_value=True).output_size == 8
     assert task.gate == Gate("unsatisfied", 0.15, every=400, episodes=160, earlier_share=0.1)
     assert task.max_steps == 10 * 6 + 7 + 6
     assert task.at_lesson(1).max_steps == 2 + 1 + 6
