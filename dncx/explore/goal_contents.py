@@ -49,16 +49,16 @@ class GoalContents(NamedTuple):
       solved: whether all constraints are satisfied at the end.
     """
 
-    content: Float[Array, "E T W"]
-    written: Int[Array, " E"]
-    other: Float[Array, "E W"]
-    observed: Float[Array, "E F"]
-    num_told: Int[Array, " E"]
-    num_goals: Int[Array, " E"]
-    first_move: Int[Array, " E"]
-    solved: Bool[Array, " E"]
+    content: Float[Any, "E T W"]
+    written: Int[Any, " E"]
+    other: Float[Any, "E W"]
+    observed: Float[Any, "E F"]
+    num_told: Int[Any, " E"]
+    num_goals: Int[Any, " E"]
+    first_move: Int[Any, " E"]
+    solved: Bool[Any, " E"]
 
-    def at(self, steps: Int[Array, " E"]) -> Float[Array, "E W"]:
+    def at(self, steps: Int[Any, " E"]) -> Float[Any, "E W"]:
         """The content of the goal that is asked for, at a step of each episode."""
         return self.content[np.arange(len(steps)), steps]
 

@@ -92,7 +92,7 @@ class Probe:
       iteration: how far it is trained.
       seed: the seed of the episodes.
       task: its name and its settings.
-      memory_size: slots.
+      memory_size: slots; None for a custom network that does not state them.
       solved: the share of the episodes in which the goal was reached.
       moves: how often each of the 7 actions was the first move.
       accuracies: of all episodes, then by the number of goals.
@@ -103,7 +103,7 @@ class Probe:
     iteration: int
     seed: int
     task: Mapping[str, Any]
-    memory_size: int
+    memory_size: int | None
     solved: float
     moves: tuple[int, ...]
     accuracies: tuple[Accuracies, ...]
@@ -244,7 +244,7 @@ def report(result: Probe) -> str:
     episodes = sum(result.moves)
     lines = [
         f"{result.run}, iteration {result.iteration:,}: lesson {result.task['last_lesson']}, "
-        f"{result.memory_size} slots; {episodes:,} episodes, {result.solved:.1%} solved",
+        f"{episodes:,} episodes, {result.solved:.1%} solved",
         "the first move, predicted from what was written when its goal was told:",
         table(header, rows),
     ]

@@ -20,8 +20,9 @@ from dncx.settings.flags import POSITIONAL, changed, flags_of
 from dncx.settings.training import RunSettings
 from dncx.tasks.repeat_copy import RepeatCopy
 
-RUN = {"eval": "memory-reuse", "explore": "memory-reuse", "export": "memory-reuse",
-       "card": "memory-reuse", "debug": "memory-reuse", "runs": "dncx/models"}  # fmt: skip
+RUN = {"eval": "memory-reuse", "explore": "memory-reuse", "probe": "memory-reuse",
+       "export": "memory-reuse", "card": "memory-reuse", "debug": "memory-reuse",
+       "runs": "dncx/models"}  # fmt: skip
 REPO = "me/model"  # the second word of `push`
 
 
@@ -180,7 +181,7 @@ def test_home_directories(command, word, flag, monkeypatch, tmp_path):
             assert value == ((path,) if flag.takes_several else path)
             continue
         before = [] if flag.mark == POSITIONAL else [word]
-        if flag.mark == POSITIONAL and command in ("eval", "explore"):
+        if flag.mark == POSITIONAL and command in ("eval", "explore", "probe"):
             monkeypatch.setattr(parsing, "find_trained", lambda *_: SHIPPED_RUN)
         assert values_of(parse(command, *before, *words))[flag.name] == path
 
