@@ -33,7 +33,9 @@ class FlaxLSTM(nnx.RNNCellBase):
     def num_feature_axes(self) -> int:
         return 1
 
-    def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None) -> Any:
+    def initialize_carry(
+        self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
+    ) -> Any:
         """Zeros."""
         return self.cell.initialize_carry(input_shape, rngs)
 

@@ -34,8 +34,8 @@ def per_cents(text):
 
 def test_every_section_is_known():
     assert list(SECTIONS) == [
-        "Tasks", "Baselines", "Evaluation", "bAbI", "Graphs", "Acting", "Mini-SHRDLU",
-        "A custom task",
+        "Tasks", "Baselines", "Evaluation", "bAbI", "Graphs", "Formal languages", "Acting",
+        "Mini-SHRDLU", "A custom task",
     ]  # fmt: skip
     assert all(blocks(section, "sh") for section in SECTIONS)
 

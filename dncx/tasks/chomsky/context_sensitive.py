@@ -53,7 +53,10 @@ def _missing_duplicate(key: Array, length: Int[Array, ""], size: int) -> Strings
 
 
 def _odds_first(key: Array, length: Int[Array, ""], size: int) -> Strings:
-    """s_1 s_3 s_5 ... s_2 s_4 s_6 ..., as the paper defines it; its code has s_2 s_4 ... first."""
+    """s_1 s_3 s_5 ... s_2 s_4 s_6 ...
+
+    So says the documentation of the authors' code; the code itself puts s_2 s_4 s_6 ... first.
+    """
     bits = random_tokens(key, size, 2)
     place, odds = jnp.arange(size), (length + 1) // 2
     return Strings(bits, rows(bits, jnp.where(place < odds, 2 * place, 2 * (place - odds) + 1)))

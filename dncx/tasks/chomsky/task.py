@@ -154,7 +154,8 @@ class Chomsky(ChomskySettings):
     def words(self, outputs: Float[Array, "B T O"], episode: Episode) -> Words:
         """See `Describable.words`: the symbols of the string, and the scored ones of the answer."""
         inputs = np.asarray(episode.inputs[0])
-        shown, scored = inputs[:, :-1].any(axis=-1), np.asarray(episode.extra[0]) > 0
+        shown = np.asarray(inputs[:, :-1].any(axis=-1))
+        scored = np.asarray(np.asarray(episode.extra[0]) > 0)
 
         def spell(rows: np.ndarray, symbols: tuple[str, ...], where: np.ndarray) -> tuple[str, ...]:
             pairs = zip(rows.argmax(axis=-1), where, strict=True)
