@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dncx import kernels as kernels
     from dncx import networks as networks
     from dncx import reporting as reporting
+    from dncx import rl as rl
     from dncx import runs as runs
     from dncx import settings as settings
     from dncx import sharing as sharing

@@ -290,7 +290,7 @@ def test_words_and_text():
         ({"max_length": 2**30}, "max_length=1073741824: sequences would have"),
     ],
 )
-def test_refused_settings(settings, message):
+def test_refused_settings(settings, message, without_type_checks):
     with pytest.raises(ValueError, match=re.escape(message)):
         Chomsky(**settings)
 
