@@ -37,7 +37,14 @@ from dncx.training.interruption import Interrupted, Interruption
 from dncx.training.method import FromTargets, Method
 from dncx.training.resume import NextAction, next_action, own_folders
 from dncx.training.scoring import make_split_evaluator
-from dncx.training.setup import Start, check_task, claim_run_dir, prepare
+from dncx.training.setup import (
+    Start,
+    at_lesson,
+    check_task,
+    claim_run_dir,
+    first_carried,
+    prepare,
+)
 from dncx.training.update import UpdateConfig
 
 CALL_SECONDS = 1.0  # an interruption waits at most about this long for the device
@@ -235,7 +242,7 @@ class _Loop:
                 clock, done = time.perf_counter(), iteration
                 state = state.reported_now()
             if self._next_lesson(state) and not self._ends(iteration):
-                state = self.compile(state.at_new_lesson())
+                state = self.compile(self._begin_lesson(state))
                 clock, done = time.perf_counter(), iteration
             (stopped,) = processes.allreduce_max(interruption.signal or 0)
             if self._ends(iteration):
@@ -339,6 +346,12 @@ class _Loop:
         )
         self.progress = dataclasses.replace(self.progress, lesson=lesson + 1)
         return True
+
+    def _begin_lesson(self, state: TrainState) -> TrainState:
+        """The state before the first iteration of a new lesson."""
+        task = at_lesson(self.task, self.progress.lesson)
+        first = first_carried(state, self.config, self.update, task, self.method)
+        return state.at_new_lesson()._replace(carried=first["carried"])
 
     def _report(self, state: TrainState, speed: float) -> None:
         one, lesson = self.population.first(state), self.progress.lesson

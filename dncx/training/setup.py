@@ -75,7 +75,8 @@ def prepare(
     )
     if found is None:
         state = first_state(config, update, initial)
-        state = state._replace(**_first_carried(state, config, update, task, method))
+        now = at_lesson(task, first.lesson)
+        state = state._replace(**first_carried(state, config, update, now, method))
         if first.validation:
             state = state._replace(best=copied(state.model))
         return Start(update, state, config, first, None, [], corrupt, initial)
@@ -87,16 +88,17 @@ def prepare(
     task_before = task
     if before.task != config.task and is_environment(task):
         task_before = task_of(run.run_dir, before.task.name, before.task.settings)
+    then, now = (at_lesson(one, progress.lesson) for one in (task_before, task))
     carried, needed = jax.eval_shape(
         lambda state: (
-            _first_carried(state, before, update, task_before, method),
-            _first_carried(state, config, update, task, method),
+            first_carried(state, before, update, then, method),
+            first_carried(state, config, update, now, method),
         ),
         template,
     )
     state = restore(found, template._replace(**carried), devices)
     if carried != needed:  # another number of environments, or another method
-        state = state._replace(**_first_carried(state, config, update, task, method))
+        state = state._replace(**first_carried(state, config, update, now, method))
     validation = first.validation
     if validation is None:
         state = state._replace(best=())
@@ -180,7 +182,12 @@ def first_state(
     return devices.place(state) if devices else state
 
 
-def _first_carried(
+def at_lesson(task: Objective, lesson: int) -> Objective:
+    """The task that is learned in a lesson; 0: it has no lessons."""
+    return task.at_lesson(lesson, task.gate.earlier_share) if isinstance(task, Course) else task
+
+
+def first_carried(
     state: TrainState, config: RunConfig, update: UpdateConfig, task: Objective, method: Method
 ) -> dict[str, Any]:
     """The fields `carried` and `sums` of a first state; see `Method`."""
