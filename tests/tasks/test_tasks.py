@@ -420,6 +420,7 @@ SHORT = {
     "traversal": ["--last_lesson=1"],
     "shortest-path": ["--last_lesson=1"],
     "inference": ["--last_lesson=1"],
+    "mini-shrdlu": ["--last_lesson=1"],
 }
 
 

@@ -272,9 +272,9 @@ def test_calls_to_the_device_are_short(tmp_path, monkeypatch):
     """They grow from one iteration on, to as many as take a second, and no further."""
     lengths, advance = [0], Reporter.advance
 
-    def note(self, iteration):
+    def note(self, iteration, speed=""):
         lengths.append(iteration)
-        advance(self, iteration)
+        advance(self, iteration, speed)
 
     monkeypatch.setattr(Reporter, "advance", note)
     monkeypatch.setattr(loop, "CALL_SECONDS", 1e9)  # however slow this machine is
