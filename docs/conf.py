@@ -68,7 +68,7 @@ nitpick_ignore_regex = [
     ("py:obj", ".*"),
     ("py:class|py:data|py:exc", r"(?!dncx\.).*"),
     ("py:class", r"dncx\.(\w+\.)*(State|Masks|Drawing)"),
-    ("py:class", r"dncx\.networks\..*"),
+    ("py:class", r"dncx\.networks\..*|dncx\.tasks\.shrdlu\.task\.MiniShrdlu"),
     ("py:class", r"dncx\.rl\.\w+\.(Window|Losses|Seen)|dncx\.training\.method\.Method"),
 ]
 
