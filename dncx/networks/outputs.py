@@ -50,7 +50,7 @@ def with_more_outputs(params: Mapping[str, Any], new: Mapping[str, Any]) -> dict
 
 
 def _of_policy(params: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The parameters of a policy that has a critic beside it; otherwise all."""
+    """The parameters of the policy of an `ActorCritic`; of any other network, all."""
     if not any(name.startswith(_CRITIC) for name in params):
         return params
     return {

@@ -19,7 +19,7 @@ from dncx.tasks.acting.settings import ActingSettings
 
 
 def losses(network: Any, seen: Seen, settings: ActingSettings) -> Losses:
-    """-Σ log of the probability of all optimal actions together, and the value loss as ever."""
+    """-Σ log of the total probability of the optimal actions, and the usual value loss."""
     return policy_gradient.losses_of_episodes(network, seen, settings, _log_prob_of_optimal)
 
 

@@ -42,7 +42,7 @@ class Method(Protocol):
         ...
 
     def carried(self, config: UpdateConfig, params: Any, task: Objective, key: Array) -> Any:
-        """What the first iteration takes over besides the parameters; a tree of arrays."""
+        """What the first iteration takes over in addition to the parameters; a tree of arrays."""
         ...
 
     def sums(self) -> Any:
@@ -91,5 +91,5 @@ class FromTargets:
         return ()
 
     def figures(self, state: TrainState) -> dict[str, float | None]:
-        """None besides those of every report."""
+        """No figures of its own."""
         return {}

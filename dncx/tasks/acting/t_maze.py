@@ -9,7 +9,7 @@ of the goal, the first time that the agent stands at it:
 
 In the passive maze, the sign is at the start S. In the active one, it is one step behind the start,
 and the agent must go there first. Observations are (0, sign) at the sign, (0, 0) in the corridor,
-and (1, side) at the junction and beside it; sign and side are -1, 0 or 1. The actions are steps to
+and (1, side) at the junction and next to it; sign and side are -1, 0 or 1. The actions are steps to
 the right, up, left and down; a step into a wall leaves the agent in its place.
 
 An episode has as many steps as the shortest way: corridor + 1 in the passive maze, corridor + 3 in
