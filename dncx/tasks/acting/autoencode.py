@@ -23,10 +23,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dncx.tasks.acting.cards import DECK, SUITS, deal, full_deck, shown
+from dncx.tasks.acting.cards import DECK, SUITS, SuitGame, deal, full_deck, shown
 from dncx.tasks.acting.environment import Transition
-from dncx.tasks.acting.playing import Playing
-from dncx.tasks.acting.settings import AutoencodeSettings, check_acting, check_level
+from dncx.tasks.acting.settings import AutoencodeSettings
 
 _DECKS = {"easy": 1, "medium": 2, "hard": 3}
 
@@ -40,7 +39,7 @@ class AutoencodeState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Autoencode(AutoencodeSettings, Playing):
+class Autoencode(AutoencodeSettings, SuitGame):
     """See the module.
 
     Raises:
@@ -48,10 +47,6 @@ class Autoencode(AutoencodeSettings, Playing):
 
     Source: Morad et al. 2023, POPGym, popgym/envs/autoencode.py.
     """
-
-    def __post_init__(self) -> None:
-        check_acting(self)
-        check_level(self)
 
     @property
     def num_cards(self) -> int:
@@ -68,16 +63,8 @@ class Autoencode(AutoencodeSettings, Playing):
         return 2 + len(SUITS)
 
     @property
-    def num_actions(self) -> int:
-        return len(SUITS)
-
-    @property
     def max_steps(self) -> int:
         return 2 * self.num_cards - 1
-
-    @property
-    def return_bounds(self) -> tuple[float, float]:
-        return -1.0, 1.0
 
     def reset(self, key: Array, params: Any) -> tuple[Float[Array, " 6"], AutoencodeState]:
         """See `Environment.reset`."""
@@ -115,7 +102,3 @@ class Autoencode(AutoencodeSettings, Playing):
             return "recall"
         mode = "watch" if state.time < self.num_cards - 1 else "recall, last card:"
         return f"{mode} {SUITS[state.cards[state.time]]}"
-
-    def action_name(self, action: int) -> str:
-        """A suit."""
-        return SUITS[action]

@@ -1,8 +1,13 @@
 """Decks of 52 cards, from which an environment deals one card after another."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from dncx.tasks.acting.playing import Playing
+from dncx.tasks.acting.settings import check_acting, check_level
 
 DECK = 52  # cards
 SUITS = ("spades", "diamonds", "clubs", "hearts")
@@ -38,3 +43,27 @@ def deal(key: Array, left: Int[Array, " K"]) -> tuple[Int[Array, ""], Int[Array,
 def shown(kind: Int[Array, "..."], num_kinds: int) -> Float[Array, "..."]:
     """A kind as a one-hot vector; -1 as zeros."""
     return jax.nn.one_hot(kind, num_kinds, dtype=jnp.float32)
+
+
+class CardGame(Playing):
+    """What the card games of POPGym share: levels, and returns between -1 and 1."""
+
+    def __post_init__(self: Any) -> None:
+        check_acting(self)
+        check_level(self)
+
+    @property
+    def return_bounds(self) -> tuple[float, float]:
+        return -1.0, 1.0
+
+
+class SuitGame(CardGame):
+    """A card game in which the agent names suits."""
+
+    @property
+    def num_actions(self) -> int:
+        return len(SUITS)
+
+    def action_name(self, action: int) -> str:
+        """A suit."""
+        return SUITS[action]

@@ -22,10 +22,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from dncx.tasks.acting.cards import COLOURS, DECK, RANKS, deal, full_deck, shown
+from dncx.tasks.acting.cards import COLOURS, DECK, RANKS, CardGame, deal, full_deck, shown
 from dncx.tasks.acting.environment import Transition
-from dncx.tasks.acting.playing import Playing
-from dncx.tasks.acting.settings import ConcentrationSettings, check_acting, check_level
+from dncx.tasks.acting.settings import ConcentrationSettings
 
 _DECKS_AND_KINDS = {"easy": (1, COLOURS), "medium": (2, COLOURS), "hard": (1, RANKS)}
 
@@ -42,7 +41,7 @@ class ConcentrationState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Concentration(ConcentrationSettings, Playing):
+class Concentration(ConcentrationSettings, CardGame):
     """See the module.
 
     Raises:
@@ -51,10 +50,6 @@ class Concentration(ConcentrationSettings, Playing):
     Source: Morad et al. 2023, POPGym, popgym/envs/concentration.py. There, a place has one more
     kind for a card that lies face down.
     """
-
-    def __post_init__(self) -> None:
-        check_acting(self)
-        check_level(self)
 
     @property
     def num_cards(self) -> int:
@@ -84,10 +79,6 @@ class Concentration(ConcentrationSettings, Playing):
         """POPGym's bound, from the number of turns that perfect play takes on average."""
         n = self.num_cards
         return math.ceil(2 * n - n / (2 * n - 1))
-
-    @property
-    def return_bounds(self) -> tuple[float, float]:
-        return -1.0, 1.0
 
     def reset(self, key: Array, params: Any) -> tuple[Float[Array, " F"], ConcentrationState]:
         """See `Environment.reset`."""

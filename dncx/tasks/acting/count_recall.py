@@ -18,10 +18,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dncx.tasks.acting.cards import COLOURS, DECK, RANKS, SUITS, deal, full_deck, shown
+from dncx.tasks.acting.cards import COLOURS, DECK, RANKS, SUITS, CardGame, deal, full_deck, shown
 from dncx.tasks.acting.environment import Transition
-from dncx.tasks.acting.playing import Playing
-from dncx.tasks.acting.settings import CountRecallSettings, check_acting, check_level
+from dncx.tasks.acting.settings import CountRecallSettings
 
 _DECKS_AND_KINDS = {"easy": (1, COLOURS), "medium": (2, SUITS), "hard": (4, RANKS)}
 
@@ -36,7 +35,7 @@ class CountRecallState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CountRecall(CountRecallSettings, Playing):
+class CountRecall(CountRecallSettings, CardGame):
     """See the module. A correct count gains 1 / steps, a wrong one loses as much.
 
     Raises:
@@ -45,10 +44,6 @@ class CountRecall(CountRecallSettings, Playing):
     Source: Morad et al. 2023, POPGym, popgym/envs/count_recall.py of version 1.0.7. (In earlier
     versions, the highest count had no action.)
     """
-
-    def __post_init__(self) -> None:
-        check_acting(self)
-        check_level(self)
 
     @property
     def num_cards(self) -> int:
@@ -76,10 +71,6 @@ class CountRecall(CountRecallSettings, Playing):
     @property
     def max_steps(self) -> int:
         return self.num_cards - 1
-
-    @property
-    def return_bounds(self) -> tuple[float, float]:
-        return -1.0, 1.0
 
     def reset(self, key: Array, params: Any) -> tuple[Float[Array, " F"], CountRecallState]:
         """See `Environment.reset`."""

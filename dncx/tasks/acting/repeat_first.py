@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dncx.tasks.acting.cards import DECK, SUITS, deal, full_deck, shown
+from dncx.tasks.acting.cards import DECK, SUITS, SuitGame, deal, full_deck, shown
 from dncx.tasks.acting.environment import Transition
-from dncx.tasks.acting.playing import Playing
-from dncx.tasks.acting.settings import RepeatFirstSettings, check_acting, check_level
+from dncx.tasks.acting.settings import RepeatFirstSettings
 
 _DECKS = {"easy": 1, "medium": 8, "hard": 16}
 
@@ -33,7 +32,7 @@ class RepeatFirstState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RepeatFirst(RepeatFirstSettings, Playing):
+class RepeatFirst(RepeatFirstSettings, SuitGame):
     """See the module. A correct action gains 1 / steps, a wrong one loses as much.
 
     Raises:
@@ -41,10 +40,6 @@ class RepeatFirst(RepeatFirstSettings, Playing):
 
     Source: Morad et al. 2023, POPGym, popgym/envs/repeat_first.py.
     """
-
-    def __post_init__(self) -> None:
-        check_acting(self)
-        check_level(self)
 
     @property
     def num_cards(self) -> int:
@@ -56,16 +51,8 @@ class RepeatFirst(RepeatFirstSettings, Playing):
         return len(SUITS)
 
     @property
-    def num_actions(self) -> int:
-        return len(SUITS)
-
-    @property
     def max_steps(self) -> int:
         return self.num_cards - 1
-
-    @property
-    def return_bounds(self) -> tuple[float, float]:
-        return -1.0, 1.0
 
     def reset(self, key: Array, params: Any) -> tuple[Float[Array, " 4"], RepeatFirstState]:
         """See `Environment.reset`."""
@@ -87,7 +74,3 @@ class RepeatFirst(RepeatFirstSettings, Playing):
     def observed(self, state: RepeatFirstState) -> str:
         """The suit of the present card."""
         return SUITS[state.present]
-
-    def action_name(self, action: int) -> str:
-        """A suit."""
-        return SUITS[action]

@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dncx.tasks.acting.cards import DECK, SUITS, deal, full_deck, shown
+from dncx.tasks.acting.cards import DECK, SUITS, SuitGame, deal, full_deck, shown
 from dncx.tasks.acting.environment import Transition
-from dncx.tasks.acting.playing import Playing
-from dncx.tasks.acting.settings import RepeatPreviousSettings, check_acting, check_level
+from dncx.tasks.acting.settings import RepeatPreviousSettings
 
 _DECKS_AND_K = {"easy": (1, 4), "medium": (2, 32), "hard": (3, 64)}
 
@@ -32,7 +31,7 @@ class RepeatPreviousState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RepeatPrevious(RepeatPreviousSettings, Playing):
+class RepeatPrevious(RepeatPreviousSettings, SuitGame):
     """See the module. A correct action gains 1 / (cards - k), a wrong one loses as much.
 
     Raises:
@@ -40,10 +39,6 @@ class RepeatPrevious(RepeatPreviousSettings, Playing):
 
     Source: Morad et al. 2023, POPGym, popgym/envs/repeat_previous.py.
     """
-
-    def __post_init__(self) -> None:
-        check_acting(self)
-        check_level(self)
 
     @property
     def num_cards(self) -> int:
@@ -65,16 +60,8 @@ class RepeatPrevious(RepeatPreviousSettings, Playing):
         return len(SUITS)
 
     @property
-    def num_actions(self) -> int:
-        return len(SUITS)
-
-    @property
     def max_steps(self) -> int:
         return self.num_cards - 1
-
-    @property
-    def return_bounds(self) -> tuple[float, float]:
-        return -1.0, 1.0
 
     def reset(self, key: Array, params: Any) -> tuple[Float[Array, " 4"], RepeatPreviousState]:
         """See `Environment.reset`."""
@@ -99,7 +86,3 @@ class RepeatPrevious(RepeatPreviousSettings, Playing):
     def observed(self, state: RepeatPreviousState) -> str:
         """The suit of the present card."""
         return SUITS[state.last[-1]]
-
-    def action_name(self, action: int) -> str:
-        """A suit."""
-        return SUITS[action]
