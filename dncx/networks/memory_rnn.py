@@ -8,6 +8,7 @@ Source: Delétang et al. 2023, "Neural Networks and the Chomsky Hierarchy", arXi
 code, https://github.com/google-deepmind/neural_networks_chomsky_hierarchy (models/rnn.py).
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -67,8 +68,8 @@ class MemoryRNN(nnx.RNNCellBase):
     Args:
       input_size: features of x_t.
       output_size: features of y_t.
-      config: the size of the RNN (`hidden_size`); its other fields are not used here.
-      memory: the memory, for a hidden state of this size.
+      config: hidden_size, memory_size and word_size; its other fields are not used.
+      memory: makes the memory, as `Stack` does.
       rngs: `rngs.params()` draws the weights.
       param_dtype: dtype of weights, state and outputs.
 
@@ -83,7 +84,7 @@ class MemoryRNN(nnx.RNNCellBase):
         output_size: int,
         config: DNCConfig,
         *,
-        memory: MemoryPart,
+        memory: Callable[..., MemoryPart],
         rngs: nnx.Rngs,
         param_dtype: DTypeLike = jnp.float32,
     ):
@@ -93,9 +94,15 @@ class MemoryRNN(nnx.RNNCellBase):
             raise ValueError(f"num_layers={config.num_layers}: this RNN has one layer")
         self.input_size = check_size("input_size", input_size)
         self.output_size = check_size("output_size", output_size)
-        self.memory: Any = memory
+        self.memory: Any = memory(
+            config.hidden_size,
+            memory_size=config.memory_size,
+            word_size=config.word_size,
+            rngs=rngs,
+            param_dtype=param_dtype,
+        )
         self.controller = nnx.SimpleCell(
-            input_size + memory.word_size,
+            input_size + self.memory.word_size,
             config.hidden_size,
             activation_fn=jax.nn.relu,
             kernel_init=fan_in_normal,

@@ -23,7 +23,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from dncx.checks import check_config, check_size
+from dncx.checks import check_size
 from dncx.config import DNCConfig
 from dncx.glossary import Memory
 from dncx.initializers import fan_in_normal
@@ -99,14 +99,6 @@ def stack_rnn(
       >>> outputs.shape
       (16, 8)
     """
-    check_config(config, DNCConfig)
-    stack = Stack(
-        config.hidden_size,
-        memory_size=config.memory_size,
-        word_size=config.word_size,
-        rngs=rngs,
-        param_dtype=param_dtype,
-    )
     return MemoryRNN(
-        input_size, output_size, config, memory=stack, rngs=rngs, param_dtype=param_dtype
+        input_size, output_size, config, memory=Stack, rngs=rngs, param_dtype=param_dtype
     )

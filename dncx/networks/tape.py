@@ -32,7 +32,7 @@ from jax import export
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from dncx.checks import check_config, check_size
+from dncx.checks import check_size
 from dncx.config import DNCConfig
 from dncx.glossary import Memory
 from dncx.initializers import fan_in_normal
@@ -136,14 +136,6 @@ def tape_rnn(
       >>> outputs.shape
       (16, 8)
     """
-    check_config(config, DNCConfig)
-    tape = Tape(
-        config.hidden_size,
-        memory_size=config.memory_size,
-        word_size=config.word_size,
-        rngs=rngs,
-        param_dtype=param_dtype,
-    )
     return MemoryRNN(
-        input_size, output_size, config, memory=tape, rngs=rngs, param_dtype=param_dtype
+        input_size, output_size, config, memory=Tape, rngs=rngs, param_dtype=param_dtype
     )
