@@ -14,7 +14,7 @@ from dncx.runs.state import DATA, initial_state, stream
 from dncx.settings.presets import DEFAULTS
 from dncx.settings.training import ModelSettings
 from dncx.tasks.acting.settings import ActingSettings
-from dncx.tasks.curriculum import Course
+from dncx.tasks.curriculum import Course, lesson_of
 from dncx.tasks.registry import make_task
 from dncx.training.optimizer import make_optimizer
 from dncx.training.update import UpdateConfig, make_train
@@ -36,7 +36,7 @@ def run(
         task: Any = make_task(name, settings.task)
         lessons = (1, task.num_lessons) if isinstance(task, Course) else (0,)
         for lesson in lessons:
-            now = task.at_lesson(lesson, task.gate.earlier_share) if lesson else task
+            now = lesson_of(task, lesson, mixed=True)
             rows.append(
                 {"task": name, "lesson": lesson or "-"}
                 | _row(now, settings, model or settings.model, iterations)

@@ -210,14 +210,14 @@ def _scan(
     def masked_step(state: Any, given: _Steps) -> Any:
         x = given.inputs
         if given.resets is not None:
-            state = _where(given.resets, start, state)
+            state = where(given.resets, start, state)
         if given.live is not None:
-            x = _where(given.live, x, jnp.zeros_like(x))  # or padding of NaN would cost gradients
+            x = where(given.live, x, jnp.zeros_like(x))  # or padding of NaN would cost gradients
         factors = () if given.hidden_factors is None else (given.hidden_factors,)
         new_state, outputs = step(state, x, *factors)
         if given.live is not None:
-            new_state = _where(given.live, new_state, state)
-            outputs = _where(given.live, outputs, jax.tree.map(jnp.zeros_like, outputs))
+            new_state = where(given.live, new_state, state)
+            outputs = where(given.live, outputs, jax.tree.map(jnp.zeros_like, outputs))
         return new_state, outputs
 
     return scan(masked_step, first, steps)
@@ -280,7 +280,7 @@ def _cell_and_inputs(
     if not isinstance(network, InputLayer):
         return network, inputs
     if live is not None:  # padding must not reach a layer that reads the whole sequence
-        inputs = _where(live, inputs, jnp.zeros_like(inputs))
+        inputs = where(live, inputs, jnp.zeros_like(inputs))
     inputs = jnp.moveaxis(inputs, 0, -2)
     while isinstance(network, InputLayer):
         if has_resets and not getattr(network, "step_by_step", True):
@@ -290,8 +290,8 @@ def _cell_and_inputs(
     return network, jnp.moveaxis(inputs, -2, 0)
 
 
-def _where(condition: Array, yes: Any, no: Any) -> Any:
-    """`jnp.where` over trees, with the condition [*batch] spread over the axes behind."""
+def where(condition: Array, yes: Any, no: Any) -> Any:
+    """`jnp.where` over trees, with the condition [*batch] spread over the axes behind it."""
 
     def pick(a: Array, b: Array) -> Array:
         return jnp.where(

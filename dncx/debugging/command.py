@@ -26,7 +26,7 @@ from dncx.runs.trained import check_exists, why_no_run
 from dncx.settings.commands import DebugSettings
 from dncx.tasks.acting.environment import is_environment
 from dncx.tasks.base import Episode
-from dncx.tasks.curriculum import Course
+from dncx.tasks.curriculum import lesson_of
 from dncx.training.batches import (
     batch_key,
     data_of,
@@ -113,8 +113,7 @@ def _load_case(run_dir: Path, network: str | None) -> Case:
             f"{run_dir} is a run of {config.task.name}, an environment: debug repeats updates from "
             "targets only"
         )
-    if isinstance(task, Course):
-        task = task.at_lesson(checkpoint.manifest.progress.lesson, task.gate.earlier_share)
+    task = lesson_of(task, checkpoint.manifest.progress.lesson, mixed=True)
     update = update_config(config)
     state = restore(checkpoint, jax.eval_shape(lambda: first_state(config, update)))
     key = batch_key(stream(config.updates.seed, DATA), state.iteration)

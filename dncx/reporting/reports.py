@@ -92,8 +92,10 @@ class Reports:
           a population.
         """
         states = self._population.split(state)
-        own = [*self._figures.of_method(states[0])]
-        lines = [self._line(one, lesson, speed) for one in states]
+        figures = [self._figures.of_method(one) for one in states]
+        pairs = zip(states, figures, strict=True)
+        lines = [self._line(one, its, lesson, speed) for one, its in pairs]
+        own = [*figures[0]]
         line = lines[0] if len(lines) == 1 else _together(lines, own)
         if len(lines) > 1 and is_primary():
             for folder, its_line in zip(self._population.folders, lines, strict=True):
@@ -119,13 +121,15 @@ class Reports:
         total = self._run.num_training_iterations
         return f"iteration {line['iteration']}/{total}: {', '.join(parts)}"
 
-    def _line(self, state: TrainState, lesson: int, speed: float) -> dict[str, Any]:
+    def _line(
+        self, state: TrainState, figures: dict[str, float | None], lesson: int, speed: float
+    ) -> dict[str, Any]:
         iteration, skipped, spikes = state.reached, int(state.skipped), int(state.spikes)
         updates = iteration - int(state.reported) - skipped - spikes
         return {
             "iteration": iteration,
             "loss": float(state.loss_sum) / updates if updates else None,
-            **self._figures.of_method(state),
+            **figures,
             "grad_norm_max": float(state.grad_norm_max),
             "skipped": skipped,
             **({"spikes": spikes} if self._run.skip_spikes else {}),

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from dncx.sequence import where
 from dncx.tasks.acting.environment import Environment, acts
 
 
@@ -195,16 +196,6 @@ def _step(
         returns=seen.returns,
         lengths=seen.lengths,
     ), seen
-
-
-def where(condition: Bool[Array, "*batch"], yes: Any, no: Any) -> Any:
-    """`jnp.where` over trees, with the condition spread over the axes behind the batch."""
-
-    def pick(a: Array, b: Array) -> Array:
-        behind = (1,) * (a.ndim - condition.ndim)
-        return jnp.where(condition.reshape(condition.shape + behind), a, b)
-
-    return jax.tree.map(pick, yes, no)
 
 
 def _batch_first(seen: Seen) -> Seen:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from dncx.tasks.base import Task
+from dncx.tasks.base import Objective, Task
 
 LessonT = TypeVar("LessonT")
 
@@ -42,6 +42,19 @@ class Course(Task, Protocol):
     def at_lesson(self, number: int, earlier_share: float = 0.0) -> Task:
         """A lesson as a task, with a share of its episodes from earlier lessons."""
         ...
+
+
+def lesson_of(task: Objective, number: int, *, mixed: bool = False) -> Objective:
+    """A lesson of a task; the task itself if it has no lessons.
+
+    Args:
+      task: the task.
+      number: the lesson, from 1.
+      mixed: whether some episodes are from earlier lessons, as in training.
+    """
+    if not isinstance(task, Course):
+        return task
+    return task.at_lesson(number, task.gate.earlier_share if mixed else 0.0)
 
 
 def draw_lessons(

@@ -11,7 +11,7 @@ from jax.stages import Wrapped
 from dncx.runs.population import Population
 from dncx.runs.state import DATA, GATE, SAMPLES, TrainState, stream
 from dncx.tasks.base import Objective
-from dncx.tasks.curriculum import Course
+from dncx.tasks.curriculum import Course, lesson_of
 from dncx.training.batches import data_of
 from dncx.training.method import Method
 from dncx.training.scoring import make_answer, make_measure
@@ -40,10 +40,8 @@ def compile_programs(
 
     All except `train` are for the first network of a population and take its state.
     """
-    alone, episodes = task, 1
-    if isinstance(task, Course):
-        alone, episodes = task.at_lesson(lesson), task.gate.episodes
-        task = task.at_lesson(lesson, task.gate.earlier_share)
+    episodes = task.gate.episodes if isinstance(task, Course) else 1
+    alone, task = lesson_of(task, lesson), lesson_of(task, lesson, mixed=True)
     place = config.gradient.devices.place if config.gradient.devices else lambda tree: tree
     data, data_alone = place(data_of(task)), place(data_of(alone))
     first, one = population.seeds[0], population.first(state)

@@ -28,7 +28,7 @@ from dncx.runs.progress import Progress, Validation
 from dncx.runs.state import TrainState, copied
 from dncx.settings.training import RunSettings, TrainSettings
 from dncx.tasks.base import HasEvalSplits, Objective, num_saved_outputs
-from dncx.tasks.curriculum import Course
+from dncx.tasks.curriculum import Course, lesson_of
 from dncx.tasks.registry import make_task, resolved
 from dncx.training.compilation import Programs, compile_programs
 from dncx.training.devices import check_devices, in_words
@@ -39,7 +39,6 @@ from dncx.training.resume import NextAction, next_action, own_folders
 from dncx.training.scoring import make_split_evaluator
 from dncx.training.setup import (
     Start,
-    at_lesson,
     check_task,
     claim_run_dir,
     first_carried,
@@ -223,9 +222,7 @@ class _Loop:
 
     def _present_task(self) -> Objective:
         """The task, or its current lesson."""
-        if isinstance(self.task, Course):
-            return self.task.at_lesson(self.progress.lesson)
-        return self.task
+        return lesson_of(self.task, self.progress.lesson)
 
     def run(self, state: TrainState, interruption: Interruption) -> TrainState:
         """Runs all iterations, or those before an interruption; returns the last state."""
@@ -349,7 +346,7 @@ class _Loop:
 
     def _begin_lesson(self, state: TrainState) -> TrainState:
         """The state before the first iteration of a new lesson."""
-        task = at_lesson(self.task, self.progress.lesson)
+        task = lesson_of(self.task, self.progress.lesson, mixed=True)
         first = first_carried(state, self.config, self.update, task, self.method)
         return state.at_new_lesson()._replace(carried=first["carried"])
 

@@ -27,7 +27,7 @@ from dncx.runs.state import FIRST_EPISODES, WEIGHTS, TrainState, copied, initial
 from dncx.settings.training import TrainSettings
 from dncx.tasks.acting.environment import is_environment
 from dncx.tasks.base import HasEvalSplits, Interactive, Objective
-from dncx.tasks.curriculum import Course
+from dncx.tasks.curriculum import Course, lesson_of
 from dncx.training.devices import Devices, find_devices
 from dncx.training.gradient import GradientOptions
 from dncx.training.method import Method
@@ -75,7 +75,7 @@ def prepare(
     )
     if found is None:
         state = first_state(config, update, initial)
-        now = at_lesson(task, first.lesson)
+        now = lesson_of(task, first.lesson, mixed=True)
         state = state._replace(**first_carried(state, config, update, now, method))
         if first.validation:
             state = state._replace(best=copied(state.model))
@@ -88,7 +88,7 @@ def prepare(
     task_before = task
     if before.task != config.task and is_environment(task):
         task_before = task_of(run.run_dir, before.task.name, before.task.settings)
-    then, now = (at_lesson(one, progress.lesson) for one in (task_before, task))
+    then, now = (lesson_of(one, progress.lesson, mixed=True) for one in (task_before, task))
     carried, needed = jax.eval_shape(
         lambda state: (
             first_carried(state, before, update, then, method),
@@ -180,11 +180,6 @@ def first_state(
     state = jax.tree.map(lambda *x: jnp.stack(x), *states) if len(states) > 1 else states[0]
     devices = update.gradient.devices
     return devices.place(state) if devices else state
-
-
-def at_lesson(task: Objective, lesson: int) -> Objective:
-    """The task that is learned in a lesson; 0: it has no lessons."""
-    return task.at_lesson(lesson, task.gate.earlier_share) if isinstance(task, Course) else task
 
 
 def first_carried(

@@ -11,6 +11,7 @@ from jax.stages import Wrapped
 from jaxtyping import Array, Float, Int
 
 from dncx.runs.state import TrainState
+from dncx.sequence import where
 from dncx.tasks.base import Bucketed, Episode, Objective, Task
 from dncx.training.batches import batch_key, keys_for, on_drawn_source, part_keys
 from dncx.training.devices import Devices
@@ -138,12 +139,8 @@ def update(
         skipped=state.skipped + 1, skipped_in_a_row=state.skipped_in_a_row + 1
     )
     if config.skip_spikes:
-        new = _where(spike, leaping, new)
-    return _where(finite, new, skipping)
-
-
-def _where(condition: Array, yes: Any, no: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+        new = where(spike, leaping, new)
+    return where(finite, new, skipping)
 
 
 def _spike(
